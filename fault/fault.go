@@ -1,0 +1,141 @@
+// Package fault holds the refusals that keyd knows: one reason for each, in the
+// order in which they are checked, with the gRPC code that carries it.
+//
+// Every layer on both sides of the hardware boundary returns these errors; only
+// the gRPC binding turns them into statuses. A sentence that comes with a reason is
+// written in keyd's code and names no secret; for [PINBlockInvalid] there is none,
+// so that the service is no oracle for what is wrong with a block.
+package fault
+
+import (
+	"errors"
+	"fmt"
+
+	"google.golang.org/grpc/codes"
+)
+
+// Reason is why a request was refused. Its number crosses the hardware boundary,
+// its name is the Reason of google.rpc.ErrorInfo.
+type Reason uint8
+
+// The reasons, in the order in which they are checked: the first that applies wins.
+const (
+	RequestInvalid       Reason = 1  // shape of the request
+	KSNInvalid           Reason = 2  // shape of the key serial number
+	IdentityUnknown      Reason = 3  // a certificate without a usable identity
+	PolicyDenied         Reason = 4  // no rule of the policy allows it
+	KeyNotFound          Reason = 5  // no key of that name
+	KeyDisabled          Reason = 6  // stopped, not yet valid or expired
+	KeySealInvalid       Reason = 7  // altered, swapped or renamed sealed key
+	KeyUsageMismatch     Reason = 8  // usage, mode, direction, algorithm against format
+	TranslationForbidden Reason = 9  // ISO 9564-1 / PCI PIN 3-3 matrix, peer groups
+	PINBlockInvalid      Reason = 10 // the PIN block does not decipher to one
+	ModuleUnavailable    Reason = 11 // no module answered in time
+	StoreUnavailable     Reason = 12 // the key inventory cannot be read
+	AuditUnavailable     Reason = 13 // the audit log cannot be written
+	Internal             Reason = 14 // a bug in keyd
+)
+
+// Row is a line of the table of reasons.
+type Row struct {
+	Reason  Reason
+	Name    string     // of google.rpc.ErrorInfo
+	Code    codes.Code // of the gRPC status
+	Message string     // what the caller reads
+}
+
+// Table is every reason in the order of checking.
+var Table = []Row{
+	{RequestInvalid, "REQUEST_INVALID", codes.InvalidArgument, "the request is not well formed"},
+	{KSNInvalid, "KSN_INVALID", codes.InvalidArgument, "the key serial number is not valid"},
+	{IdentityUnknown, "IDENTITY_UNKNOWN", codes.Unauthenticated, "the client certificate carries no SPIFFE identity"},
+	{PolicyDenied, "POLICY_DENIED", codes.PermissionDenied, "the policy does not allow this"},
+	{KeyNotFound, "KEY_NOT_FOUND", codes.NotFound, "there is no such key"},
+	{KeyDisabled, "KEY_DISABLED", codes.FailedPrecondition, "the key is stopped or not valid now"},
+	{KeySealInvalid, "KEY_SEAL_INVALID", codes.FailedPrecondition, "the stored key is not what was sealed under this name"},
+	{KeyUsageMismatch, "KEY_USAGE_MISMATCH", codes.FailedPrecondition, "the key may not be used this way"},
+	{TranslationForbidden, "TRANSLATION_FORBIDDEN", codes.FailedPrecondition, "this translation is forbidden"},
+	{PINBlockInvalid, "PIN_BLOCK_INVALID", codes.InvalidArgument, "the PIN block is not valid"},
+	{ModuleUnavailable, "MODULE_UNAVAILABLE", codes.Unavailable, "no security module answered in time"},
+	{StoreUnavailable, "STORE_UNAVAILABLE", codes.Unavailable, "the key inventory cannot be read"},
+	{AuditUnavailable, "AUDIT_UNAVAILABLE", codes.Unavailable, "the audit log cannot be written, so nothing is done"},
+	{Internal, "INTERNAL", codes.Internal, "an internal error; the operator's log has the details"},
+}
+
+// Error is a refusal.
+type Error struct {
+	Reason Reason
+	detail string
+	cause  error
+}
+
+// New returns a refusal. detail is a sentence of keyd's own that helps the caller,
+// or empty; it is dropped for [PINBlockInvalid].
+func New(r Reason, detail string) *Error {
+	if r == PINBlockInvalid {
+		detail = ""
+	}
+	return &Error{Reason: r, detail: detail}
+}
+
+// Newf is [New] with formatting.
+func Newf(r Reason, format string, args ...any) *Error {
+	return New(r, fmt.Sprintf(format, args...))
+}
+
+// Wrap returns a refusal whose cause is for the operator's log only: it never
+// becomes part of the message.
+func Wrap(r Reason, cause error) *Error {
+	return &Error{Reason: r, cause: cause}
+}
+
+// Error is what the caller may read.
+func (e *Error) Error() string {
+	message := e.Reason.row().Message
+	if e.detail != "" {
+		message += ": " + e.detail
+	}
+	return message
+}
+
+// Detail returns the sentence that came with the reason.
+func (e *Error) Detail() string { return e.detail }
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.cause }
+
+// Is reports two refusals for the same reason as equal.
+func (e *Error) Is(target error) bool {
+	var t *Error
+	return errors.As(target, &t) && t.Reason == e.Reason
+}
+
+// Of returns err as a refusal; what is none becomes [Internal] with err as cause.
+func Of(err error) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return Wrap(Internal, err)
+}
+
+// ParseReason returns the reason with that number; an unknown one is [Internal].
+func ParseReason(n uint32) Reason {
+	if n >= 1 && n <= uint32(len(Table)) {
+		return Reason(n)
+	}
+	return Internal
+}
+
+// Code returns the gRPC code that carries the reason.
+func (r Reason) Code() codes.Code { return r.row().Code }
+
+// String returns the reason's name in google.rpc.ErrorInfo.
+func (r Reason) String() string { return r.row().Name }
+
+func (r Reason) row() Row {
+	if r >= 1 && int(r) <= len(Table) {
+		return Table[r-1]
+	}
+	return Table[Internal-1]
+}
