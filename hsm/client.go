@@ -1,0 +1,219 @@
+package hsm
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"keyd/fault"
+	"keyd/hsm/internal/wire"
+)
+
+// Client sends operations to the modules that are attached to it, to the one with
+// the fewest operations under way. It is safe for concurrent use.
+//
+// An operation that a module has not answered in time fails with
+// [fault.ModuleUnavailable], as do all that were under way when a module ended:
+// PKCS#11 calls know no deadline, so the caller must not wait for them.
+type Client struct {
+	timeout time.Duration
+	log     *slog.Logger
+
+	mu       sync.RWMutex
+	channels []*channel
+}
+
+// NewClient returns a client without modules. timeout bounds each operation.
+func NewClient(timeout time.Duration, log *slog.Logger) *Client {
+	return &Client{timeout: timeout, log: log}
+}
+
+// Attach adds the connection to a module. A connection to the same module that was
+// attached before is dropped.
+func (c *Client) Attach(module int, conn net.Conn) {
+	ch := &channel{module: module, conn: conn, waiting: make(map[uint64]chan<- wire.Frame)}
+	ch.out = wire.NewWriter(conn, func(error) { c.detach(ch) })
+	c.mu.Lock()
+	var old *channel
+	kept := make([]*channel, 0, len(c.channels)+1)
+	for _, other := range c.channels {
+		if other.module == module {
+			old = other
+			continue
+		}
+		kept = append(kept, other)
+	}
+	c.channels = append(kept, ch)
+	c.mu.Unlock()
+	if old != nil {
+		old.close()
+	}
+	go func() {
+		err := ch.read()
+		c.detach(ch)
+		c.log.Info("module channel ended", "module", module, "cause", err)
+	}()
+}
+
+// Attached returns how many modules can be asked now.
+func (c *Client) Attached() int {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return len(c.channels)
+}
+
+// Close drops all connections.
+func (c *Client) Close() {
+	c.mu.Lock()
+	channels := c.channels
+	c.channels = nil
+	c.mu.Unlock()
+	for _, ch := range channels {
+		ch.close()
+	}
+}
+
+func (c *Client) detach(ch *channel) {
+	c.mu.Lock()
+	kept := make([]*channel, 0, len(c.channels))
+	for _, other := range c.channels {
+		if other != ch {
+			kept = append(kept, other)
+		}
+	}
+	c.channels = kept
+	c.mu.Unlock()
+	ch.close()
+}
+
+func (c *Client) leastLoaded() *channel {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	var best *channel
+	for _, ch := range c.channels {
+		if best == nil || ch.load.Load() < best.load.Load() {
+			best = ch
+		}
+	}
+	return best
+}
+
+// call sends one operation to the least loaded module and decodes its answer.
+func (c *Client) call(ctx context.Context, op wire.Op, request, answer proto.Message) error {
+	ch := c.leastLoaded()
+	if ch == nil {
+		return fault.New(fault.ModuleUnavailable, "")
+	}
+	return c.callOn(ctx, ch, op, request, answer)
+}
+
+func (c *Client) callOn(ctx context.Context, ch *channel, op wire.Op, request, answer proto.Message) error {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	frame, err := ch.roundTrip(ctx, op, request)
+	if err != nil {
+		return err
+	}
+	switch frame.Op {
+	case wire.OpAnswer:
+		if err := frame.Decode(answer); err != nil {
+			return fault.Wrap(fault.Internal, err)
+		}
+		return nil
+	case wire.OpFailure:
+		var failure wire.Failure
+		if err := frame.Decode(&failure); err != nil {
+			return fault.Wrap(fault.Internal, err)
+		}
+		return fault.New(fault.ParseReason(failure.Reason), failure.Detail)
+	}
+	return fault.Wrap(fault.Internal, wire.ErrFrame)
+}
+
+// channel is the connection to one module.
+type channel struct {
+	module int
+	conn   net.Conn
+	out    *wire.Writer
+	load   atomic.Int64
+	next   atomic.Uint64
+
+	mu      sync.Mutex
+	waiting map[uint64]chan<- wire.Frame // nil once closed
+}
+
+func (ch *channel) roundTrip(ctx context.Context, op wire.Op, request proto.Message) (wire.Frame, error) {
+	ch.load.Add(1)
+	defer ch.load.Add(-1)
+	id := ch.next.Add(1)
+	encoded, err := wire.Append(nil, id, op, request)
+	if err != nil {
+		return wire.Frame{}, fault.Wrap(fault.Internal, err)
+	}
+	answer := make(chan wire.Frame, 1)
+	ch.mu.Lock()
+	if ch.waiting == nil {
+		ch.mu.Unlock()
+		return wire.Frame{}, fault.New(fault.ModuleUnavailable, "")
+	}
+	ch.waiting[id] = answer
+	ch.mu.Unlock()
+	if err := ch.out.Send(encoded); err != nil {
+		ch.forget(id)
+		return wire.Frame{}, fault.New(fault.ModuleUnavailable, "")
+	}
+	select {
+	case frame, ok := <-answer:
+		if !ok {
+			return wire.Frame{}, fault.New(fault.ModuleUnavailable, "")
+		}
+		return frame, nil
+	case <-ctx.Done():
+		ch.forget(id)
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return wire.Frame{}, ctx.Err()
+		}
+		return wire.Frame{}, fault.New(fault.ModuleUnavailable, "")
+	}
+}
+
+func (ch *channel) read() error {
+	in := bufio.NewReaderSize(ch.conn, 64<<10)
+	for {
+		frame, err := wire.Read(in)
+		if err != nil {
+			return err
+		}
+		if waiter := ch.forget(frame.ID); waiter != nil {
+			waiter <- frame
+		}
+	}
+}
+
+// forget removes and returns the waiter for an answer; nil if nobody waits.
+func (ch *channel) forget(id uint64) chan<- wire.Frame {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	waiter := ch.waiting[id]
+	delete(ch.waiting, id)
+	return waiter
+}
+
+func (ch *channel) close() {
+	ch.out.Close()
+	ch.conn.Close() //nolint:errcheck // the connection is given up; nothing is lost with it
+	ch.mu.Lock()
+	waiting := ch.waiting
+	ch.waiting = nil
+	ch.mu.Unlock()
+	for _, waiter := range waiting {
+		close(waiter)
+	}
+}

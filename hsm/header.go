@@ -1,0 +1,126 @@
+package hsm
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Header is the public part of a sealed key: everything that decides what the key
+// may be used for. It is authenticated together with the key by the token, so that
+// the module trusts it and the front only displays it.
+//
+// Codes are those of ANSI X9.143-2021 (TR-31): Usage (table 6), Algorithm (7),
+// Mode (8), Exportability (9).
+type Header struct {
+	Name          string       `json:"name"`
+	Version       uint32       `json:"version"`              // counts from 1 for each name
+	Generation    uint32       `json:"generation"`           // of the master keys that seal it
+	Usage         string       `json:"usage"`                // two characters, "P0"
+	Algorithm     string       `json:"algorithm"`            // "T" TDES, "A" AES, "H" HMAC
+	Length        uint16       `json:"length"`               // of the key in bytes
+	Mode          string       `json:"mode"`                 // mode of use, one character
+	Exportability string       `json:"exportability"`        // "N": never
+	NotBefore     int64        `json:"not_before,omitempty"` // Unix seconds; 0: no limit
+	NotAfter      int64        `json:"not_after,omitempty"`  // Unix seconds; 0: no limit
+	CheckValue    string       `json:"check_value"`          // KCV, six upper-case hex digits
+	Fingerprint   string       `json:"fingerprint"`          // keyed digest of the key value, hex
+	Custody       string       `json:"custody"`              // CustodyToken: no process reads it; CustodyModule: the module may
+	Direction     string       `json:"direction"`            // DirectionIncoming, -Outgoing, -Both
+	Peers         []string     `json:"peers,omitempty"`      // peer groups; "*" is every group
+	Formats       []Format     `json:"formats,omitempty"`    // PIN-block formats it may carry
+	KSNCheck      string       `json:"ksn_check,omitempty"`  // "monotonic", or empty for none
+	IBM3624       *IBM3624Rule `json:"ibm3624,omitempty"`    // V1 keys only
+}
+
+// IBM3624Rule fixes how validation data follows from a PAN and how a natural PIN
+// follows from it. It is sealed with the V1 key: with a table or a rule of the
+// caller's choice, offsets would give PINs away.
+type IBM3624Rule struct {
+	DecimalizationTable string `json:"decimalization_table"` // 16 decimal digits
+	Start               uint8  `json:"validation_start"`     // first PAN digit, 0 = leftmost
+	Length              uint8  `json:"validation_length"`    // number of PAN digits, 1 to 16
+	Pad                 string `json:"validation_pad"`       // one hex digit, to 16 on the right
+}
+
+// Where the key may exist in clear.
+const (
+	CustodyToken  = "token"
+	CustodyModule = "module"
+)
+
+// Which way PIN blocks flow under the key, seen from this host.
+const (
+	DirectionIncoming = "incoming" // blocks that are deciphered here
+	DirectionOutgoing = "outgoing" // blocks that are enciphered here
+	DirectionBoth     = "both"
+)
+
+// MaxHeaderSize bounds an encoded header, in bytes.
+const MaxHeaderSize = 4096
+
+// Marshal returns the one encoding of the header: JSON without white space, fields
+// in the order of the type.
+func (h *Header) Marshal() ([]byte, error) {
+	b, err := json.Marshal(h)
+	if err != nil {
+		return nil, fmt.Errorf("encode key header: %w", err)
+	}
+	if len(b) > MaxHeaderSize {
+		return nil, fmt.Errorf("key header has %d bytes; at most %d are allowed", len(b), MaxHeaderSize)
+	}
+	return b, nil
+}
+
+var errHeader = errors.New("malformed key header")
+
+// parseHeader accepts exactly what [Header.Marshal] returns.
+func parseHeader(b []byte) (*Header, error) {
+	if len(b) > MaxHeaderSize {
+		return nil, errHeader
+	}
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	h := new(Header)
+	if err := dec.Decode(h); err != nil {
+		return nil, errHeader
+	}
+	again, err := h.Marshal()
+	if err != nil || !bytes.Equal(again, b) {
+		return nil, errHeader
+	}
+	return h, nil
+}
+
+// ValidAt reports whether the key's validity covers t.
+func (h *Header) ValidAt(t time.Time) bool {
+	if h.NotBefore != 0 && t.Unix() < h.NotBefore {
+		return false
+	}
+	return h.NotAfter == 0 || t.Unix() < h.NotAfter
+}
+
+// Carries reports whether the key may carry PIN blocks of that format.
+func (h *Header) Carries(f Format) bool { return slices.Contains(h.Formats, f) }
+
+// Incoming reports whether blocks under the key may be deciphered here.
+func (h *Header) Incoming() bool {
+	return h.Direction == DirectionIncoming || h.Direction == DirectionBoth
+}
+
+// Outgoing reports whether blocks may be enciphered under the key here.
+func (h *Header) Outgoing() bool {
+	return h.Direction == DirectionOutgoing || h.Direction == DirectionBoth
+}
+
+// SharesPeers reports whether a block under h may go to a key of one of other's
+// peer groups.
+func (h *Header) SharesPeers(other *Header) bool {
+	if slices.Contains(h.Peers, "*") || slices.Contains(other.Peers, "*") {
+		return len(h.Peers) > 0 && len(other.Peers) > 0
+	}
+	return slices.ContainsFunc(h.Peers, func(p string) bool { return slices.Contains(other.Peers, p) })
+}

@@ -1,0 +1,149 @@
+// Package hsm is the hardware boundary as the rest of keyd sees it: the closed set
+// of operations that a module carries out on sealed keys, and the sealed keys
+// themselves.
+//
+// Nothing here touches a token, a clear key or a clear PIN; that happens in
+// processes of their own (package hsm/module), reached over socket pairs that the
+// supervisor hands out. What the module refuses, it refuses whoever asks.
+package hsm
+
+import (
+	"fmt"
+
+	"keyd/dukpt"
+)
+
+// Format is an ISO 9564-1 PIN-block format by its number.
+type Format uint8
+
+// The formats of ISO 9564-1:2017. Format2 is never accepted.
+const (
+	Format0 Format = 0
+	Format1 Format = 1
+	Format2 Format = 2
+	Format3 Format = 3
+	Format4 Format = 4
+)
+
+// BlockSize returns the size of a PIN block of the format in bytes: 8, or 16 for
+// format 4.
+func (f Format) BlockSize() int {
+	if f == Format4 {
+		return 16
+	}
+	return 8
+}
+
+// String returns "ISO-0" and so on.
+func (f Format) String() string { return fmt.Sprintf("ISO-%d", uint8(f)) }
+
+// Custody says where clear values existed during an operation.
+type Custody uint8
+
+const (
+	// InToken: every clear value stayed inside the token.
+	InToken Custody = 1
+	// InModule: a clear value existed for microseconds in the module's locked memory.
+	InModule Custody = 2
+)
+
+// String returns the name that policies and the audit log use.
+func (c Custody) String() string {
+	switch c {
+	case InToken:
+		return "CUSTODY_TOKEN"
+	case InModule:
+		return "CUSTODY_MODULE"
+	}
+	return "CUSTODY_UNSPECIFIED"
+}
+
+// Key is a sealed key under the name by which it was asked for. The module refuses
+// a sealed key that was sealed under another name.
+type Key struct {
+	Name   string
+	Sealed []byte
+}
+
+// PINKey is a key in its role of enciphering a PIN block.
+type PINKey struct {
+	Key         Key
+	KSN         dukpt.KSN // zero unless the key is a BDK
+	WorkingType WorkingType
+	Format      Format
+}
+
+// WorkingType is the type of a DUKPT working key as the contract numbers it
+// (keyd.v1 DukptAttributes.KeyType). Zero lets the scheme choose: TDES with two keys
+// for TDES, AES-128 for AES.
+type WorkingType uint8
+
+// The working-key types of the contract.
+const (
+	WorkingDefault WorkingType = iota
+	WorkingTDES2
+	WorkingTDES3
+	WorkingAES128
+	WorkingAES192
+	WorkingAES256
+)
+
+// TranslatePIN asks for a PIN block under another key.
+type TranslatePIN struct {
+	Incoming, Outgoing PINKey
+	PAN                string // 0 to 19 decimal digits
+	Block              []byte // 8 or 16 bytes
+}
+
+// TranslatedPIN is the answer to [TranslatePIN].
+type TranslatedPIN struct {
+	Block      []byte
+	CheckValue string // KCV of the outgoing key
+	Custody    Custody
+}
+
+// VerifyPIN asks whether the PIN in a block is the one of a verification value.
+// Exactly one of VisaPVV and IBM3624 is set.
+type VerifyPIN struct {
+	Incoming     PINKey
+	Verification Key
+	PAN          string
+	Block        []byte
+	VisaPVV      *VisaPVV
+	IBM3624      *IBM3624
+}
+
+// VisaPVV is a Visa PIN verification value to compare with.
+type VisaPVV struct {
+	KeyIndex uint8  // PVKI, 0 to 9
+	PVV      string // 4 decimal digits
+}
+
+// IBM3624 is an IBM 3624 PIN offset to compare with.
+type IBM3624 struct {
+	Offset string // 4 to 12 decimal digits
+}
+
+// VerifiedPIN is the answer to [VerifyPIN].
+type VerifiedPIN struct {
+	Verified bool
+	Custody  Custody
+}
+
+// Description is what a module says of itself and its token.
+type Description struct {
+	Module       int // index of the module
+	Label        string
+	Manufacturer string
+	Model        string
+	Generation   uint32
+	Development  bool // the token carries the dev mark
+	Probes       []Measure
+	Confinement  []Measure
+	SelfTests    []string
+	CachedKeys   int64
+	Erasure      string
+}
+
+// Measure is one thing that is on, off or partial, and why.
+type Measure struct{ Name, State, Detail string }

@@ -1,0 +1,167 @@
+package sealing
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/miekg/pkcs11"
+
+	"keyd/dukpt"
+	"keyd/hsm"
+	"keyd/hsm/module/internal/locked"
+	"keyd/hsm/module/internal/token"
+)
+
+// ErrKey is wrapped by errors about a key that cannot be sealed. They name what is
+// wrong and never the value.
+var ErrKey = errors.New("key refused")
+
+// maxKey is the largest key in bytes (an HMAC key).
+const maxKey = 128
+
+// Seal seals a clear key under its header, in which it fills generation, length,
+// check value and fingerprint. value is locked memory of the caller's, who wipes it.
+func (m *Masters) Seal(session *token.Session, h hsm.Header, value []byte) ([]byte, error) {
+	if h.Custody != hsm.CustodyToken {
+		return nil, fmt.Errorf("%w: custody %q", ErrKey, h.Custody)
+	}
+	if h.Usage == "B0" && h.Algorithm == "T" && len(value) == 24 {
+		// X9.24-1 knows double-length BDKs only; one may be written as K1 K2 K1.
+		if subtle.ConstantTimeCompare(value[:8], value[16:]) != 1 {
+			return nil, fmt.Errorf("%w: a TDES BDK has 16 bytes", ErrKey)
+		}
+		value = value[:16]
+	}
+	keyType, err := KeyType(h.Algorithm, len(value))
+	if err != nil {
+		return nil, err
+	}
+	h.Generation, h.Length = m.Generation, uint16(len(value))
+	region, err := locked.New(2 * maxKey)
+	if err != nil {
+		return nil, err
+	}
+	defer region.Free()
+	if h.CheckValue, err = checkValue(session, h.Algorithm, keyType, value); err != nil {
+		return nil, err
+	}
+	if h.Fingerprint, err = m.fingerprint(session, h.Algorithm, value, region.Bytes()); err != nil {
+		return nil, err
+	}
+	parts := [][]byte{value}
+	if pad := -len(value) & 7; pad != 0 {
+		// An HMAC key: zeros at its end change nothing (RFC 2104, for up to 64 bytes),
+		// and SoftHSM 2.6.1 does not wrap other lengths as RFC 5649 says.
+		padded := region.Bytes()[:len(value)+pad]
+		clear(padded[copy(padded, value):])
+		parts[0] = padded
+	}
+	if isTDESBDK(&h) {
+		masked := region.Bytes()[:len(value)]
+		mask := dukpt.TDESInitialKeyMask()
+		for i := range masked {
+			masked[i] = value[i] ^ mask[i]
+		}
+		parts = append(parts, masked)
+	}
+	var wrapped [][]byte
+	for _, part := range parts {
+		w, err := m.wrap(session, keyType, part)
+		if err != nil {
+			return nil, err
+		}
+		wrapped = append(wrapped, w)
+	}
+	body, err := hsm.SealedBody(&h, wrapped)
+	if err != nil {
+		return nil, err
+	}
+	mac := make([]byte, hsm.MACSize)
+	if err := m.authenticate(session, mac, body); err != nil {
+		return nil, err
+	}
+	return slices.Concat(body, mac), nil
+}
+
+// wrap brings a clear value into the token as an extractable session object, wraps
+// it and destroys the object.
+func (m *Masters) wrap(session *token.Session, keyType uint, value []byte) ([]byte, error) {
+	object, err := session.Import(keyType, token.Extractable, value)
+	if err != nil {
+		return nil, err
+	}
+	wrapped, err := session.Wrap(token.CKMAESKeyWrapPad, m.wrapToken, object)
+	if gone := session.Destroy(object); err == nil {
+		err = gone
+	}
+	return wrapped, err
+}
+
+// KeyType returns the PKCS#11 key type for an algorithm of X9.143 and a length in
+// bytes. Single DES is refused.
+func KeyType(algorithm string, length int) (uint, error) {
+	switch {
+	case algorithm == "T" && length == 16:
+		return pkcs11.CKK_DES2, nil
+	case algorithm == "T" && length == 24:
+		return pkcs11.CKK_DES3, nil
+	case algorithm == "T" && length == 8:
+		return 0, fmt.Errorf("%w: single DES is not accepted; TDES keys have 16 or 24 bytes", ErrKey)
+	case algorithm == "A" && (length == 16 || length == 24 || length == 32):
+		return pkcs11.CKK_AES, nil
+	case algorithm == "H" && length >= 16 && (length <= 64 || length <= maxKey && length%8 == 0):
+		return pkcs11.CKK_GENERIC_SECRET, nil
+	}
+	return 0, fmt.Errorf("%w: algorithm %q with %d bytes (T has 16 or 24, A 16, 24 or 32, H 16 to 64, or a multiple of 8 up to %d)", ErrKey, algorithm, length, maxKey)
+}
+
+// isTDESBDK reports whether the sealed key carries the masked BDK as second part.
+func isTDESBDK(h *hsm.Header) bool {
+	return h.Usage == "B0" && h.Algorithm == "T" && h.Length == 16
+}
+
+// checkValue computes the KCV of ANSI X9.24-1 annex A: three bytes, as six
+// upper-case hex digits. TDES enciphers a block of zeros, AES makes a CMAC of one,
+// and HMAC is over the empty message (ANSI X9.143, KC block).
+func checkValue(session *token.Session, algorithm string, keyType uint, value []byte) (string, error) {
+	if algorithm == "H" {
+		mac := hmac.New(sha256.New, value)
+		return kcv(mac.Sum(nil)), nil
+	}
+	object, err := session.Import(keyType, token.MayEncrypt|token.MaySign, value)
+	if err != nil {
+		return "", err
+	}
+	var zeros, out [16]byte
+	if algorithm == "T" {
+		err = session.Encrypt(pkcs11.CKM_DES3_ECB, object, out[:8], zeros[:8])
+	} else {
+		_, err = session.Sign(pkcs11.CKM_AES_CMAC, object, out[:], zeros[:])
+	}
+	if gone := session.Destroy(object); err == nil {
+		err = gone
+	}
+	return kcv(out[:]), err
+}
+
+func kcv(b []byte) string { return strings.ToUpper(hex.EncodeToString(b[:3])) }
+
+// fingerprint is a keyed digest of a key value: equal for equal values, useless to
+// whoever has not the token. buffer is locked memory.
+func (m *Masters) fingerprint(session *token.Session, algorithm string, value, buffer []byte) (string, error) {
+	const domain = "keyd key fingerprint\x00"
+	message := buffer[:0]
+	message = append(message, domain...)
+	message = append(message, algorithm[0])
+	message = append(message, value...)
+	mac := make([]byte, hsm.MACSize)
+	err := m.authenticate(session, mac, message)
+	clear(message)
+	return strings.ToUpper(hex.EncodeToString(mac)), err
+}

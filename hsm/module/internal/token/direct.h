@@ -1,0 +1,53 @@
+/* Calls into a PKCS#11 library that carry a clear value, or are made so often that
+ * an allocation would show. They read and write memory of the caller's, which is
+ * locked and wiped by the caller; nothing is copied to the C heap. After each call
+ * the stack that the library used is overwritten. */
+#include <stddef.h>
+
+typedef unsigned long keyd_ulong;
+
+/* A loaded library: its function list, taken once. */
+typedef struct keyd_library keyd_library;
+
+keyd_library *keyd_open(const char *path, const char **problem);
+
+keyd_ulong keyd_login(keyd_library *, keyd_ulong session, keyd_ulong user, void *pin, keyd_ulong pin_len);
+
+/* One-part encryption or decryption without padding; out has room for in_len bytes. */
+keyd_ulong keyd_encrypt(keyd_library *, keyd_ulong session, keyd_ulong mechanism, keyd_ulong key,
+                        void *in, keyd_ulong in_len, void *out);
+keyd_ulong keyd_decrypt(keyd_library *, keyd_ulong session, keyd_ulong mechanism, keyd_ulong key,
+                        void *in, keyd_ulong in_len, void *out);
+
+/* One-part MAC; *out_len is the room on entry and the length on return. */
+keyd_ulong keyd_sign(keyd_library *, keyd_ulong session, keyd_ulong mechanism, keyd_ulong key,
+                     void *in, keyd_ulong in_len, void *out, keyd_ulong *out_len);
+
+/* Rights of a session key. */
+enum {
+	KEYD_ENCRYPT = 1,
+	KEYD_DECRYPT = 2,
+	KEYD_SIGN = 4,
+	KEYD_DERIVE = 8,
+	KEYD_WRAP = 16,
+	KEYD_UNWRAP = 32,
+	KEYD_EXTRACTABLE = 64
+};
+
+/* Brings a clear key value into the token as a sensitive session object. */
+keyd_ulong keyd_import(keyd_library *, keyd_ulong session, keyd_ulong key_type, int rights,
+                       void *value, keyd_ulong value_len, keyd_ulong *object);
+
+/* Unwraps a key as a sensitive, non-extractable session object. value_len is 0 for
+ * key types that have one length. */
+keyd_ulong keyd_unwrap(keyd_library *, keyd_ulong session, keyd_ulong mechanism, keyd_ulong wrapping_key,
+                       void *wrapped, keyd_ulong wrapped_len, keyd_ulong key_type, keyd_ulong value_len,
+                       int rights, keyd_ulong *object);
+
+/* Derives a key by encrypting data (CKM_AES_ECB_ENCRYPT_DATA) as a sensitive,
+ * non-extractable session object. */
+keyd_ulong keyd_derive(keyd_library *, keyd_ulong session, keyd_ulong mechanism, keyd_ulong base_key,
+                       void *data, keyd_ulong data_len, keyd_ulong key_type, keyd_ulong value_len,
+                       int rights, keyd_ulong *object);
+
+keyd_ulong keyd_destroy(keyd_library *, keyd_ulong session, keyd_ulong object);

@@ -1,0 +1,190 @@
+package token
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"unsafe"
+
+	"github.com/miekg/pkcs11"
+
+	"keyd/hsm/module/internal/locked"
+)
+
+// CKMAESKeyWrapPad is CKM_AES_KEY_WRAP_PAD of PKCS#11 2.40, which SoftHSM 2.6.1
+// carries out as RFC 5649 (AES-KWP).
+const CKMAESKeyWrapPad = pkcs11.CKM_AES_KEY_WRAP_PAD
+
+// ErrNoObject is returned where the token has no such object.
+var ErrNoObject = errors.New("the token has no such object")
+
+// Find returns the one token object that the template describes. CKA_TOKEN is added:
+// an unfiltered search races with the session objects of other sessions.
+func (s *Session) Find(template ...*pkcs11.Attribute) (Object, error) {
+	ctx := s.token.lib.ctx
+	template = append([]*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true)}, template...)
+	if err := ctx.FindObjectsInit(s.handle, template); err != nil {
+		return 0, named("C_FindObjectsInit", err)
+	}
+	found, _, err := ctx.FindObjects(s.handle, 2)
+	if end := ctx.FindObjectsFinal(s.handle); err == nil {
+		err = end
+	}
+	if err != nil {
+		return 0, named("C_FindObjects", err)
+	}
+	switch len(found) {
+	case 0:
+		return 0, ErrNoObject
+	case 1:
+		return Object(found[0]), nil
+	}
+	return 0, errors.New("the token has several objects where one was expected")
+}
+
+// GenerateMaster makes an AES-256 master key inside the token with these attributes
+// besides those that every master key has, and reads them back: token object,
+// private, sensitive, not extractable, not modifiable.
+func (s *Session) GenerateMaster(label string, rights Rights, mechanism uint, unwrapTemplate []TemplateBool) (Object, error) {
+	attributes, free, err := masterAttributes(label, rights, mechanism, unwrapTemplate)
+	if err != nil {
+		return 0, err
+	}
+	defer free()
+	ctx := s.token.lib.ctx
+	handle, err := ctx.GenerateKey(s.handle, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_KEY_GEN, nil)},
+		append(attributes, pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, 32)))
+	if err != nil {
+		return 0, named("C_GenerateKey", err)
+	}
+	return Object(handle), s.CheckMaster(Object(handle), rights)
+}
+
+// TemplateBool is a boolean attribute that an unwrap template forces.
+type TemplateBool struct {
+	Type  uint
+	Value bool
+}
+
+func masterAttributes(label string, rights Rights, mechanism uint, unwrap []TemplateBool) ([]*pkcs11.Attribute, func(), error) {
+	allowed := binary.NativeEndian.AppendUint64(nil, uint64(mechanism))
+	attributes := []*pkcs11.Attribute{
+		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
+		pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_AES),
+		pkcs11.NewAttribute(pkcs11.CKA_LABEL, label),
+		pkcs11.NewAttribute(pkcs11.CKA_ALLOWED_MECHANISMS, allowed),
+	}
+	for _, want := range masterFlags(rights) {
+		attributes = append(attributes, pkcs11.NewAttribute(want.Type, want.Value))
+	}
+	if len(unwrap) == 0 {
+		return attributes, func() {}, nil
+	}
+	// An attribute array points to its values; both lie outside the Go heap, since
+	// the pkcs11 package copies the array but not what it points to.
+	region, err := locked.New(4096)
+	if err != nil {
+		return nil, nil, err
+	}
+	mem := region.Bytes()
+	values := mem[2048:]
+	const entry = 24 // type, pointer, length
+	for i, t := range unwrap {
+		values[i] = 0
+		if t.Value {
+			values[i] = 1
+		}
+		binary.NativeEndian.PutUint64(mem[i*entry:], uint64(t.Type))
+		binary.NativeEndian.PutUint64(mem[i*entry+8:], uint64(uintptr(unsafe.Pointer(&values[i]))))
+		binary.NativeEndian.PutUint64(mem[i*entry+16:], 1)
+	}
+	attributes = append(attributes, pkcs11.NewAttribute(pkcs11.CKA_UNWRAP_TEMPLATE, mem[:len(unwrap)*entry:len(unwrap)*entry]))
+	return attributes, region.Free, nil
+}
+
+func masterFlags(rights Rights) []TemplateBool {
+	return []TemplateBool{
+		{pkcs11.CKA_TOKEN, true},
+		{pkcs11.CKA_PRIVATE, true},
+		{pkcs11.CKA_SENSITIVE, true},
+		{pkcs11.CKA_EXTRACTABLE, false},
+		{pkcs11.CKA_MODIFIABLE, false},
+		{pkcs11.CKA_ENCRYPT, rights&MayEncrypt != 0},
+		{pkcs11.CKA_DECRYPT, rights&MayDecrypt != 0},
+		{pkcs11.CKA_SIGN, rights&MaySign != 0},
+		{pkcs11.CKA_VERIFY, false},
+		{pkcs11.CKA_DERIVE, rights&MayDerive != 0},
+		{pkcs11.CKA_WRAP, rights&MayWrap != 0},
+		{pkcs11.CKA_UNWRAP, rights&MayUnwrap != 0},
+	}
+}
+
+// CheckMaster reads the attributes of a master key back and refuses it if one is not
+// as it should be, whoever made it.
+func (s *Session) CheckMaster(key Object, rights Rights) error {
+	for _, want := range masterFlags(rights) {
+		got, err := s.token.lib.ctx.GetAttributeValue(s.handle, pkcs11.ObjectHandle(key),
+			[]*pkcs11.Attribute{pkcs11.NewAttribute(want.Type, nil)})
+		if err != nil {
+			return named("C_GetAttributeValue", err)
+		}
+		if len(got) != 1 || len(got[0].Value) != 1 || (got[0].Value[0] != 0) != want.Value {
+			return fmt.Errorf("master key: attribute 0x%X is not %v: this key was not made by keyd or has been tampered with", want.Type, want.Value)
+		}
+	}
+	return nil
+}
+
+// HasMark reports whether the token carries a public data object with that label.
+func (s *Session) HasMark(label string) (bool, error) {
+	_, err := s.Find(pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_DATA), pkcs11.NewAttribute(pkcs11.CKA_LABEL, label))
+	if errors.Is(err, ErrNoObject) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// SetMark puts a public, unmodifiable data object with that label on the token.
+func (s *Session) SetMark(label string) error {
+	_, err := s.token.lib.ctx.CreateObject(s.handle, []*pkcs11.Attribute{
+		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_DATA),
+		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
+		pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, false),
+		pkcs11.NewAttribute(pkcs11.CKA_MODIFIABLE, false),
+		pkcs11.NewAttribute(pkcs11.CKA_LABEL, label),
+		pkcs11.NewAttribute(pkcs11.CKA_APPLICATION, "keyd"),
+	})
+	return named("C_CreateObject", err)
+}
+
+// InitToken initialises the first uninitialised token of the library under a label,
+// with a security-officer PIN and a user PIN. It is used for development tokens only;
+// a production token is initialised with its maker's tools.
+func (l *Library) InitToken(label, soPIN, userPIN string) error {
+	slots, err := l.ctx.GetSlotList(true)
+	if err != nil {
+		return named("C_GetSlotList", err)
+	}
+	for _, slot := range slots {
+		info, err := l.ctx.GetTokenInfo(slot)
+		if err != nil || info.Flags&pkcs11.CKF_TOKEN_INITIALIZED != 0 {
+			continue
+		}
+		if err := l.ctx.InitToken(slot, soPIN, label); err != nil {
+			return named("C_InitToken", err)
+		}
+		session, err := l.ctx.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
+		if err != nil {
+			return named("C_OpenSession", err)
+		}
+		defer func() { _ = l.ctx.CloseSession(session) }()
+		if err := l.ctx.Login(session, pkcs11.CKU_SO, soPIN); err != nil {
+			return named("C_Login", err)
+		}
+		if err := l.ctx.InitPIN(session, userPIN); err != nil {
+			return named("C_InitPIN", err)
+		}
+		return named("C_Logout", l.ctx.Logout(session))
+	}
+	return errors.New("the library offers no uninitialised token")
+}

@@ -1,0 +1,200 @@
+package token
+
+import (
+	"bytes"
+	"crypto/aes"
+	"crypto/des"
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"github.com/miekg/pkcs11"
+)
+
+// Probe is one thing that keyd needs a token for, found by trying it with a known
+// answer: mechanism lists of tokens promise what calls then refuse.
+type Probe struct {
+	Name string
+	try  func(*Session) error
+}
+
+// Probes are what a token must do to host sealed keys and PIN operations.
+var Probes = []Probe{
+	{"AES-ECB", func(s *Session) error {
+		return s.knownEncryption(pkcs11.CKK_AES, pkcs11.CKM_AES_ECB, aesKey, aesPlain, aesCipher)
+	}},
+	{"TDES-ECB, two keys", func(s *Session) error {
+		return s.knownEncryption(pkcs11.CKK_DES2, pkcs11.CKM_DES3_ECB, tdesKey, tdesPlain, tdesCipher)
+	}},
+	{"TDES-ECB, three keys", func(s *Session) error {
+		return s.knownEncryption(pkcs11.CKK_DES3, pkcs11.CKM_DES3_ECB, tdesKey+tdesKey[:16], tdesPlain, tdesCipher)
+	}},
+	{"AES-CMAC", knownCMAC},
+	{"AES-KWP wrap and unwrap", knownKeyWrap},
+	{"derive AES-128 by AES-ECB", func(s *Session) error { return s.knownDerivation(pkcs11.CKK_AES, 16) }},
+	{"derive AES-192 by AES-ECB", func(s *Session) error { return s.knownDerivation(pkcs11.CKK_AES, 24) }},
+	{"derive AES-256 by AES-ECB", func(s *Session) error { return s.knownDerivation(pkcs11.CKK_AES, 32) }},
+	{"derive two-key TDES by AES-ECB", func(s *Session) error { return s.knownDerivation(pkcs11.CKK_DES2, 16) }},
+	{"derive three-key TDES by AES-ECB", func(s *Session) error { return s.knownDerivation(pkcs11.CKK_DES3, 24) }},
+}
+
+// Known answers.
+const (
+	// FIPS 197 appendix C.1.
+	aesKey    = "000102030405060708090A0B0C0D0E0F"
+	aesPlain  = "00112233445566778899AABBCCDDEEFF"
+	aesCipher = "69C4E0D86A7B0430D8CDB78070B4C55A"
+	// A Visa transformed security parameter and its encipherment.
+	tdesKey    = "0123456789ABCDEFFEDCBA9876543210"
+	tdesPlain  = "1012345678911234"
+	tdesCipher = "6A77E65CFE349D60"
+	// NIST SP 800-38B appendix D.1, example 2.
+	cmacKey     = "2B7E151628AED2A6ABF7158809CF4F3C"
+	cmacMessage = "6BC1BEE22E409F96E93D7E117393172A"
+	cmacTag     = "070A16B46B4D4144F79BDD9DD04A287C"
+	// RFC 5649, computed with OpenSSL 3.0 (id-aes256-wrap-pad) for aesKey. The RFC's
+	// own examples have keys that are no multiple of 8 bytes: SoftHSM 2.6.1 pads those
+	// before it wraps them, so keyd seals none.
+	kwpKey     = "000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F"
+	kwpWrapped = "337E07DCE17686CDDFA15EA637C777E760FF617B002FE46B"
+)
+
+// Try runs the probe. A wrong answer is an error, like a refusal.
+func (p Probe) Try(t *Token) error {
+	if err := t.Do(p.try); err != nil {
+		return fmt.Errorf("%s: %w", p.Name, err)
+	}
+	return nil
+}
+
+var errAnswer = errors.New("the answer is wrong")
+
+func fromHex(s string) []byte {
+	b, err := hex.DecodeString(s)
+	if err != nil {
+		panic(err) // a constant of this file
+	}
+	return b
+}
+
+func (s *Session) knownEncryption(keyType, mechanism uint, key, plain, cipher string) error {
+	object, err := s.Import(keyType, MayEncrypt|MayDecrypt, fromHex(key))
+	if err != nil {
+		return err
+	}
+	out := make([]byte, len(plain)/2)
+	if err := s.Encrypt(mechanism, object, out, fromHex(plain)); err != nil {
+		return err
+	}
+	if !bytes.Equal(out, fromHex(cipher)) {
+		return errAnswer
+	}
+	if err := s.Decrypt(mechanism, object, out, fromHex(cipher)); err != nil {
+		return err
+	}
+	if !bytes.Equal(out, fromHex(plain)) {
+		return errAnswer
+	}
+	return s.Destroy(object)
+}
+
+func knownCMAC(s *Session) error {
+	object, err := s.Import(pkcs11.CKK_AES, MaySign, fromHex(cmacKey))
+	if err != nil {
+		return err
+	}
+	out := make([]byte, 16)
+	if _, err := s.Sign(pkcs11.CKM_AES_CMAC, object, out, fromHex(cmacMessage)); err != nil {
+		return err
+	}
+	if !bytes.Equal(out, fromHex(cmacTag)) {
+		return errAnswer
+	}
+	return s.Destroy(object)
+}
+
+func knownKeyWrap(s *Session) error {
+	kek, err := s.Import(pkcs11.CKK_AES, MayWrap|MayUnwrap, fromHex(kwpKey))
+	if err != nil {
+		return err
+	}
+	key, err := s.Import(pkcs11.CKK_AES, Extractable, fromHex(aesKey))
+	if err != nil {
+		return err
+	}
+	wrapped, err := s.Wrap(CKMAESKeyWrapPad, kek, key)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(wrapped, fromHex(kwpWrapped)) {
+		return errAnswer
+	}
+	unwrapped, err := s.Unwrap(CKMAESKeyWrapPad, kek, wrapped, pkcs11.CKK_AES, MayEncrypt)
+	if err != nil {
+		return err
+	}
+	out := make([]byte, 16)
+	if err := s.Encrypt(pkcs11.CKM_AES_ECB, unwrapped, out, fromHex(aesPlain)); err != nil {
+		return err
+	}
+	if !bytes.Equal(out, fromHex(aesCipher)) {
+		return errAnswer
+	}
+	for _, object := range []Object{kek, key} {
+		if err := s.Destroy(object); err != nil {
+			return err
+		}
+	}
+	return s.token.Discard(unwrapped)
+}
+
+// knownDerivation derives a key from two blocks (or one, for a key of 16 bytes) and
+// compares what it enciphers with the same computed here.
+func (s *Session) knownDerivation(keyType uint, size int) error {
+	base, err := s.Import(pkcs11.CKK_AES, MayDerive, fromHex(aesKey))
+	if err != nil {
+		return err
+	}
+	data := fromHex(aesPlain + cmacMessage)[:(size+15)/16*16]
+	length, mechanism := 0, uint(pkcs11.CKM_DES3_ECB)
+	if keyType == pkcs11.CKK_AES {
+		length, mechanism = size, pkcs11.CKM_AES_ECB
+	}
+	derived, err := s.Derive(base, data, keyType, length, MayEncrypt)
+	if err != nil {
+		return err
+	}
+	parent, err := aes.NewCipher(fromHex(aesKey))
+	if err != nil {
+		return err
+	}
+	value := make([]byte, 32)
+	for i := 0; i < len(data); i += 16 {
+		parent.Encrypt(value[i:], data[i:])
+	}
+	want, got := make([]byte, 16), make([]byte, 16)
+	if keyType == pkcs11.CKK_AES {
+		block, err := aes.NewCipher(value[:size])
+		if err != nil {
+			return err
+		}
+		block.Encrypt(want, fromHex(aesPlain))
+	} else {
+		block, err := des.NewTripleDESCipher(append(value[:size:size], value[:24-size]...))
+		if err != nil {
+			return err
+		}
+		block.Encrypt(want, fromHex(aesPlain))
+		block.Encrypt(want[8:], fromHex(aesPlain)[8:])
+	}
+	if err := s.Encrypt(mechanism, derived, got, fromHex(aesPlain)); err != nil {
+		return err
+	}
+	if !bytes.Equal(got, want) {
+		return errAnswer
+	}
+	if err := s.Destroy(base); err != nil {
+		return err
+	}
+	return s.Destroy(derived)
+}

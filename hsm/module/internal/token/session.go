@@ -1,0 +1,157 @@
+package token
+
+/*
+#include "direct.h"
+*/
+import "C"
+
+import (
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/miekg/pkcs11"
+
+	"keyd/hsm/module/internal/locked"
+)
+
+// Object is the handle of an object in the token.
+type Object uint
+
+// Session is a session and the locked memory of the operation that uses it. Only
+// one goroutine uses a session at a time.
+type Session struct {
+	token   *Token
+	handle  pkcs11.SessionHandle
+	scratch *locked.Region
+	since   atomic.Int64 // Unix nanoseconds at which the current operation began; 0: idle
+}
+
+// ScratchSize is the size of a session's locked memory, in bytes.
+const ScratchSize = 4096
+
+func newSession(t *Token) (*Session, error) {
+	scratch, err := locked.New(ScratchSize)
+	if err != nil {
+		return nil, err
+	}
+	s := &Session{token: t, scratch: scratch}
+	if s.handle, err = t.openSession(); err != nil {
+		scratch.Free()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Session) reopen() error {
+	_ = s.token.lib.ctx.CloseSession(s.handle) // whatever state it was in
+	var err error
+	s.handle, err = s.token.openSession()
+	return err
+}
+
+// Scratch returns the session's locked memory. It is wiped when the operation ends.
+func (s *Session) Scratch() []byte { return s.scratch.Bytes() }
+
+// Encrypt enciphers in, whole blocks, into out under a key in the token.
+func (s *Session) Encrypt(mechanism uint, key Object, out, in []byte) error {
+	if len(in) == 0 || len(out) < len(in) {
+		return &Error{Call: "C_Encrypt", Code: pkcs11.CKR_ARGUMENTS_BAD}
+	}
+	return call("C_Encrypt", uint(C.keyd_encrypt(s.token.lib.direct, C.keyd_ulong(s.handle), C.keyd_ulong(mechanism),
+		C.keyd_ulong(key), unsafe.Pointer(&in[0]), C.keyd_ulong(len(in)), unsafe.Pointer(&out[0]))))
+}
+
+// Decrypt deciphers in, whole blocks, into out under a key in the token.
+func (s *Session) Decrypt(mechanism uint, key Object, out, in []byte) error {
+	if len(in) == 0 || len(out) < len(in) {
+		return &Error{Call: "C_Decrypt", Code: pkcs11.CKR_ARGUMENTS_BAD}
+	}
+	return call("C_Decrypt", uint(C.keyd_decrypt(s.token.lib.direct, C.keyd_ulong(s.handle), C.keyd_ulong(mechanism),
+		C.keyd_ulong(key), unsafe.Pointer(&in[0]), C.keyd_ulong(len(in)), unsafe.Pointer(&out[0]))))
+}
+
+// Sign makes a MAC over in and returns its length; out must have room for all of it.
+func (s *Session) Sign(mechanism uint, key Object, out, in []byte) (int, error) {
+	if len(in) == 0 || len(out) == 0 {
+		return 0, &Error{Call: "C_Sign", Code: pkcs11.CKR_ARGUMENTS_BAD}
+	}
+	n := C.keyd_ulong(len(out))
+	rv := C.keyd_sign(s.token.lib.direct, C.keyd_ulong(s.handle), C.keyd_ulong(mechanism),
+		C.keyd_ulong(key), unsafe.Pointer(&in[0]), C.keyd_ulong(len(in)), unsafe.Pointer(&out[0]), &n)
+	return int(n), call("C_Sign", uint(rv))
+}
+
+// Rights are what a session key may be used for.
+type Rights int
+
+// The rights of PKCS#11 that keyd gives to session keys.
+const (
+	MayEncrypt  Rights = C.KEYD_ENCRYPT
+	MayDecrypt  Rights = C.KEYD_DECRYPT
+	MaySign     Rights = C.KEYD_SIGN
+	MayDerive   Rights = C.KEYD_DERIVE
+	MayWrap     Rights = C.KEYD_WRAP
+	MayUnwrap   Rights = C.KEYD_UNWRAP
+	Extractable Rights = C.KEYD_EXTRACTABLE // only for a key that is being sealed
+)
+
+// Import brings a clear key into the token as a sensitive session object of this
+// session. value is memory of the caller's, which wipes it.
+func (s *Session) Import(keyType uint, rights Rights, value []byte) (Object, error) {
+	if len(value) == 0 {
+		return 0, &Error{Call: "C_CreateObject", Code: pkcs11.CKR_ARGUMENTS_BAD}
+	}
+	var object C.keyd_ulong
+	rv := C.keyd_import(s.token.lib.direct, C.keyd_ulong(s.handle), C.keyd_ulong(keyType), C.int(rights),
+		unsafe.Pointer(&value[0]), C.keyd_ulong(len(value)), &object)
+	return Object(object), call("C_CreateObject", uint(rv))
+}
+
+// Unwrap unwraps a key as a sensitive, non-extractable session object of the keeper,
+// so that it outlives this session. The key's length is that of the wrapped value.
+func (s *Session) Unwrap(mechanism uint, wrappingKey Object, wrapped []byte, keyType uint, rights Rights) (Object, error) {
+	if len(wrapped) == 0 {
+		return 0, &Error{Call: "C_UnwrapKey", Code: pkcs11.CKR_ARGUMENTS_BAD}
+	}
+	s.token.mu.Lock() // the keeper is one session
+	defer s.token.mu.Unlock()
+	var object C.keyd_ulong
+	rv := C.keyd_unwrap(s.token.lib.direct, C.keyd_ulong(s.token.keeper), C.keyd_ulong(mechanism), C.keyd_ulong(wrappingKey),
+		unsafe.Pointer(&wrapped[0]), C.keyd_ulong(len(wrapped)), C.keyd_ulong(keyType), 0, C.int(rights), &object)
+	return Object(object), call("C_UnwrapKey", uint(rv))
+}
+
+// Derive derives a key by encrypting data under base (CKM_AES_ECB_ENCRYPT_DATA); its
+// value is the leading bytes of the result. length is the key's in bytes for AES and 0
+// for key types of one length. It is a sensitive, non-extractable object of this
+// session.
+func (s *Session) Derive(base Object, data []byte, keyType uint, length int, rights Rights) (Object, error) {
+	if len(data) == 0 {
+		return 0, &Error{Call: "C_DeriveKey", Code: pkcs11.CKR_ARGUMENTS_BAD}
+	}
+	var pinned [64]byte // the structure passed to C points to it
+	n := copy(pinned[:], data)
+	var object C.keyd_ulong
+	rv := C.keyd_derive(s.token.lib.direct, C.keyd_ulong(s.handle), pkcs11.CKM_AES_ECB_ENCRYPT_DATA, C.keyd_ulong(base),
+		unsafe.Pointer(&pinned[0]), C.keyd_ulong(n), C.keyd_ulong(keyType), C.keyd_ulong(length), C.int(rights), &object)
+	return Object(object), call("C_DeriveKey", uint(rv))
+}
+
+// Destroy removes an object that an operation made.
+func (s *Session) Destroy(object Object) error {
+	return call("C_DestroyObject", uint(C.keyd_destroy(s.token.lib.direct, C.keyd_ulong(s.handle), C.keyd_ulong(object))))
+}
+
+// Discard removes an object that the keeper owns ([Session.Unwrap]).
+func (t *Token) Discard(object Object) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return call("C_DestroyObject", uint(C.keyd_destroy(t.lib.direct, C.keyd_ulong(t.keeper), C.keyd_ulong(object))))
+}
+
+// Wrap wraps an extractable key. The result is ciphertext.
+func (s *Session) Wrap(mechanism uint, wrappingKey, key Object) ([]byte, error) {
+	wrapped, err := s.token.lib.ctx.WrapKey(s.handle, []*pkcs11.Mechanism{pkcs11.NewMechanism(mechanism, nil)},
+		pkcs11.ObjectHandle(wrappingKey), pkcs11.ObjectHandle(key))
+	return wrapped, named("C_WrapKey", err)
+}

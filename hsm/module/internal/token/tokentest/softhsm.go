@@ -1,0 +1,90 @@
+// Package tokentest is the conformance suite for PKCS#11 tokens and makes the fresh
+// tokens it runs on. It is for tests only.
+package tokentest
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"keyd/hsm/module/internal/token"
+)
+
+// Fresh is a fresh token: initialised, without objects.
+type Fresh struct {
+	Library *token.Library
+	Path    string // of the library
+	Label   string
+	PIN     []byte
+}
+
+// SoftHSMPath is where Debian's package puts the library.
+const SoftHSMPath = "/usr/lib/softhsm/libsofthsm2.so"
+
+var (
+	loadOnce sync.Once
+	library  *token.Library
+	loadErr  error
+)
+
+// SoftHSM returns a fresh SoftHSM token. The library of a test process is loaded once
+// and keeps its token folder; each call initialises another token in it.
+func SoftHSM(t testing.TB) Fresh { return softHSMAt(t, SoftHSMPath) }
+
+// SoftHSMThrough is [SoftHSM] with another library in front, which must load SoftHSM
+// itself (pkcs11-spy). One process uses one of the two.
+func SoftHSMThrough(t testing.TB, path string) Fresh { return softHSMAt(t, path) }
+
+func softHSMAt(t testing.TB, path string) Fresh {
+	t.Helper()
+	loadOnce.Do(func() {
+		dir, err := os.MkdirTemp("", "keyd-token-")
+		if err != nil {
+			loadErr = err
+			return
+		}
+		conf := filepath.Join(dir, "softhsm2.conf")
+		loadErr = os.WriteFile(conf, fmt.Appendf(nil, "directories.tokendir = %s\nobjectstore.backend = file\nlog.level = ERROR\n", dir), 0o600)
+		if loadErr != nil {
+			return
+		}
+		if loadErr = os.Setenv("SOFTHSM2_CONF", conf); loadErr == nil {
+			library, loadErr = token.Load(path)
+		}
+	})
+	if loadErr != nil {
+		t.Fatalf("SoftHSM: %v (apt-get install softhsm2)", loadErr)
+	}
+	f := Fresh{Library: library, Path: path, Label: "keyd-" + random(t), PIN: []byte(random(t))}
+	if err := f.Library.InitToken(f.Label, random(t), string(f.PIN)); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// Open logs in to the token with a pool of sessions.
+func (f Fresh) Open(t testing.TB, sessions int) *token.Token {
+	t.Helper()
+	slot, info, err := f.Library.FindToken(f.Label)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tok, err := f.Library.Open(slot, info, f.PIN, sessions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tok
+}
+
+func random(t testing.TB) string {
+	t.Helper()
+	b := make([]byte, 8)
+	if _, err := rand.Read(b); err != nil {
+		t.Fatal(err)
+	}
+	return hex.EncodeToString(b)
+}
