@@ -1,0 +1,50 @@
+package policies
+
+import "strings"
+
+// Method is a row of the table of methods.
+type Method struct {
+	Name string // "PinService/TranslatePinData": service and method without the package
+	Keys bool   // it works with keys, so a rule for it names keys and usages
+}
+
+// Methods is every method that a policy can allow. A method that is missing here can
+// be called by nobody.
+var Methods = []Method{
+	{Name: "PinService/TranslatePinData", Keys: true},
+	{Name: "PinService/VerifyPinData", Keys: true},
+	{Name: "StatusService/GetStatus"},
+}
+
+// methodIndex holds the position of a method in [Methods].
+var methodIndex = func() map[string]int {
+	index := make(map[string]int, len(Methods))
+	for i, m := range Methods {
+		index[m.Name] = i
+	}
+	return index
+}()
+
+// LookupMethod returns the row of the method with that name, for example
+// "PinService/TranslatePinData".
+func LookupMethod(name string) (Method, bool) {
+	i, ok := methodIndex[name]
+	if !ok {
+		return Method{}, false
+	}
+	return Methods[i], true
+}
+
+// matchMethods returns the positions in [Methods] that a rule's entry stands for: one
+// method, or all of a service for "PinService/*". It returns none for an entry that
+// stands for nothing.
+func matchMethods(entry string) []int {
+	service, all := strings.CutSuffix(entry, "/*")
+	var found []int
+	for i, m := range Methods {
+		if m.Name == entry || all && strings.HasPrefix(m.Name, service+"/") {
+			found = append(found, i)
+		}
+	}
+	return found
+}
