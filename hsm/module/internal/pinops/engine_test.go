@@ -3,6 +3,7 @@ package pinops_test
 import (
 	"bytes"
 	"encoding/hex"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -15,6 +16,8 @@ import (
 	"keyd/hsm/module/internal/token"
 	"keyd/hsm/module/internal/token/tokentest"
 )
+
+func TestMain(m *testing.M) { os.Exit(tokentest.Run(m)) }
 
 // bench is an engine on a fresh token and the means to seal keys for it.
 type bench struct {

@@ -19,6 +19,8 @@ import (
 	"keyd/hsm/module/internal/token/tokentest"
 )
 
+func TestMain(m *testing.M) { os.Exit(tokentest.Run(m)) }
+
 func setUp(t testing.TB, sessions int) (*token.Token, *sealing.Masters) {
 	t.Helper()
 	tok := tokentest.SoftHSM(t).Open(t, sessions)

@@ -9,7 +9,7 @@ import (
 	"keyd/hsm/module/internal/token/tokentest"
 )
 
-func TestMain(m *testing.M) { os.Exit(m.Run()) }
+func TestMain(m *testing.M) { os.Exit(tokentest.Run(m)) }
 
 // TestSoftHSM runs the conformance suite on a fresh SoftHSM token.
 func TestSoftHSM(t *testing.T) {

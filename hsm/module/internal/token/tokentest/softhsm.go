@@ -29,7 +29,20 @@ var (
 	loadOnce sync.Once
 	library  *token.Library
 	loadErr  error
+	tokenDir string
 )
+
+// Run runs a package's tests and removes the tokens that they made. TestMain calls it.
+func Run(m *testing.M) int {
+	code := m.Run()
+	if tokenDir != "" {
+		if err := os.RemoveAll(tokenDir); err != nil && code == 0 {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	return code
+}
 
 // SoftHSM returns a fresh SoftHSM token. The library of a test process is loaded once
 // and keeps its token folder; each call initialises another token in it.
@@ -47,6 +60,7 @@ func softHSMAt(t testing.TB, path string) Fresh {
 			loadErr = err
 			return
 		}
+		tokenDir = dir
 		conf := filepath.Join(dir, "softhsm2.conf")
 		loadErr = os.WriteFile(conf, fmt.Appendf(nil, "directories.tokendir = %s\nobjectstore.backend = file\nlog.level = ERROR\n", dir), 0o600)
 		if loadErr != nil {

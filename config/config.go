@@ -1,0 +1,168 @@
+// Package config is the configuration of keyd serve: one strict YAML file. The
+// comments of [Config] are its manual. An unknown key, a missing one or one of the
+// wrong type is an error with its line.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/goccy/go-yaml"
+)
+
+// Config is a whole configuration.
+type Config struct {
+	// Listen is the address of the gRPC service, HOST:PORT. Needed.
+	Listen string `yaml:"listen"`
+
+	// State is the directory of the front: its database and its audit log. It belongs
+	// to the front's user and to nobody else. Needed.
+	State string `yaml:"state"`
+
+	// Policy is the file that says who may do what. Needed.
+	Policy string `yaml:"policy"`
+
+	TLS   TLS   `yaml:"tls"`
+	Token Token `yaml:"token"`
+
+	// Modules is the number of module processes, 1 to 64; 2 when it is not set. Each
+	// is a client of the token of its own: SoftHSM runs the calls of one process one at
+	// a time, so more modules use more cores.
+	Modules int `yaml:"modules"`
+
+	// Users separates the processes when keyd is started as root.
+	Users Users `yaml:"users"`
+
+	// OperationTimeout is how long an operation may take in a module before the caller
+	// is told UNAVAILABLE and the module is replaced; 2s when it is not set.
+	OperationTimeout Duration `yaml:"operation_timeout"`
+
+	// DrainTimeout is how long requests that are under way may take when keyd stops;
+	// 10s when it is not set.
+	DrainTimeout Duration `yaml:"drain_timeout"`
+}
+
+// TLS holds the files of the front's mutual TLS 1.3, all in PEM.
+type TLS struct {
+	Certificate string `yaml:"certificate"` // the server's chain, leaf first
+	Key         string `yaml:"key"`         // its private key, readable by the front's user alone
+	ClientCA    string `yaml:"client_ca"`   // the authorities whose clients are let in
+}
+
+// Token is where the module finds its keys.
+type Token struct {
+	// Library is the PKCS#11 library, an absolute path.
+	Library string `yaml:"library"`
+
+	// Label is the token's label.
+	Label string `yaml:"label"`
+
+	// PINFile holds the token's user PIN on one line, readable by the user that starts
+	// keyd alone. "prompt" asks for it on the terminal instead.
+	PINFile string `yaml:"pin_file"`
+
+	// Sessions is the number of PKCS#11 sessions of each module, 1 to 256; 4 when it
+	// is not set.
+	Sessions int `yaml:"sessions"`
+
+	// CachedKeys bounds the unsealed keys that each module keeps in the token as
+	// session objects; 4096 when it is not set.
+	CachedKeys int `yaml:"cached_keys"`
+
+	// Directories are what the library may read and write: the token's store. Nothing
+	// else of the file system is open to the module but the libraries themselves.
+	Directories []string `yaml:"directories"`
+
+	// Files are what the library may read: its configuration.
+	Files []string `yaml:"files"`
+
+	// Environment is the library's environment, SOFTHSM2_CONF for one. It must hold no
+	// secret.
+	Environment map[string]string `yaml:"environment"`
+
+	// ConnectPorts are the TCP ports that the library may connect to, for a network
+	// HSM. Without any the module cannot make a socket.
+	ConnectPorts []uint16 `yaml:"connect_ports"`
+}
+
+// Users are the accounts, by name or number, under which the processes run when keyd
+// is started as root. They must differ.
+type Users struct {
+	Front  string `yaml:"front"`
+	Module string `yaml:"module"`
+}
+
+// Duration is a duration as Go writes it: "2s", "500ms".
+type Duration time.Duration
+
+// UnmarshalYAML parses a duration.
+func (d *Duration) UnmarshalYAML(b []byte) error {
+	var text string
+	if err := yaml.Unmarshal(b, &text); err != nil {
+		return err
+	}
+	parsed, err := time.ParseDuration(text)
+	if err != nil {
+		return fmt.Errorf("%q is no duration: write 2s or 500ms", text)
+	}
+	*d = Duration(parsed)
+	return nil
+}
+
+// MaxSize bounds a configuration, in bytes.
+const MaxSize = 64 << 10
+
+// Load reads a configuration and fills in what is not set. Errors name the file, the
+// line and what to mend.
+func Load(path string) (*Config, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	defer f.Close() //nolint:errcheck // read only
+	b, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	c, err := Parse(b)
+	if err != nil {
+		return nil, fmt.Errorf("configuration %s: %w", path, err)
+	}
+	return c, nil
+}
+
+// Parse reads a configuration. On error nothing is returned.
+func Parse(b []byte) (c *Config, err error) {
+	if len(b) > MaxSize {
+		return nil, fmt.Errorf("more than %d bytes", MaxSize)
+	}
+	c = &Config{}
+	if err := yaml.UnmarshalWithOptions(b, c, yaml.Strict()); err != nil {
+		return nil, errors.New(yaml.FormatError(err, false, true))
+	}
+	c.fillIn()
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Config) fillIn() {
+	set := func(n *int, value int) {
+		if *n == 0 {
+			*n = value
+		}
+	}
+	set(&c.Modules, 2)
+	set(&c.Token.Sessions, 4)
+	set(&c.Token.CachedKeys, 4096)
+	if c.OperationTimeout == 0 {
+		c.OperationTimeout = Duration(2 * time.Second)
+	}
+	if c.DrainTimeout == 0 {
+		c.DrainTimeout = Duration(10 * time.Second)
+	}
+}

@@ -1,0 +1,93 @@
+package wire_test
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"testing"
+
+	"keyd/hsm/internal/wire"
+)
+
+func encode(t testing.TB, id uint64, op wire.Op) []byte {
+	t.Helper()
+	b, err := wire.Append(nil, id, op, &wire.TranslatePin{Pan: "4012345678909", Block: make([]byte, 8)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestFramesComeBackAsTheyWent(t *testing.T) {
+	stream := append(encode(t, 1, wire.OpTranslatePIN), encode(t, 1<<63, wire.OpFailure)...)
+	in := bufio.NewReader(bytes.NewReader(stream))
+	for _, want := range []struct {
+		id uint64
+		op wire.Op
+	}{{1, wire.OpTranslatePIN}, {1 << 63, wire.OpFailure}} {
+		f, err := wire.Read(in)
+		var m wire.TranslatePin
+		if err != nil || f.ID != want.id || f.Op != want.op || f.Decode(&m) != nil || m.Pan != "4012345678909" {
+			t.Fatalf("%+v, %v", f, err)
+		}
+	}
+	if _, err := wire.Read(in); !errors.Is(err, io.EOF) {
+		t.Errorf("at the end: %v", err)
+	}
+}
+
+func TestWhatIsNoFrame(t *testing.T) {
+	good := encode(t, 7, wire.OpVerifyPIN)
+	for n := 1; n < len(good); n++ {
+		if _, err := wire.Read(bufio.NewReader(bytes.NewReader(good[:n]))); !errors.Is(err, wire.ErrFrame) {
+			t.Errorf("cut at %d: %v", n, err)
+		}
+	}
+	for _, length := range [][]byte{{0, 0, 0, 8}, {0, 1, 0, 10}, {0xFF, 0xFF, 0xFF, 0xFF}} {
+		bad := append(length, good[4:]...)
+		if _, err := wire.Read(bufio.NewReader(bytes.NewReader(bad))); !errors.Is(err, wire.ErrFrame) {
+			t.Errorf("length %x: %v", length, err)
+		}
+	}
+	unknown, err := wire.Append(nil, 1, wire.OpVerifyPIN, &wire.Description{Label: "x", CachedKeys: 9})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := wire.Read(bufio.NewReader(bytes.NewReader(unknown)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Decode(&wire.Describe{}); !errors.Is(err, wire.ErrFrame) {
+		t.Errorf("a field that the message does not have: %v", err)
+	}
+	if _, err := wire.Append(nil, 1, wire.OpAnswer, &wire.TranslatePin{Block: make([]byte, wire.MaxPayload)}); err == nil {
+		t.Error("a frame over the limit is encoded")
+	}
+}
+
+func FuzzRead(f *testing.F) {
+	f.Add(encode(f, 1, wire.OpTranslatePIN))
+	f.Add([]byte{0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 1, 3})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		frame, err := wire.Read(bufio.NewReader(bytes.NewReader(b)))
+		if err != nil {
+			if frame.Payload != nil || frame.Op != 0 {
+				t.Error("a partial frame beside an error")
+			}
+			return
+		}
+		var m wire.TranslatePin
+		if frame.Decode(&m) != nil {
+			return
+		}
+		again, err := wire.Append(nil, frame.ID, frame.Op, &m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		second, err := wire.Read(bufio.NewReader(bytes.NewReader(again)))
+		if err != nil || second.ID != frame.ID || second.Op != frame.Op {
+			t.Errorf("not the same frame: %v", err)
+		}
+	})
+}

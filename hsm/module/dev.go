@@ -1,0 +1,91 @@
+package module
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+
+	"google.golang.org/protobuf/encoding/protodelim"
+
+	"keyd/hsm/internal/wire"
+	"keyd/hsm/module/internal/sealing"
+	"keyd/hsm/module/internal/testkeys"
+	"keyd/hsm/module/internal/token"
+)
+
+// devMark is the label of the object that makes a token a development token. It is
+// set when keyd dev initialises the token, and never on another.
+const devMark = "keyd development token: holds known keys"
+
+// Tokens of the wrong kind.
+var (
+	errIsDevelopment  = errors.New("the token carries keyd's development mark: keyd serve refuses it, because known keys may have been loaded into it; initialise another token")
+	errNotDevelopment = errors.New("the token does not carry keyd's development mark: known keys are loaded only on a token that keyd dev initialised itself")
+)
+
+// checkMark refuses a token that is not of the kind that was asked for.
+func checkMark(t *token.Token, development bool) error {
+	var marked bool
+	err := t.Do(func(s *token.Session) (err error) { marked, err = s.HasMark(devMark); return err })
+	switch {
+	case err != nil:
+		return err
+	case marked && !development:
+		return errIsDevelopment
+	case !marked && development:
+		return errNotDevelopment
+	}
+	return nil
+}
+
+// markDevelopment marks a token that has no master keys yet.
+func markDevelopment(s *token.Session) error {
+	marked, err := s.HasMark(devMark)
+	if err != nil || marked {
+		return err
+	}
+	return s.SetMark(devMark)
+}
+
+// initialise makes a development token under a label if there is none yet. The
+// security-officer PIN is random and forgotten.
+func initialise(library *token.Library, label string, pin []byte) error {
+	_, _, err := library.FindToken(label)
+	if !errors.Is(err, token.ErrNoToken) {
+		return err
+	}
+	var so [16]byte
+	if _, err := rand.Read(so[:]); err != nil {
+		return err
+	}
+	return library.InitToken(label, hex.EncodeToString(so[:]), string(pin))
+}
+
+// sealTestKeys reads a file of known keys and writes the sealed keys to w.
+func sealTestKeys(t *token.Token, m *sealing.Masters, r io.Reader, w io.Writer) error {
+	entries, err := testkeys.Read(r)
+	if err != nil {
+		return err
+	}
+	defer testkeys.Wipe(entries)
+	for i := range entries {
+		header, err := entries[i].Header()
+		if err != nil {
+			return err
+		}
+		var sealed []byte
+		err = t.Do(func(s *token.Session) (err error) {
+			sealed, err = m.Seal(s, header, entries[i].Value)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("test key %q: %w", entries[i].Name, err)
+		}
+		if _, err := protodelim.MarshalTo(w, &wire.SealedKey{Name: entries[i].Name, Sealed: sealed}); err != nil {
+			return fmt.Errorf("hand over sealed keys: %w", err)
+		}
+	}
+	return nil
+}

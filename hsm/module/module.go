@@ -1,0 +1,263 @@
+// Package module is the process behind the hardware boundary: the only code that
+// loads PKCS#11, unseals a key or sees a clear PIN.
+//
+// It is started by the supervisor, never by the front, and speaks to the front only in
+// frames of a closed set of operations, over a socket pair that the supervisor hands
+// to both. What may ever be done is decided here, whoever asks.
+package module
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"keyd/hsm/internal/wire"
+	"keyd/hsm/module/internal/erase"
+	"keyd/hsm/module/internal/locked"
+	"keyd/hsm/module/internal/pinops"
+	"keyd/hsm/module/internal/sealing"
+	"keyd/hsm/module/internal/token"
+	"keyd/supervisor/child"
+	"keyd/supervisor/confine"
+	"keyd/supervisor/pinfile"
+)
+
+// Options are what the supervisor tells a module or a provisioning process.
+type Options struct {
+	ControlFD   int           // control socket (package child); modules only
+	PINFD       int           // file with the token PIN (package pinfile)
+	Library     string        // PKCS#11 library
+	Label       string        // of the token
+	Sessions    int           // PKCS#11 sessions besides the keeper
+	CachedKeys  int           // unsealed keys kept in the token
+	Development bool          // the token must carry the dev mark; else it must not
+	Directories []string      // what the library may read and write
+	Files       []string      // what the library may read
+	Connect     []uint16      // TCP ports that the library may connect to
+	StuckAfter  time.Duration // how long a token call may take before this process is replaced
+	Log         *slog.Logger
+}
+
+// Permanent is an error that another start cannot mend: the process ends with
+// child.ExitPermanent and the supervisor stops everything.
+type Permanent struct{ error }
+
+// Unwrap returns the cause.
+func (p Permanent) Unwrap() error { return p.error }
+
+// Run is a module's life: confine, log in, test, serve. It returns nil when the
+// supervisor asked it to stop. A permanent failure is a [Permanent].
+func Run(o Options) error {
+	var tok *token.Token
+	started := make(chan struct{}) // closed when tok is set
+	control, err := child.Connect(o.ControlFD, func() bool {
+		select {
+		case <-started:
+			return !tok.Stuck(o.StuckAfter)
+		default:
+			return true
+		}
+	})
+	if err != nil {
+		return err
+	}
+	opened, confined, err := openToken(o, control.Supervisor())
+	if err != nil {
+		return err
+	}
+	tok = opened
+	close(started)
+	if err := checkMark(tok, o.Development); err != nil {
+		return Permanent{err}
+	}
+	var masters *sealing.Masters
+	err = tok.Do(func(s *token.Session) (err error) {
+		masters, err = sealing.FindMasters(s, sealing.FirstGeneration)
+		return err
+	})
+	if errors.Is(err, sealing.ErrNoMasters) {
+		return Permanent{fmt.Errorf("%w: run keyd init once", err)}
+	}
+	if err != nil {
+		return err
+	}
+	passed, err := powerOn(tok)
+	if err != nil {
+		return Permanent{err}
+	}
+	if err := confined.Syscalls(); err != nil {
+		return Permanent{err}
+	}
+	report := confined.Report()
+	for _, m := range report.Weak() {
+		o.Log.Warn("not confined as far as it could be", "measure", m.Name, "state", m.State, "why", m.Why)
+	}
+
+	cache := sealing.NewCache(tok, masters, o.CachedKeys)
+	dead := make(chan error, 1)
+	server := newServer(
+		pinops.NewEngine(tok, cache, time.Now), tok.Sessions(),
+		func() *wire.Description { return describe(tok, cache, masters, report, passed, o.Development) },
+		o.Log,
+		func(err error) {
+			select {
+			case dead <- err:
+			default: // the process ends already
+			}
+		})
+	if err := control.Ready(); err != nil {
+		return err
+	}
+	for {
+		select {
+		case channel := <-control.Channels():
+			go server.serve(channel.Conn)
+		case err := <-dead:
+			return fmt.Errorf("the token is lost, so this process ends: %w", err)
+		case <-control.Stopping():
+			return nil
+		}
+	}
+}
+
+// openToken does everything up to the login, in this order, which matters: memory
+// first, so that no page is ever swapped or dumped; then the file system, before
+// foreign code is loaded; then the library and the login. System calls are restricted
+// by the caller after that, when the library has made its threads and mappings.
+func openToken(o Options, supervisor int) (*token.Token, *confine.Confinement, error) {
+	confined, err := confine.New(confine.Module, o.Connect...)
+	if err != nil {
+		return nil, nil, Permanent{err}
+	}
+	if err := confined.Early(supervisor); err != nil {
+		return nil, nil, Permanent{err}
+	}
+	if err := confined.Filesystem(confine.Paths{
+		ReadDirs:  existing(libraryDirs),
+		ReadFiles: append(existing(libraryFiles), o.Files...),
+		WriteDirs: o.Directories,
+	}); err != nil {
+		return nil, nil, Permanent{err}
+	}
+	library, err := token.Load(o.Library)
+	if err != nil {
+		return nil, nil, Permanent{err}
+	}
+	pin, err := locked.New(pinfile.MaxPIN())
+	if err != nil {
+		return nil, nil, Permanent{err}
+	}
+	defer pin.Free()
+	n, err := pinfile.Read(o.PINFD, pin.Bytes())
+	if err != nil {
+		return nil, nil, Permanent{err}
+	}
+	if o.Development {
+		if err := initialise(library, o.Label, pin.Bytes()[:n]); err != nil {
+			return nil, nil, Permanent{err}
+		}
+	}
+	slot, info, err := library.FindToken(o.Label)
+	if err != nil {
+		return nil, nil, Permanent{err}
+	}
+	tok, err := library.Open(slot, info, pin.Bytes()[:n], o.Sessions)
+	if err != nil && token.ClassOf(err) == token.LoginFailed {
+		return nil, nil, Permanent{fmt.Errorf("log in to token %q: %w: correct the PIN before starting again, or the token may lock", o.Label, err)}
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("log in to token %q: %w", o.Label, err)
+	}
+	return tok, confined, nil
+}
+
+// What PKCS#11 libraries and the libraries that they load read.
+var (
+	libraryDirs  = []string{"/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib", "/lib64", "/etc/ssl"}
+	libraryFiles = []string{"/etc/ld.so.cache", "/etc/localtime", "/dev/null", "/dev/urandom", "/dev/random"}
+)
+
+func existing(paths []string) (found []string) {
+	for _, p := range paths {
+		if _, err := os.Stat(p); err == nil {
+			found = append(found, p)
+		}
+	}
+	return found
+}
+
+// Provision prepares a token and seals test keys: a process of its own that ends
+// before any front exists. The token gets its master keys if it has none. keys are
+// files of known keys; they are accepted only with o.Development and are written to
+// out, sealed, in their order: the last of a name counts.
+func Provision(o Options, keys []io.Reader, out io.Writer) error {
+	if len(keys) > 0 && !o.Development {
+		return Permanent{errNotDevelopment}
+	}
+	tok, _, err := openToken(o, os.Getppid())
+	if err != nil {
+		return err
+	}
+	if !o.Development {
+		if err := checkMark(tok, false); err != nil {
+			return Permanent{err}
+		}
+	}
+	var masters *sealing.Masters
+	err = tok.Do(func(s *token.Session) error {
+		_, err := sealing.FindMasters(s, sealing.FirstGeneration)
+		if o.Development && errors.Is(err, sealing.ErrNoMasters) {
+			// A token that keyd dev has just initialised: mark it before it has keys.
+			err = markDevelopment(s)
+		}
+		if err == nil || errors.Is(err, sealing.ErrNoMasters) {
+			err = sealing.CreateMasters(s, sealing.FirstGeneration)
+		}
+		if err == nil {
+			masters, err = sealing.FindMasters(s, sealing.FirstGeneration)
+		}
+		return err
+	})
+	if err != nil {
+		return Permanent{err}
+	}
+	if err := checkMark(tok, o.Development); err != nil {
+		return Permanent{err}
+	}
+	for _, file := range keys {
+		if err := sealTestKeys(tok, masters, file, out); err != nil {
+			return Permanent{err}
+		}
+	}
+	return nil
+}
+
+func describe(tok *token.Token, cache *sealing.Cache, masters *sealing.Masters, report confine.Report, passed []string, development bool) *wire.Description {
+	d := &wire.Description{
+		Label: tok.Info.Label, Manufacturer: tok.Info.ManufacturerID, Model: tok.Info.Model,
+		Generation: masters.Generation, Development: development,
+		SelfTests: passed, CachedKeys: int64(cache.Len()), Erasure: erase.How,
+	}
+	for _, m := range report.Measures {
+		d.Confinement = append(d.Confinement, &wire.Measure{Name: m.Name, State: string(m.State), Detail: m.Why})
+	}
+	for _, p := range token.Probes {
+		d.Probes = append(d.Probes, &wire.Measure{Name: p.Name, State: "on", Detail: "known answer"})
+	}
+	return d
+}
+
+// Exit returns the status with which a process ends after Run or Provision.
+func Exit(err error) int {
+	var permanent Permanent
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &permanent):
+		return child.ExitPermanent
+	}
+	return 1
+}

@@ -1,0 +1,40 @@
+package module
+
+import (
+	"fmt"
+
+	"keyd/dukpt/software"
+	"keyd/hsm/module/internal/pinverify"
+	"keyd/hsm/module/internal/token"
+	"keyd/pinblock"
+)
+
+// selfTests are known answers of what this process computes itself. Those of the
+// token are token.Probes. All of them pass before the first request is read.
+var selfTests = []struct {
+	name string
+	run  func() error
+}{
+	{"DES, TDES and DUKPT derivation", software.SelfTest},
+	{"ISO 9564-1 PIN blocks", pinblock.SelfTest},
+	{"Visa PVV and IBM 3624", pinverify.SelfTest},
+}
+
+// powerOn runs every self-test and returns the names of what passed. The first
+// failure is returned and ends the process.
+func powerOn(t *token.Token) ([]string, error) {
+	var passed []string
+	for _, test := range selfTests {
+		if err := test.run(); err != nil {
+			return nil, fmt.Errorf("power-on self-test %q failed: %w", test.name, err)
+		}
+		passed = append(passed, test.name)
+	}
+	for _, probe := range token.Probes {
+		if err := probe.Try(t); err != nil {
+			return nil, fmt.Errorf("the token failed a known-answer test, so that it cannot host keyd's keys: %w", err)
+		}
+		passed = append(passed, "token: "+probe.Name)
+	}
+	return passed, nil
+}

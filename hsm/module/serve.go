@@ -1,0 +1,216 @@
+package module
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+
+	"google.golang.org/protobuf/proto"
+
+	"keyd/dukpt"
+	"keyd/fault"
+	"keyd/hsm"
+	"keyd/hsm/internal/wire"
+	"keyd/hsm/module/internal/pinops"
+	"keyd/hsm/module/internal/token"
+)
+
+// server carries out the closed set of operations for fronts.
+type server struct {
+	engine   *pinops.Engine
+	describe func() *wire.Description
+	log      *slog.Logger
+	dead     func(error) // ends the process
+	work     chan job
+}
+
+type job struct {
+	frame wire.Frame
+	out   *wire.Writer
+}
+
+// newServer starts as many workers as the token has sessions.
+func newServer(engine *pinops.Engine, workers int, describe func() *wire.Description, log *slog.Logger, dead func(error)) *server {
+	s := &server{engine: engine, describe: describe, log: log, dead: dead, work: make(chan job, 4*workers)}
+	for range workers {
+		go s.worker()
+	}
+	return s
+}
+
+// serve reads requests from a front until the channel ends. What is no frame ends it.
+func (s *server) serve(conn net.Conn) {
+	var once sync.Once
+	end := func(error) { once.Do(func() { _ = conn.Close() }) } // nobody is left to tell
+	out := wire.NewWriter(conn, end)
+	defer end(nil)
+	defer out.Close()
+	in := bufio.NewReaderSize(conn, 64<<10)
+	for {
+		frame, err := wire.Read(in)
+		if err != nil {
+			if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
+				s.log.Error("front sent what is no frame; its channel is closed", "error", err)
+			}
+			return
+		}
+		s.work <- job{frame, out}
+	}
+}
+
+func (s *server) worker() {
+	for j := range s.work {
+		answer, err := s.carryOut(j.frame)
+		op := wire.OpAnswer
+		if err != nil {
+			op, answer = wire.OpFailure, s.failure(err)
+		}
+		encoded, err := wire.Append(nil, j.frame.ID, op, answer)
+		if err != nil {
+			s.log.Error("answer cannot be encoded", "error", err)
+			continue
+		}
+		_ = j.out.Send(encoded) // a front that has gone needs no answer
+	}
+}
+
+// failure turns an error into what the front may know of it.
+func (s *server) failure(err error) *wire.Failure {
+	var refusal *fault.Error
+	if errors.As(err, &refusal) {
+		return &wire.Failure{Reason: uint32(refusal.Reason), Detail: refusal.Detail()}
+	}
+	var failed *token.Error
+	if !errors.As(err, &failed) {
+		s.log.Error("operation failed", "error", err)
+		return &wire.Failure{Reason: uint32(fault.Internal)}
+	}
+	s.log.Error("token call failed", "error", err)
+	switch failed.Class() {
+	case token.TokenDead, token.LoginFailed:
+		s.dead(err)
+		return &wire.Failure{Reason: uint32(fault.ModuleUnavailable)}
+	case token.Busy, token.SessionDead, token.HandleStale:
+		return &wire.Failure{Reason: uint32(fault.ModuleUnavailable)}
+	}
+	return &wire.Failure{Reason: uint32(fault.Internal)}
+}
+
+// carryOut is the whole interface of the boundary. There is no operation that returns
+// a clear PIN, a clear PIN block or a clear key.
+func (s *server) carryOut(f wire.Frame) (proto.Message, error) {
+	switch f.Op {
+	case wire.OpTranslatePIN:
+		var m wire.TranslatePin
+		if err := f.Decode(&m); err != nil {
+			return nil, malformed
+		}
+		request, err := translatePIN(&m)
+		if err != nil {
+			return nil, err
+		}
+		answer, err := s.engine.Translate(request)
+		return &wire.TranslatedPin{Block: answer.Block, CheckValue: answer.CheckValue, Custody: uint32(answer.Custody)}, err
+	case wire.OpVerifyPIN:
+		var m wire.VerifyPin
+		if err := f.Decode(&m); err != nil {
+			return nil, malformed
+		}
+		request, err := verifyPIN(&m)
+		if err != nil {
+			return nil, err
+		}
+		answer, err := s.engine.Verify(request)
+		return &wire.VerifiedPin{Verified: answer.Verified, Custody: uint32(answer.Custody)}, err
+	case wire.OpDescribe:
+		return s.describe(), nil
+	}
+	return nil, malformed
+}
+
+var malformed = fault.New(fault.RequestInvalid, "")
+
+// The functions below check the shape of what a front sent. The front did so too, but
+// it may have been taken over.
+
+func translatePIN(m *wire.TranslatePin) (r hsm.TranslatePIN, err error) {
+	if r.Incoming, err = pinKey(m.Incoming); err != nil {
+		return r, err
+	}
+	if r.Outgoing, err = pinKey(m.Outgoing); err != nil {
+		return r, err
+	}
+	r.PAN, r.Block = m.Pan, m.Block
+	if len(r.Block) != r.Incoming.Format.BlockSize() {
+		return r, malformed
+	}
+	return r, nil
+}
+
+func verifyPIN(m *wire.VerifyPin) (r hsm.VerifyPIN, err error) {
+	if r.Incoming, err = pinKey(m.Incoming); err != nil {
+		return r, err
+	}
+	if r.Verification, err = key(m.Verification); err != nil {
+		return r, err
+	}
+	r.PAN, r.Block = m.Pan, m.Block
+	if len(r.Block) != r.Incoming.Format.BlockSize() {
+		return r, malformed
+	}
+	switch expected := m.Expected.(type) {
+	case *wire.VerifyPin_VisaPvv:
+		v := expected.VisaPvv
+		if v == nil || v.KeyIndex > 9 || !digits(v.Pvv, 4, 4) {
+			return r, malformed
+		}
+		r.VisaPVV = &hsm.VisaPVV{KeyIndex: uint8(v.KeyIndex), PVV: v.Pvv}
+	case *wire.VerifyPin_Ibm3624:
+		v := expected.Ibm3624
+		if v == nil || !digits(v.Offset, 4, 12) {
+			return r, malformed
+		}
+		r.IBM3624 = &hsm.IBM3624{Offset: v.Offset}
+	default:
+		return r, malformed
+	}
+	return r, nil
+}
+
+func pinKey(m *wire.PinKey) (p hsm.PINKey, err error) {
+	if m == nil || m.Format > uint32(hsm.Format4) || m.WorkingType > uint32(hsm.WorkingAES256) {
+		return p, malformed
+	}
+	if p.Key, err = key(m.Key); err != nil {
+		return p, err
+	}
+	if len(m.Ksn) > 0 {
+		if p.KSN, err = dukpt.ParseKSN(m.Ksn); err != nil {
+			return p, fault.New(fault.KSNInvalid, "")
+		}
+	}
+	p.WorkingType, p.Format = hsm.WorkingType(m.WorkingType), hsm.Format(m.Format)
+	return p, nil
+}
+
+func key(m *wire.SealedKey) (hsm.Key, error) {
+	if m == nil || m.Name == "" || len(m.Sealed) > hsm.MaxSealedSize {
+		return hsm.Key{}, malformed
+	}
+	return hsm.Key{Name: m.Name, Sealed: m.Sealed}, nil
+}
+
+func digits(s string, least, most int) bool {
+	if len(s) < least || len(s) > most {
+		return false
+	}
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return true
+}
