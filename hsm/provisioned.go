@@ -12,9 +12,11 @@ import (
 )
 
 // ReadProvisioned reads the sealed keys that a provisioning process hands to the
-// front. On error nothing is returned.
+// front. Where a name comes more than once, the last counts. On error nothing is
+// returned.
 func ReadProvisioned(r io.Reader) ([]Key, error) {
 	var keys []Key
+	index := make(map[string]int)
 	in := bufio.NewReader(r)
 	for {
 		var m wire.SealedKey
@@ -25,6 +27,12 @@ func ReadProvisioned(r io.Reader) ([]Key, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read provisioned keys: %w", err)
 		}
-		keys = append(keys, Key{Name: m.Name, Sealed: m.Sealed})
+		key := Key{Name: m.Name, Sealed: m.Sealed}
+		if i, ok := index[key.Name]; ok {
+			keys[i] = key
+			continue
+		}
+		index[key.Name] = len(keys)
+		keys = append(keys, key)
 	}
 }

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+
+	keydv1 "keyd/api/keyd/v1"
+)
+
+func callCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:     "call",
+		GroupID: "client",
+		Short:   "Call a data operation as a switch or an issuer host does",
+		Long: `Each command makes one gRPC call with the client certificate named and prints the
+answer. A refusal ends with status 3 and its reason (docs/errors.md), a service that
+does not answer with status 4.`,
+	}
+	c.AddCommand(callTranslate(), callVerify())
+	return c
+}
+
+// pinKey holds the flags of a key that enciphers a PIN block.
+type pinKey struct{ name, ksn, working, format string }
+
+func (k *pinKey) flags(c *cobra.Command, prefix, what string) {
+	f := c.Flags()
+	f.StringVar(&k.name, prefix+"-key", "", "name of the "+what+" key")
+	f.StringVar(&k.ksn, prefix+"-ksn", "", "key serial number in hex, if the "+what+" key is a BDK")
+	f.StringVar(&k.working, prefix+"-working-key", "", "working key of an AES BDK: AES_128 (default), AES_192, AES_256, TDES_2KEY, TDES_3KEY")
+	f.StringVar(&k.format, prefix+"-format", "0", "ISO 9564-1 format of the "+what+" block: 0, 1, 3 or 4")
+}
+
+func (k *pinKey) message() (*keydv1.PinKey, error) {
+	format, ok := keydv1.PinBlockFormat_value["ISO_FORMAT_"+strings.TrimPrefix(strings.ToUpper(k.format), "ISO_FORMAT_")]
+	if !ok {
+		return nil, fmt.Errorf("format %q is none of 0, 1, 2, 3, 4", k.format)
+	}
+	m := &keydv1.PinKey{KeyId: k.name, Format: keydv1.PinBlockFormat(format)}
+	if k.ksn == "" {
+		return m, nil
+	}
+	ksn, err := hex.DecodeString(k.ksn)
+	if err != nil {
+		return nil, fmt.Errorf("KSN %q is not hex", k.ksn)
+	}
+	m.Dukpt = &keydv1.DukptAttributes{KeySerialNumber: ksn}
+	if k.working != "" {
+		working, ok := keydv1.DukptAttributes_KeyType_value[strings.ToUpper(k.working)]
+		if !ok {
+			return nil, fmt.Errorf("working key %q is unknown", k.working)
+		}
+		m.Dukpt.KeyType = keydv1.DukptAttributes_KeyType(working)
+	}
+	return m, nil
+}
+
+func callTranslate() *cobra.Command {
+	var conn connection
+	var out output
+	var in, to pinKey
+	var pan, block string
+	c := &cobra.Command{
+		Use:   "translate-pin",
+		Short: "Re-encipher a PIN block under another key (PinService.TranslatePinData)",
+		Example: `  keyd call translate-pin --dir ./dev --in-key bdk-tdes --in-ksn FFFF9876543210E00001 \
+      --out-key zone-issuer --pan 4012345678909 --block 1B9C1845EB993A7A`,
+		Args: cobra.NoArgs,
+	}
+	conn.flags(c, "switch")
+	out.flag(c)
+	in.flags(c, "in", "incoming")
+	to.flags(c, "out", "outgoing")
+	c.Flags().StringVar(&pan, "pan", "", "primary account number with its check digit")
+	c.Flags().StringVar(&block, "block", "", "enciphered PIN block in hex")
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		request := &keydv1.TranslatePinDataRequest{PrimaryAccountNumber: pan}
+		var err error
+		if request.Incoming, err = in.message(); err != nil {
+			return err
+		}
+		if request.Outgoing, err = to.message(); err != nil {
+			return err
+		}
+		if request.EncryptedPinBlock, err = hex.DecodeString(block); err != nil {
+			return fmt.Errorf("block %q is not hex", block)
+		}
+		var answer *keydv1.TranslatePinDataResponse
+		err = conn.call(cmd.Context(), func(ctx context.Context, c grpc.ClientConnInterface) (err error) {
+			answer, err = keydv1.NewPinServiceClient(c).TranslatePinData(ctx, request)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		return out.print(answer, func(w io.Writer) {
+			row(w, "encrypted PIN block", fmt.Sprintf("%X", answer.EncryptedPinBlock))
+			row(w, "key check value", answer.KeyCheckValue)
+			row(w, "custody", answer.Custody.String())
+		})
+	}
+	return c
+}
+
+func callVerify() *cobra.Command {
+	var conn connection
+	var out output
+	var in pinKey
+	var pan, block, key, pvv, offset string
+	var index int32
+	c := &cobra.Command{
+		Use:   "verify-pin",
+		Short: "Verify the PIN in a block (PinService.VerifyPinData)",
+		Long: `Prints whether the PIN in the block is the one of a Visa PVV or an IBM 3624 offset. A
+wrong PIN is an answer: the command ends with status 0.`,
+		Example: `  keyd call verify-pin --dir ./dev --in-key zone-issuer --pan 4564320000980369 \
+      --block 6FCB0A2F33B63F9E --verification-key pvk-visa --key-index 1 --pvv 3856`,
+		Args: cobra.NoArgs,
+	}
+	conn.flags(c, "switch")
+	out.flag(c)
+	in.flags(c, "in", "incoming")
+	f := c.Flags()
+	f.StringVar(&pan, "pan", "", "primary account number with its check digit")
+	f.StringVar(&block, "block", "", "enciphered PIN block in hex")
+	f.StringVar(&key, "verification-key", "", "name of the verification key: V2 for a PVV, V1 for an offset")
+	f.StringVar(&pvv, "pvv", "", "Visa PIN verification value, 4 digits")
+	f.Int32Var(&index, "key-index", 1, "Visa PVKI, 0 to 9")
+	f.StringVar(&offset, "offset", "", "IBM 3624 offset, 4 to 12 digits")
+	c.MarkFlagsMutuallyExclusive("pvv", "offset")
+	c.MarkFlagsOneRequired("pvv", "offset")
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		request := &keydv1.VerifyPinDataRequest{PrimaryAccountNumber: pan, VerificationKeyId: key}
+		var err error
+		if request.Incoming, err = in.message(); err != nil {
+			return err
+		}
+		if request.EncryptedPinBlock, err = hex.DecodeString(block); err != nil {
+			return fmt.Errorf("block %q is not hex", block)
+		}
+		if pvv != "" {
+			request.Expected = &keydv1.PinMethod{Method: &keydv1.PinMethod_VisaPvv{VisaPvv: &keydv1.VisaPvv{KeyIndex: index, Pvv: pvv}}}
+		} else {
+			request.Expected = &keydv1.PinMethod{Method: &keydv1.PinMethod_Ibm3624{Ibm3624: &keydv1.Ibm3624{Offset: offset}}}
+		}
+		var answer *keydv1.VerifyPinDataResponse
+		err = conn.call(cmd.Context(), func(ctx context.Context, c grpc.ClientConnInterface) (err error) {
+			answer, err = keydv1.NewPinServiceClient(c).VerifyPinData(ctx, request)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		return out.print(answer, func(w io.Writer) {
+			row(w, "verified", fmt.Sprint(answer.Verified))
+			row(w, "custody", answer.Custody.String())
+		})
+	}
+	return c
+}
+
+// call dials, calls and hangs up.
+func (c *connection) call(ctx context.Context, do func(context.Context, grpc.ClientConnInterface) error) error {
+	conn, err := c.dial()
+	if err != nil {
+		return err
+	}
+	defer conn.Close() //nolint:errcheck // the answer is there
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	if err := do(ctx, conn); err != nil {
+		return explain(err)
+	}
+	return nil
+}

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"keyd/config"
+	"keyd/development"
+	"keyd/front"
+	"keyd/hsm/module"
+	"keyd/supervisor/child"
+	"keyd/supervisor/unlock"
+)
+
+// internalCommand holds what the supervisor starts. The descriptors that their flags
+// name are inherited; typed by a person, these commands do nothing useful.
+func internalCommand() *cobra.Command {
+	c := &cobra.Command{Use: "internal", Hidden: true, Short: "Processes that the supervisor starts"}
+	c.AddCommand(internalUnlock(), internalProvision(), internalModule(), internalFront())
+	return c
+}
+
+// permanent ends a process with the status that tells the supervisor not to try again.
+func permanent(err error) error {
+	if err == nil {
+		return nil
+	}
+	return exitError{err, child.ExitPermanent}
+}
+
+func internalUnlock() *cobra.Command {
+	var pinFile, label string
+	var pinFD int
+	c := &cobra.Command{Use: "unlock", Args: cobra.NoArgs}
+	f := c.Flags()
+	f.StringVar(&pinFile, "pin-file", "", "file with the token PIN, or prompt")
+	f.StringVar(&label, "label", "", "token label, for the prompt")
+	f.IntVar(&pinFD, "pin-fd", -1, "")
+	c.RunE = func(*cobra.Command, []string) error {
+		if pinFile == config.Prompt {
+			return permanent(unlock.FromTerminal(label, pinFD))
+		}
+		return permanent(unlock.FromFile(pinFile, pinFD))
+	}
+	return c
+}
+
+// moduleFlags are those of the two processes that open the token.
+func moduleFlags(c *cobra.Command) *module.Options {
+	o := &module.Options{}
+	f := c.Flags()
+	f.IntVar(&o.ControlFD, "control-fd", -1, "")
+	f.IntVar(&o.PINFD, "pin-fd", -1, "")
+	f.StringVar(&o.Library, "library", "", "")
+	f.StringVar(&o.Label, "label", "", "")
+	f.IntVar(&o.Sessions, "sessions", 4, "")
+	f.IntVar(&o.CachedKeys, "cached-keys", 4096, "")
+	f.DurationVar(&o.StuckAfter, "stuck-after", 2*time.Second, "")
+	f.BoolVar(&o.Development, "development", false, "")
+	f.StringArrayVar(&o.Directories, "directory", nil, "")
+	f.StringArrayVar(&o.Files, "file", nil, "")
+	f.Var((*ports)(&o.Connect), "connect", "")
+	return o
+}
+
+func internalModule() *cobra.Command {
+	c := &cobra.Command{Use: "module", Args: cobra.NoArgs}
+	o := moduleFlags(c)
+	index := c.Flags().Int("module", 0, "")
+	c.RunE = func(*cobra.Command, []string) error {
+		o.Log = logger().With("process", "module", "module", *index)
+		return moduleExit(module.Run(*o))
+	}
+	return c
+}
+
+func internalProvision() *cobra.Command {
+	var outputFD, inputFD int
+	var samples bool
+	c := &cobra.Command{Use: "provision", Args: cobra.NoArgs}
+	o := moduleFlags(c)
+	f := c.Flags()
+	f.IntVar(&outputFD, "output-fd", -1, "")
+	f.IntVar(&inputFD, "input-fd", -1, "")
+	f.BoolVar(&samples, "samples", false, "")
+	c.RunE = func(*cobra.Command, []string) error {
+		o.Log = logger().With("process", "provision")
+		var keys []io.Reader
+		if samples {
+			keys = append(keys, bytes.NewReader(development.SampleKeys))
+		}
+		if inputFD >= 0 {
+			keys = append(keys, os.NewFile(uintptr(inputFD), "--keys"))
+		}
+		out := os.NewFile(uintptr(outputFD), "provisioned keys")
+		if out == nil {
+			return permanent(errors.New("no output descriptor"))
+		}
+		return moduleExit(module.Provision(*o, keys, out))
+	}
+	return c
+}
+
+func moduleExit(err error) error {
+	if err == nil {
+		return nil
+	}
+	return exitError{err, module.Exit(err)}
+}
+
+func internalFront() *cobra.Command {
+	c := &cobra.Command{Use: "front", Args: cobra.NoArgs}
+	o := front.Options{Version: buildVersion()}
+	f := c.Flags()
+	f.IntVar(&o.ControlFD, "control-fd", -1, "")
+	f.IntVar(&o.ListenFD, "listen-fd", -1, "")
+	f.IntVar(&o.ProvisionFD, "provision-fd", -1, "")
+	f.StringVar(&o.State, "state", "", "")
+	f.StringVar(&o.Policy, "policy", "", "")
+	f.StringVar(&o.Certificate, "certificate", "", "")
+	f.StringVar(&o.Key, "key", "", "")
+	f.StringVar(&o.ClientCA, "client-ca", "", "")
+	f.DurationVar(&o.OperationTimeout, "operation-timeout", 2*time.Second, "")
+	f.DurationVar(&o.DrainTimeout, "drain-timeout", 10*time.Second, "")
+	f.BoolVar(&o.Development, "development", false, "")
+	c.RunE = func(*cobra.Command, []string) error {
+		o.Log = logger().With("process", "front")
+		err := front.Run(o)
+		if errors.Is(err, front.ErrSetUp) {
+			return permanent(err)
+		}
+		return err
+	}
+	return c
+}

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"keyd/config"
+	"keyd/development"
+	"keyd/service"
+)
+
+// rootContext is the parent of every command's context.
+var rootContext = context.Background()
+
+// logger writes JSON lines to standard error.
+func logger() *slog.Logger { return slog.New(slog.NewJSONHandler(os.Stderr, nil)) }
+
+func devCommand() *cobra.Command {
+	var dir, listen, keys string
+	c := &cobra.Command{
+		Use:     "dev",
+		GroupID: "service",
+		Short:   "Run a ready development service in a directory",
+		Long: `Makes a directory into a complete service and runs it: a SoftHSM token, a CA and client
+certificates (DIR/certs/), sample keys, a policy, simulated terminals. When it can be
+used, standard output says
+
+  ready HOST:PORT
+
+and nothing else; logs go to standard error. SIGTERM or Ctrl-C ends it with status 0. An
+existing directory is used again.
+
+Every sample key is published: this is no place for a real key.`,
+		Example: `  keyd dev --dir ./dev --listen 127.0.0.1:7443
+  keyd dev --dir ./dev --listen 127.0.0.1:0 --keys keys.json`,
+		Args: cobra.NoArgs,
+	}
+	f := c.Flags()
+	f.StringVar(&dir, "dir", "", "directory of the service")
+	f.StringVar(&listen, "listen", "127.0.0.1:7443", "HOST:PORT to listen on; port 0 takes a free one")
+	f.StringVar(&keys, "keys", "", "JSON file of known test keys to load (docs/test-keys.md); replaces keys of the same names")
+	if err := c.MarkFlagRequired("dir"); err != nil {
+		panic(err) // the flag is defined above
+	}
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		s, err := development.Prepare(dir, listen)
+		if err != nil {
+			return err
+		}
+		var input *os.File
+		if keys != "" {
+			if input, err = os.Open(keys); err != nil {
+				return fmt.Errorf("--keys: %w", err)
+			}
+			defer input.Close() //nolint:errcheck // read by the provisioning process alone
+		}
+		return service.Run(cmd.Context(), s.Config, service.Options{
+			Development: true,
+			SampleKeys:  s.New,
+			TestKeys:    input,
+			Log:         logger(),
+			OnReady: func(bound net.Addr) {
+				address := service.Address(listen, bound)
+				if err := os.WriteFile(filepath.Join(s.Dir, "address"), []byte(address+"\n"), 0o644); err != nil {
+					fmt.Fprintln(os.Stderr, "keyd:", err)
+				}
+				fmt.Println("ready", address)
+			},
+		})
+	}
+	return c
+}
+
+func serveCommand() *cobra.Command {
+	var path string
+	c := &cobra.Command{
+		Use:     "serve",
+		GroupID: "service",
+		Short:   "Run the service from a configuration file",
+		Long: `Starts the supervisor, which starts one front and the modules, each confined, and keeps
+them running. SIGTERM drains and ends with status 0. docs/operations.md has the details.
+
+A token that carries the development mark is refused.`,
+		Args: cobra.NoArgs,
+	}
+	c.Flags().StringVar(&path, "config", "", "configuration file (keyd config check FILE looks at it)")
+	if err := c.MarkFlagRequired("config"); err != nil {
+		panic(err) // the flag is defined above
+	}
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		loaded, err := config.Load(path)
+		if err != nil {
+			return err
+		}
+		log := logger()
+		return service.Run(cmd.Context(), loaded, service.Options{
+			Log:     log,
+			OnReady: func(bound net.Addr) { log.Info("serving", "address", bound.String()) },
+		})
+	}
+	return c
+}
+
+func initCommand() *cobra.Command {
+	var path string
+	c := &cobra.Command{
+		Use:     "init",
+		GroupID: "service",
+		Short:   "Make the master keys of a token, once",
+		Long: `Makes the master keys of generation 1 inside the token that the configuration names: two
+AES-256 wrapping keys and one for CMACs, not extractable, so that no other token can be
+given the same ones. Where an earlier run was interrupted it makes what is missing; where
+all are there it changes nothing.`,
+		Args: cobra.NoArgs,
+	}
+	c.Flags().StringVar(&path, "config", "", "configuration file")
+	if err := c.MarkFlagRequired("config"); err != nil {
+		panic(err) // the flag is defined above
+	}
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		loaded, err := config.Load(path)
+		if err != nil {
+			return err
+		}
+		if err := service.Initialise(cmd.Context(), loaded, logger()); err != nil {
+			return err
+		}
+		fmt.Printf("token %q has its master keys of generation 1\n", loaded.Token.Label)
+		return nil
+	}
+	return c
+}
+
+func configCommand() *cobra.Command {
+	c := &cobra.Command{Use: "config", GroupID: "service", Short: "Look at a configuration file"}
+	c.AddCommand(&cobra.Command{
+		Use:   "check FILE",
+		Short: "Say what is wrong with a configuration before a restart does",
+		Long: `Reads the file as keyd serve does and looks at everything it names: certificates and their
+dates, the policy, the accounts, the PKCS#11 library, who may read what. It does not
+touch the token. Status 0 means that keyd serve will not stumble over any of these.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			loaded, err := config.Load(args[0])
+			if err != nil {
+				return err
+			}
+			problems := service.Check(loaded)
+			for _, p := range problems {
+				fmt.Fprintln(os.Stderr, "-", p)
+			}
+			if len(problems) > 0 {
+				return fmt.Errorf("%s: %d to mend", args[0], len(problems))
+			}
+			fmt.Println(args[0] + ": good")
+			return nil
+		},
+	})
+	return c
+}

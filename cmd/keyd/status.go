@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+
+	keydv1 "keyd/api/keyd/v1"
+)
+
+func statusCommand() *cobra.Command {
+	var conn connection
+	var out output
+	c := &cobra.Command{
+		Use:     "status",
+		GroupID: "client",
+		Short:   "Show what is running, and how it is confined",
+		Example: `  keyd status --dir ./dev --as auditor
+  keyd status --server keyd.example:7443 --ca ca.crt --cert monitor.crt --key monitor.key -o json`,
+		Args: cobra.NoArgs,
+	}
+	conn.flags(c, "auditor")
+	out.flag(c)
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		var s *keydv1.GetStatusResponse
+		err := conn.call(cmd.Context(), func(ctx context.Context, c grpc.ClientConnInterface) (err error) {
+			s, err = keydv1.NewStatusServiceClient(c).GetStatus(ctx, &keydv1.GetStatusRequest{})
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		return out.print(s, func(w io.Writer) { writeStatus(w, s) })
+	}
+	return c
+}
+
+func writeStatus(w io.Writer, s *keydv1.GetStatusResponse) {
+	kind := "production"
+	if s.Development {
+		kind = "development: the keys are known, and a software token is no protection"
+	}
+	row(w, "keyd", s.Version)
+	row(w, "kind", kind)
+	row(w, "keys", fmt.Sprint(s.Keys))
+	row(w, "audit", fmt.Sprintf("%d entries, head %.16s", s.AuditEntries, s.AuditHead))
+	row(w)
+	row(w, "PROCESS", "PID", "STATE", "RESTARTS", "SINCE", "LAST EXIT")
+	for _, p := range s.Processes {
+		name := p.Role
+		if p.Role == "module" {
+			name = fmt.Sprintf("module %d", p.Index)
+		}
+		row(w, name, fmt.Sprint(p.Pid), p.State, fmt.Sprint(p.Restarts), p.Since.AsTime().Local().Format(time.DateTime), dash(p.LastExit))
+	}
+	for _, t := range s.Tokens {
+		row(w)
+		row(w, fmt.Sprintf("token of module %d", t.Module), fmt.Sprintf("%s (%s %s)", t.Label, t.Manufacturer, t.Model))
+		row(w, "  master keys", fmt.Sprintf("generation %d", t.Generation))
+		row(w, "  unsealed keys", fmt.Sprint(t.CachedKeys))
+		row(w, "  self-tests", fmt.Sprintf("%d passed", len(t.SelfTests)))
+		row(w, "  erasure", t.Erasure)
+		row(w, "  confinement", measures(t.Confinement))
+	}
+	row(w)
+	row(w, "front confinement", measures(s.FrontConfinement))
+}
+
+// measures lists what is on, and says why of what is not.
+func measures(list []*keydv1.Measure) string {
+	var on, rest []string
+	for _, m := range list {
+		if m.State == "on" {
+			on = append(on, m.Name)
+			continue
+		}
+		rest = append(rest, fmt.Sprintf("%s %s (%s)", m.Name, m.State, m.Detail))
+	}
+	text := strings.Join(on, ", ")
+	if len(rest) > 0 {
+		text += "; " + strings.Join(rest, "; ")
+	}
+	return text
+}

@@ -1,0 +1,179 @@
+// Package development makes a directory into a complete development service: a CA
+// and client certificates, a token with known keys, a policy, and terminals that hold
+// initial keys of the sample BDKs. Nothing of it is for production: every key in it
+// is published.
+package development
+
+import (
+	"crypto/rand"
+	_ "embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"keyd/config"
+	"keyd/policies"
+)
+
+// SampleKeys is a file of test keys with published values, in the form that
+// keyd dev --keys takes.
+//
+//go:embed sample-keys.json
+var SampleKeys []byte
+
+// TokenLabel is the label of a development token.
+const TokenLabel = "keyd development"
+
+// SoftHSMPaths are where SoftHSM's library is looked for.
+var SoftHSMPaths = []string{
+	"/usr/lib/softhsm/libsofthsm2.so",
+	"/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
+	"/usr/lib64/softhsm/libsofthsm2.so",
+	"/usr/lib/pkcs11/libsofthsm2.so",
+	"/usr/local/lib/softhsm/libsofthsm2.so",
+}
+
+// Service is a prepared directory.
+type Service struct {
+	Dir    string
+	Config *config.Config
+	New    bool // the directory was empty: sample keys are to be loaded
+}
+
+// Prepare makes dir into a development service that listens on listen, or brings one
+// that is there up to date. What a person changed in it (the policy) stays.
+func Prepare(dir, listen string) (*Service, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil {
+		return nil, fmt.Errorf("--listen %q is not HOST:PORT", listen)
+	}
+	library, err := findSoftHSM()
+	if err != nil {
+		return nil, err
+	}
+	s := &Service{Dir: dir}
+	if err := s.directories(); err != nil {
+		return nil, fmt.Errorf("development directory: %w", err)
+	}
+	if err := s.files(host); err != nil {
+		return nil, fmt.Errorf("development directory %s: %w", dir, err)
+	}
+	s.Config = &config.Config{
+		Listen: listen,
+		State:  s.path("front"),
+		Policy: s.path("front", "policy.yaml"),
+		TLS: config.TLS{
+			Certificate: s.path("front", "server.crt"),
+			Key:         s.path("front", "server.key"),
+			ClientCA:    s.path("front", "client-ca.crt"),
+		},
+		Token: config.Token{
+			Library:     library,
+			Label:       TokenLabel,
+			PINFile:     s.path("pin"),
+			Sessions:    4,
+			CachedKeys:  4096,
+			Directories: []string{s.path("token")},
+			Environment: map[string]string{"SOFTHSM2_CONF": s.path("token", "softhsm2.conf")},
+		},
+		Modules:          2,
+		OperationTimeout: config.Duration(2 * time.Second),
+		DrainTimeout:     config.Duration(10 * time.Second),
+	}
+	return s, nil
+}
+
+func (s *Service) path(parts ...string) string {
+	return filepath.Join(append([]string{s.Dir}, parts...)...)
+}
+
+func (s *Service) directories() error {
+	for _, d := range []struct {
+		path string
+		mode fs.FileMode
+	}{
+		{s.Dir, 0o711}, // others may pass through, not look
+		{s.path("certs"), 0o755},
+		{s.path("front"), 0o700},
+		{s.path("token"), 0o700},
+		{s.path("token", "tokens"), 0o700},
+		{s.path("terminals"), 0o700},
+	} {
+		if err := os.MkdirAll(d.path, d.mode); err != nil {
+			return err
+		}
+		if err := os.Chmod(d.path, d.mode); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Service) files(host string) error {
+	// The token PIN is the first file of a new service and the mark of one.
+	pin := make([]byte, 16)
+	if _, err := rand.Read(pin); err != nil {
+		return err
+	}
+	made, err := createFile(s.path("pin"), []byte(hex.EncodeToString(pin)+"\n"), 0o600)
+	if err != nil {
+		return err
+	}
+	s.New = made
+	conf := fmt.Sprintf("directories.tokendir = %s\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n", s.path("token", "tokens"))
+	if err := replaceFile(s.path("token", "softhsm2.conf"), []byte(conf), 0o600); err != nil {
+		return err
+	}
+	if _, err := createFile(s.path("front", "policy.yaml"), policies.Dev, 0o600); err != nil {
+		return err
+	}
+	if err := s.terminals(); err != nil {
+		return err
+	}
+	ca, err := openAuthority(s.Dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range Identities {
+		if err := ca.client(s.path("certs"), name); err != nil {
+			return err
+		}
+	}
+	root, err := os.ReadFile(s.path("certs", "ca.crt"))
+	if err != nil {
+		return err
+	}
+	if err := replaceFile(s.path("front", "client-ca.crt"), root, 0o600); err != nil {
+		return err
+	}
+	return ca.server(s.path("front", "server.crt"), s.path("front", "server.key"), host)
+}
+
+func findSoftHSM() (string, error) {
+	for _, path := range SoftHSMPaths {
+		if _, err := os.Stat(path); err == nil {
+			return path, nil
+		}
+	}
+	return "", errors.New("SoftHSM is not installed: run make run, or apt-get install softhsm2")
+}
+
+// createFile writes a file unless it is there, and reports whether it did.
+func createFile(path string, content []byte, mode fs.FileMode) (bool, error) {
+	switch _, err := os.Stat(path); {
+	case err == nil:
+		return false, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return false, err
+	}
+	return true, replaceFile(path, content, mode)
+}

@@ -1,0 +1,117 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	keydv1 "keyd/api/keyd/v1"
+)
+
+// TestKilledAndStoppedProcessesUnderLoad kills and stops modules and fronts while
+// clients work: no answer is wrong, none is worse than UNAVAILABLE, and every process
+// that went is replaced.
+func TestKilledAndStoppedProcessesUnderLoad(t *testing.T) {
+	ring := newKeyring()
+	bdk := ring.add("B0", "T", "X", "0123456789ABCDEFFEDCBA9876543210")
+	s := start(t, ring.keys...)
+	request := &keydv1.TranslatePinDataRequest{
+		Incoming: &keydv1.PinKey{KeyId: bdk, Format: keydv1.PinBlockFormat_ISO_FORMAT_0,
+			Dukpt: &keydv1.DukptAttributes{KeySerialNumber: unhex(t, "FFFF9876543210E00001")}},
+		Outgoing:             zone(ring, keydv1.PinBlockFormat_ISO_FORMAT_0),
+		PrimaryAccountNumber: "4012345678909",
+		EncryptedPinBlock:    unhex(t, "1B9C1845EB993A7A"),
+	}
+	want := encrypt(tdes(t, unhex(t, zoneTDES)), iso0(t, "0", "1234", "F", "4012345678909"))
+
+	var right, unavailable atomic.Int64
+	ctx, stop := context.WithCancel(t.Context())
+	var clients sync.WaitGroup
+	for range 8 {
+		pins := s.pins()
+		clients.Go(func() {
+			for ctx.Err() == nil {
+				call, cancel := context.WithTimeout(ctx, 5*time.Second)
+				answer, err := pins.TranslatePinData(call, request)
+				cancel()
+				switch {
+				case ctx.Err() != nil:
+				case err == nil && bytes.Equal(answer.EncryptedPinBlock, want):
+					right.Add(1)
+				case status.Code(err) == codes.Unavailable:
+					unavailable.Add(1)
+				default:
+					t.Errorf("a wrong answer or a worse error: %X, %v", answer.GetEncryptedPinBlock(), err)
+					stop()
+				}
+			}
+		})
+	}
+	defer func() { stop(); clients.Wait() }()
+
+	served := func(what string) {
+		t.Helper()
+		before := time.Now()
+		// Served again: a run of answers without an UNAVAILABLE among them.
+		for deadline := before.Add(30 * time.Second); ; {
+			r, u := right.Load(), unavailable.Load()
+			waitUntil(t, what, func() bool { return right.Load() >= r+200 || ctx.Err() != nil })
+			if unavailable.Load() == u || ctx.Err() != nil {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: no steady service after 30 s\n%s", what, s.logged())
+			}
+		}
+		t.Logf("%-22s steady service after %v", what, time.Since(before).Round(time.Millisecond))
+	}
+	served("start")
+	for _, signal := range []syscall.Signal{syscall.SIGKILL, syscall.SIGSTOP} {
+		for _, role := range []string{"module", "front"} {
+			for round := range 2 {
+				before := processes(s.status(), role)
+				victim := before[round%len(before)]
+				what := fmt.Sprintf("%v of a %s", signal, role)
+				if err := syscall.Kill(int(victim.Pid), signal); err != nil {
+					t.Fatal(err)
+				}
+				waitUntil(t, what+": replaced", func() bool { return syscall.Kill(int(victim.Pid), 0) == syscall.ESRCH })
+				served(what)
+				after := processes(s.status(), role)
+				if len(after) != len(before) {
+					t.Errorf("%s: %d processes before, %d after", what, len(before), len(after))
+				}
+			}
+		}
+	}
+	t.Logf("%d right answers, %d UNAVAILABLE", right.Load(), unavailable.Load())
+}
+
+func processes(s *keydv1.GetStatusResponse, role string) (found []*keydv1.Process) {
+	for _, p := range s.Processes {
+		if p.Role == role {
+			found = append(found, p)
+		}
+	}
+	return found
+}
+
+// waitUntil polls for a condition. Its limit only ends a test that would hang.
+func waitUntil(t testing.TB, what string, condition func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(60 * time.Second)
+	for !condition() {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: did not happen within a minute", what)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}

@@ -1,0 +1,276 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+
+	keydv1 "keyd/api/keyd/v1"
+)
+
+// TestNoSecretStaysInMemory runs traffic under fresh random keys and looks for every
+// clear PIN block, PIN field, and key in the whole memory of the front meanwhile, and
+// of the modules when the traffic has ended, in binary and in hex.
+func TestNoSecretStaysInMemory(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Fatal("this test reads other processes' memory: run it as root")
+	}
+	load := newSecretLoad(t)
+	s := start(t, load.ring.keys...)
+	planted := plant(t) // proves that the scan finds what is there
+
+	var wait sync.WaitGroup
+	done := make(chan struct{})
+	for range 4 {
+		pins := s.pins()
+		wait.Go(func() {
+			for {
+				for i := range load.requests {
+					select {
+					case <-done:
+						return
+					default:
+					}
+					if err := load.requests[i](pins); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			}
+		})
+	}
+	for round := range 3 {
+		for _, front := range processes(s.status(), "front") {
+			if hits := scan(t, int(front.Pid), load.secrets); len(hits) > 0 {
+				t.Errorf("front under load, round %d: %s", round, strings.Join(hits, "; "))
+			}
+		}
+	}
+	close(done)
+	wait.Wait()
+	modules := processes(s.status(), "module")
+	if len(modules) == 0 {
+		t.Fatal("no module")
+	}
+	for _, module := range modules {
+		if hits := scan(t, int(module.Pid), load.secrets); len(hits) > 0 {
+			t.Errorf("module after the load: %s", strings.Join(hits, "; "))
+		}
+	}
+	if hits := scan(t, int(s.cmd.Process.Pid), load.secrets); len(hits) > 0 {
+		t.Errorf("supervisor: %s", strings.Join(hits, "; "))
+	}
+	if hits := scan(t, os.Getpid(), map[string][]byte{"planted": planted}); len(hits) == 0 {
+		t.Error("the scan does not find a planted value")
+	}
+}
+
+// planted is memory of this test process with a value that the scan must find.
+func plant(t *testing.T) []byte {
+	t.Helper()
+	b := make([]byte, 16)
+	if _, err := rand.Read(b); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// secretLoad is traffic whose every secret is known to the test.
+type secretLoad struct {
+	ring     *keyring
+	secrets  map[string][]byte
+	requests []func(keydv1.PinServiceClient) error
+}
+
+func newSecretLoad(t *testing.T) *secretLoad {
+	l := &secretLoad{ring: &keyring{names: map[string]string{}}, secrets: map[string][]byte{}}
+	random := func(n int) []byte {
+		b := make([]byte, n)
+		if _, err := rand.Read(b); err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	upper := func(b []byte) string { return strings.ToUpper(hex.EncodeToString(b)) }
+	key := func(what, usage, algorithm, mode string, size int) (string, []byte) {
+		value := random(size)
+		l.secrets[what] = value
+		return l.ring.add(usage, algorithm, mode, upper(value)), value
+	}
+	digits := func(n int) string {
+		s := make([]byte, n)
+		for i, b := range random(n) {
+			s[i] = '0' + b%10
+		}
+		return string(s)
+	}
+	for i := range 12 {
+		pin, pan := digits(12), "4"+digits(15)
+		in, inValue := key(fmt.Sprint("incoming zone key ", i), "P0", "T", "D", 16)
+		out, _ := key(fmt.Sprint("outgoing zone key ", i), "P0", "T", "E", 24)
+		outAES, outAESValue := key(fmt.Sprint("AES zone key ", i), "P0", "A", "B", 32)
+		pvk, _ := key(fmt.Sprint("PVK ", i), "V2", "T", "V", 16)
+		bdk, bdkValue := key(fmt.Sprint("BDK ", i), "B0", "T", "X", 16)
+		bdkAES, bdkAESValue := key(fmt.Sprint("AES BDK ", i), "B0", "A", "X", 16)
+
+		block0 := iso0(t, "0", pin, "F", pan)
+		l.secrets[fmt.Sprint("PIN block ", i)] = block0
+		l.secrets[fmt.Sprint("PIN field ", i)] = unhex(t, "0C"+pin+"FF")
+		l.secrets[fmt.Sprint("PIN field 4 ", i)] = unhex(t, "4C"+pin+"AA")
+		l.secrets[fmt.Sprint("PIN ", i)] = []byte(pin)
+		zoneIn := &keydv1.PinKey{KeyId: in, Format: keydv1.PinBlockFormat_ISO_FORMAT_0}
+		enciphered := encrypt(tdes(t, inValue), block0)
+
+		tdesKeys := deriveTDES(t, bdkValue, unhex(t, "FFFF9876543210E00001"))
+		for name, value := range tdesKeys {
+			l.secrets[fmt.Sprint(name, " ", i)] = value
+		}
+		aesKeys := deriveAES(t, bdkAESValue, unhex(t, "123456789012345600000001"))
+		for name, value := range aesKeys {
+			l.secrets[fmt.Sprint(name, " ", i)] = value
+		}
+		translate := func(in, out *keydv1.PinKey, block []byte) {
+			l.requests = append(l.requests, func(pins keydv1.PinServiceClient) error {
+				_, err := pins.TranslatePinData(t.Context(), &keydv1.TranslatePinDataRequest{Incoming: in, Outgoing: out, PrimaryAccountNumber: pan, EncryptedPinBlock: block})
+				return err
+			})
+		}
+		translate(zoneIn, &keydv1.PinKey{KeyId: out, Format: keydv1.PinBlockFormat_ISO_FORMAT_3}, enciphered)
+		translate(zoneIn, &keydv1.PinKey{KeyId: outAES, Format: keydv1.PinBlockFormat_ISO_FORMAT_4}, enciphered)
+		translate(&keydv1.PinKey{KeyId: outAES, Format: keydv1.PinBlockFormat_ISO_FORMAT_4},
+			&keydv1.PinKey{KeyId: out, Format: keydv1.PinBlockFormat_ISO_FORMAT_0}, seal4(t, outAESValue, pin, pan))
+		translate(&keydv1.PinKey{KeyId: bdk, Format: keydv1.PinBlockFormat_ISO_FORMAT_0, Dukpt: &keydv1.DukptAttributes{KeySerialNumber: unhex(t, "FFFF9876543210E00001")}},
+			&keydv1.PinKey{KeyId: out, Format: keydv1.PinBlockFormat_ISO_FORMAT_0}, encrypt(tdes(t, tdesKeys["TDES PIN key"]), block0))
+		translate(&keydv1.PinKey{KeyId: bdkAES, Format: keydv1.PinBlockFormat_ISO_FORMAT_4, Dukpt: &keydv1.DukptAttributes{KeySerialNumber: unhex(t, "123456789012345600000001")}},
+			&keydv1.PinKey{KeyId: out, Format: keydv1.PinBlockFormat_ISO_FORMAT_0}, seal4(t, aesKeys["AES PIN key"], pin, pan))
+		l.requests = append(l.requests, func(pins keydv1.PinServiceClient) error {
+			_, err := pins.VerifyPinData(t.Context(), &keydv1.VerifyPinDataRequest{Incoming: zoneIn, VerificationKeyId: pvk, PrimaryAccountNumber: pan, EncryptedPinBlock: enciphered,
+				Expected: &keydv1.PinMethod{Method: &keydv1.PinMethod_VisaPvv{VisaPvv: &keydv1.VisaPvv{KeyIndex: 1, Pvv: "0000"}}}})
+			return err
+		})
+	}
+	return l
+}
+
+// deriveTDES is X9.24-1 for counter 1, on Go's own DES.
+func deriveTDES(t *testing.T, bdk, ksn []byte) map[string][]byte {
+	t.Helper()
+	mask := unhex(t, "C0C0C0C000000000C0C0C0C000000000")
+	id := bytes.Clone(ksn[:8])
+	id[7] &= 0xE0
+	ik := append(encrypt(tdes(t, bdk), id), encrypt(tdes(t, xor(bdk, mask)), id)...)
+	register := bytes.Clone(ksn[2:])
+	register[5] &= 0xE0
+	register[6], register[7] = 0, 1
+	half := func(key []byte) []byte {
+		return xor(encrypt(des1(t, key[:8]), xor(register, key[8:])), key[8:])
+	}
+	transaction := append(half(xor(ik, mask)), half(ik)...)
+	return map[string][]byte{
+		"TDES initial key":     ik,
+		"TDES transaction key": transaction,
+		"TDES PIN key":         xor(transaction, unhex(t, "00000000000000FF00000000000000FF")),
+		"masked BDK":           xor(bdk, mask),
+	}
+}
+
+// deriveAES is X9.24-3 for counter 1 and AES-128 throughout, on Go's own AES.
+func deriveAES(t *testing.T, bdk, ksn []byte) map[string][]byte {
+	t.Helper()
+	initial := encrypt(aesCipher(t, bdk), append(unhex(t, "0101800100020080"), ksn[:8]...))
+	transaction := encrypt(aesCipher(t, initial), append(unhex(t, "0101800000020080"), ksn[4:]...))
+	return map[string][]byte{
+		"AES initial key":    initial,
+		"AES derivation key": transaction,
+		"AES PIN key":        encrypt(aesCipher(t, transaction), append(unhex(t, "0101100000020080"), ksn[4:]...)),
+	}
+}
+
+// scan looks for each secret in all memory of a process: in binary, in upper-case and
+// in lower-case hex.
+func scan(t *testing.T, pid int, secrets map[string][]byte) (hits []string) {
+	t.Helper()
+	forms := map[string]string{}
+	for name, value := range secrets {
+		forms[string(value)] = name + " in binary"
+		forms[hex.EncodeToString(value)] = name + " in hex"
+		forms[strings.ToUpper(hex.EncodeToString(value))] = name + " in hex"
+	}
+	index := newPrefixIndex(forms)
+	maps, err := os.Open(fmt.Sprintf("/proc/%d/maps", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer maps.Close() //nolint:errcheck // read only
+	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mem.Close() //nolint:errcheck // read only
+	seen := map[string]bool{}
+	var scanned int64
+	lines := bufio.NewScanner(maps)
+	for lines.Scan() {
+		var from, to int64
+		var mode string
+		if _, err := fmt.Sscanf(lines.Text(), "%x-%x %s", &from, &to, &mode); err != nil || mode[0] != 'r' {
+			continue
+		}
+		const chunk, overlap = 1 << 20, 64
+		for at := from; at < to; at += chunk {
+			buffer := make([]byte, min(chunk+overlap, to-at))
+			n, err := mem.ReadAt(buffer, at)
+			if err != nil && n == 0 {
+				continue // a mapping that the kernel does not let anyone read
+			}
+			scanned += int64(n)
+			for _, form := range index.find(buffer[:n]) {
+				hit := fmt.Sprintf("%s at %s", forms[form], strings.Join(strings.Fields(lines.Text())[5:], " "))
+				if !seen[hit] {
+					seen[hit] = true
+					hits = append(hits, hit)
+				}
+			}
+		}
+	}
+	if scanned < 1<<20 {
+		t.Fatalf("only %d bytes of process %d were readable", scanned, pid)
+	}
+	return hits
+}
+
+// prefixIndex finds many strings in one pass, by their first four bytes.
+type prefixIndex struct {
+	prefixes map[[4]byte][]string
+	first    [1 << 16]bool // of the first two bytes
+}
+
+func newPrefixIndex(forms map[string]string) *prefixIndex {
+	x := &prefixIndex{prefixes: map[[4]byte][]string{}}
+	for form := range forms {
+		p := [4]byte([]byte(form[:4]))
+		x.prefixes[p] = append(x.prefixes[p], form)
+		x.first[int(p[0])<<8|int(p[1])] = true
+	}
+	return x
+}
+
+func (x *prefixIndex) find(b []byte) (found []string) {
+	for i := 0; i+4 <= len(b); i++ {
+		if !x.first[int(b[i])<<8|int(b[i+1])] {
+			continue
+		}
+		for _, form := range x.prefixes[[4]byte(b[i:i+4])] {
+			if bytes.HasPrefix(b[i:], []byte(form)) {
+				found = append(found, form)
+			}
+		}
+	}
+	return found
+}

@@ -1,0 +1,103 @@
+#!/usr/bin/env bash
+# One whole transaction on a development service, told as a story: a terminal
+# enciphers a PIN, a switch has it translated, an issuer host has it verified, and
+# what the rules forbid is refused. Every command that is shown is run as shown.
+#
+#   examples/first-transaction.sh [DIR] [HOST:PORT]
+#
+# With a terminal on standard input the service stays up until Ctrl-C.
+set -euo pipefail
+
+cd "$(dirname "$0")/.."
+keyd=bin/keyd
+dir=${1:-dev}
+listen=${2:-127.0.0.1:7443}
+log=$dir.log
+
+if [ -t 1 ]; then
+  bold=$'\e[1m' dim=$'\e[2m' plain=$'\e[0m'
+else
+  bold='' dim='' plain=''
+fi
+say() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
+note() { printf '%s%s%s\n' "$dim" "$*" "$plain"; }
+# show prints a command and runs it; its output is indented.
+show() {
+  printf '  $'
+  printf ' %q' "$@"
+  printf '\n'
+  "$@" 2>&1 | sed 's/^/    /'
+}
+# field prints one field of a flat JSON answer.
+field() { sed -n "s/.*\"$1\": *\"\\([^\"]*\\)\".*/\\1/p"; }
+
+say "1. Starting a development service in $dir"
+note "   SoftHSM token, certificates, sample keys; the log goes to $log"
+fifo=$(mktemp -u)
+mkfifo -m 600 "$fifo"
+"$keyd" dev --dir "$dir" --listen "$listen" >"$fifo" 2>"$log" &
+service=$!
+stop() {
+  kill -TERM "$service" 2>/dev/null || true
+  wait "$service" 2>/dev/null || true
+}
+trap stop EXIT
+read -r ready <"$fifo" || true
+rm -f "$fifo"
+if [ "${ready%% *}" != ready ]; then
+  cat "$log" >&2
+  echo "keyd dev did not start (see above)" >&2
+  exit 1
+fi
+echo "   $ready"
+
+pan=4564320000980369
+say "2. A terminal enciphers PIN 2205 under its next TDES DUKPT key"
+note "   It holds an initial key of the BDK 'bdk-tdes'; every PIN gets a key of its own."
+echo "  \$ echo 2205 | $keyd terminal encrypt-pin --state $dir/terminals/tdes.json --pan $pan"
+sent=$(echo 2205 | "$keyd" terminal encrypt-pin --state "$dir/terminals/tdes.json" --pan $pan --output json)
+ksn=$(field ksn <<<"$sent") block=$(field encrypted_pin_block <<<"$sent")
+echo "    KSN                  $ksn"
+echo "    encrypted PIN block  $block"
+
+say "3. The switch has it translated to the issuer's zone key"
+show "$keyd" call translate-pin --dir "$dir" --as switch --in-key bdk-tdes --in-ksn "$ksn" --out-key zone-issuer --pan $pan --block "$block"
+zone=$("$keyd" call translate-pin --dir "$dir" --as switch --in-key bdk-tdes --in-ksn "$ksn" --out-key zone-issuer \
+  --pan $pan --block "$block" --output json | field encrypted_pin_block | base64 -d | od -An -tx1 | tr -d ' \n' | tr a-f A-F)
+
+say "4. The issuer host has it verified: the Visa PVV of PIN 2205 is 3856"
+show "$keyd" call verify-pin --dir "$dir" --as switch --in-key zone-issuer --pan $pan --block "$zone" --verification-key pvk-visa --key-index 1 --pvv 3856
+
+say "5. The same with an AES DUKPT terminal, ISO format 4, and a wrong PIN"
+note "   A wrong PIN is an answer, not an error."
+sent=$(echo 9999 | "$keyd" terminal encrypt-pin --state "$dir/terminals/aes.json" --format 4 --pan $pan --output json)
+ksn4=$(field ksn <<<"$sent") block4=$(field encrypted_pin_block <<<"$sent")
+show "$keyd" call verify-pin --dir "$dir" --as switch --in-key bdk-aes --in-ksn "$ksn4" --in-format 4 --pan $pan --block "$block4" --verification-key pvk-visa --key-index 1 --pvv 3856
+note "   and translated: ISO format 4 under AES becomes format 0 under TDES"
+show "$keyd" call translate-pin --dir "$dir" --as switch --in-key bdk-aes --in-ksn "$ksn4" --in-format 4 --out-key zone-issuer --pan $pan --block "$block4"
+
+say "6. What the rules forbid is refused, whoever asks"
+note "   ISO format 0 to format 1 would cut the PIN loose from its card."
+show "$keyd" call translate-pin --dir "$dir" --as switch --in-key bdk-tdes --in-ksn "$ksn" --out-key zone-issuer --out-format 1 --pan $pan --block "$block" || true
+note "   An auditor may look, not touch."
+show "$keyd" call translate-pin --dir "$dir" --as auditor --in-key bdk-tdes --in-ksn "$ksn" --out-key zone-issuer --pan $pan --block "$block" || true
+
+say "7. Every decision is in the audit trail, which is a hash chain"
+show "$keyd" audit show --dir "$dir" --last 8
+show "$keyd" audit verify --dir "$dir"
+
+say "8. What is running, and how it is confined"
+show "$keyd" status --dir "$dir" --as auditor
+
+say "Go on from here"
+cat <<EOF
+   certificates    $dir/certs/        (ca.crt, and NAME.crt and NAME.key for every client)
+   the contract    api/keyd/v1/       (the service has reflection: grpcurl works)
+   your own keys   $keyd dev --dir $dir --listen $listen --keys FILE
+   documents       README.md, docs/switch-integrator.md, docs/operations.md
+EOF
+if [ -t 0 ]; then
+  say "Serving on ${ready#ready } until Ctrl-C"
+  trap 'stop; exit 0' INT TERM
+  wait "$service"
+fi

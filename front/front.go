@@ -1,0 +1,229 @@
+// Package front is the front process, from confinement to drain: it opens what it may
+// have (database, audit log, policy, TLS identity), closes everything else to itself,
+// and serves.
+//
+// It has no token directory, no PIN, no PKCS#11 library and may execute nothing. What
+// it cannot do by itself it asks of a module (package hsm).
+package front
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"keyd/audit"
+	"keyd/hsm"
+	"keyd/keys"
+	"keyd/policies"
+	"keyd/server"
+	"keyd/store"
+	"keyd/supervisor/child"
+	"keyd/supervisor/confine"
+)
+
+// Options are what the supervisor tells the front.
+type Options struct {
+	ControlFD   int // control socket (package child)
+	ListenFD    int // bound TCP socket
+	ProvisionFD int // sealed keys of a provisioning process, or -1
+
+	State       string // directory of the database and the audit log
+	Policy      string // file
+	Certificate string // PEM files of the server's identity
+	Key         string
+	ClientCA    string
+
+	OperationTimeout time.Duration // of an operation in a module
+	DrainTimeout     time.Duration // of requests under way when keyd stops
+	Development      bool          // reflection
+	Version          string
+	Log              *slog.Logger
+}
+
+// ErrSetUp is wrapped by errors that another start cannot mend.
+var ErrSetUp = errors.New("the front cannot start")
+
+// Run is a front's life. It returns nil when the supervisor asked it to stop.
+func Run(o Options) (err error) {
+	control, err := child.Connect(o.ControlFD, nil)
+	if err != nil {
+		return err
+	}
+	confined, err := confineFiles(o, control.Supervisor())
+	if err != nil {
+		return setUp(err)
+	}
+	f, err := open(o)
+	if err != nil {
+		return setUp(err)
+	}
+	defer func() { err = errors.Join(err, f.close()) }()
+	if err := confined.Syscalls(); err != nil {
+		return setUp(err)
+	}
+	report := confined.Report()
+	for _, m := range report.Weak() {
+		o.Log.Warn("not confined as far as it could be", "measure", m.Name, "state", m.State, "why", m.Why)
+	}
+	return f.serve(control, report)
+}
+
+func setUp(err error) error { return fmt.Errorf("%w: %w", ErrSetUp, err) }
+
+// confineFiles leaves the front its own directory and the files of its identity.
+func confineFiles(o Options, supervisor int) (*confine.Confinement, error) {
+	confined, err := confine.New(confine.Front)
+	if err != nil {
+		return nil, err
+	}
+	if err := confined.Early(supervisor); err != nil {
+		return nil, err
+	}
+	return confined, confined.Filesystem(confine.Paths{
+		WriteDirs: []string{o.State},
+		ReadFiles: []string{o.Policy, o.Certificate, o.Key, o.ClientCA},
+	})
+}
+
+// front holds what the process has open.
+type front struct {
+	Options
+	listener  net.Listener
+	database  *store.SQLite
+	log       *audit.Log
+	inventory *keys.Inventory
+	modules   *hsm.Client
+}
+
+func open(o Options) (_ *front, err error) {
+	f := &front{Options: o}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.close())
+		}
+	}()
+	socket := os.NewFile(uintptr(o.ListenFD), "listener")
+	if socket == nil {
+		return nil, errors.New("no listening socket")
+	}
+	f.listener, err = net.FileListener(socket)
+	if err = errors.Join(err, socket.Close()); err != nil {
+		return nil, fmt.Errorf("listening socket: %w", err)
+	}
+	if f.database, err = store.OpenSQLite(context.Background(), filepath.Join(o.State, "keyd.db")); err != nil {
+		return nil, fmt.Errorf("database: %w", err)
+	}
+	if f.log, err = audit.Open(filepath.Join(o.State, "audit.log"), audit.Options{}); err != nil {
+		return nil, fmt.Errorf("audit log: %w", err)
+	}
+	f.inventory = keys.New(f.database)
+	if err := f.takeProvisioned(); err != nil {
+		return nil, err
+	}
+	f.modules = hsm.NewClient(o.OperationTimeout, o.Log)
+	return f, nil
+}
+
+// takeProvisioned takes in the keys that a provisioning process has sealed.
+func (f *front) takeProvisioned() error {
+	if f.ProvisionFD < 0 {
+		return nil
+	}
+	file := os.NewFile(uintptr(f.ProvisionFD), "provisioned keys")
+	if file == nil {
+		return errors.New("no descriptor of provisioned keys")
+	}
+	defer file.Close() //nolint:errcheck // read only
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return fmt.Errorf("provisioned keys: %w", err)
+	}
+	sealed, err := hsm.ReadProvisioned(file)
+	if err != nil {
+		return err
+	}
+	if len(sealed) == 0 {
+		return nil
+	}
+	if err := f.inventory.Import(context.Background(), sealed); err != nil {
+		return err
+	}
+	return f.log.Append(context.Background(), audit.Entry{
+		Decision: audit.Event, Detail: fmt.Sprintf("%d test keys loaded at start", len(sealed)),
+	})
+}
+
+// close releases what is open, in the reverse order.
+func (f *front) close() error {
+	var errs []error
+	if f.modules != nil {
+		f.modules.Close()
+	}
+	if f.log != nil {
+		errs = append(errs, f.log.Close())
+	}
+	if f.database != nil {
+		errs = append(errs, f.database.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// serve runs until the supervisor asks the front to stop.
+func (f *front) serve(control *child.Control, report confine.Report) error {
+	policy, err := policies.Load(f.Policy)
+	if err != nil {
+		return setUp(err)
+	}
+	identity, err := server.LoadTLS(server.TLSFiles{Certificate: f.Certificate, Key: f.Key, ClientCA: f.ClientCA})
+	if err != nil {
+		return setUp(err)
+	}
+	service, err := server.New(server.Config{
+		TLS: identity, Policy: policy, Audit: f.log, Keys: f.inventory, Modules: f.modules, Log: f.Log,
+		Version:     f.Version,
+		Processes:   func() []child.ChildState { return control.State().Children },
+		Confinement: measures(report),
+		Reflection:  f.Development,
+	})
+	if err != nil {
+		return setUp(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- service.Serve(f.listener) }()
+	ready := false
+	for {
+		select {
+		case channel := <-control.Channels():
+			f.modules.Attach(channel.Module, channel.Conn)
+			if ready {
+				continue
+			}
+			// The front can serve when it has a module to ask.
+			ready = true
+			if err := control.Ready(); err != nil {
+				return err
+			}
+		case err := <-served:
+			return err
+		case <-control.Stopping():
+			ctx, cancel := context.WithTimeout(context.Background(), f.DrainTimeout)
+			defer cancel()
+			if err := service.Drain(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+				return err
+			}
+			return <-served
+		}
+	}
+}
+
+func measures(report confine.Report) (list []hsm.Measure) {
+	for _, m := range report.Measures {
+		list = append(list, hsm.Measure{Name: m.Name, State: string(m.State), Detail: m.Why})
+	}
+	return list
+}

@@ -1,0 +1,57 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"strings"
+	"time"
+
+	"keyd/audit"
+)
+
+// call is what the front knows of one request. One goroutine at a time uses it.
+type call struct {
+	id      string // of the request, for the caller, the log and the audit log
+	method  string // "PinService/TranslatePinData"; the whole name outside keyd's contract
+	exempt  bool   // from identity, policy and audit: health and reflection
+	started time.Time
+
+	identity string // SPIFFE ID, once it is known
+	asked    bool   // the policy was asked
+	allowed  bool   // and never denied
+
+	entry audit.Entry
+}
+
+// contract is what the full names of keyd's methods begin with.
+const contract = "/keyd.v1."
+
+// exemptServices are those that any valid certificate may use.
+var exemptServices = []string{
+	"/grpc.health.v1.Health/",
+	"/grpc.reflection.v1.ServerReflection/",
+	"/grpc.reflection.v1alpha.ServerReflection/",
+}
+
+func newCall(fullMethod string) *call {
+	c := &call{id: rand.Text(), method: fullMethod, started: time.Now()}
+	if own, ok := strings.CutPrefix(fullMethod, contract); ok {
+		c.method = own
+	}
+	for _, service := range exemptServices {
+		c.exempt = c.exempt || strings.HasPrefix(fullMethod, service)
+	}
+	return c
+}
+
+type callKey struct{}
+
+func (c *call) in(ctx context.Context) context.Context {
+	return context.WithValue(ctx, callKey{}, c)
+}
+
+// callOf returns the request in ctx, nil if there is none.
+func callOf(ctx context.Context) *call {
+	c, _ := ctx.Value(callKey{}).(*call)
+	return c
+}

@@ -1,0 +1,79 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"keyd/audit"
+	"keyd/fault"
+)
+
+// recordLimit bounds the wait for the audit log. It is apart from the request's
+// deadline: what was decided is recorded for a caller who has gone, too.
+const recordLimit = 2 * time.Second
+
+// recorder writes one audit entry for every request that reaches a service of keyd's,
+// and lets the answer go only when the entry is durable.
+type recorder struct{ log *audit.Log }
+
+func (r recorder) unary(ctx context.Context, request any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	c := callOf(ctx)
+	if c == nil || c.exempt {
+		return next(ctx, request)
+	}
+	// Nothing is begun that cannot be recorded.
+	if err := r.log.Err(); err != nil {
+		return nil, fault.Wrap(fault.AuditUnavailable, err)
+	}
+	answer, err := next(ctx, request)
+	if unwritten := r.record(ctx, c, err); unwritten != nil {
+		return nil, unwritten
+	}
+	if err != nil {
+		return nil, err
+	}
+	return answer, nil
+}
+
+// record writes the entry of a request that ended with err. Its error takes the place
+// of the answer; what the answer would have been is its cause, for the log.
+func (r recorder) record(ctx context.Context, c *call, err error) error {
+	entry := c.entry
+	entry.RequestID, entry.Identity, entry.Method = c.id, c.identity, c.method
+	entry.Decision, entry.Reason, entry.Detail = decision(err)
+	if entry.Decision != audit.Allowed {
+		entry.Custody = ""
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordLimit)
+	defer cancel()
+	if unwritten := r.log.Append(ctx, entry); unwritten != nil {
+		return fault.Wrap(fault.AuditUnavailable, errors.Join(unwritten, err))
+	}
+	return nil
+}
+
+// decision says what became of a request, in the words of the audit log.
+func decision(err error) (_ audit.Decision, reason, detail string) {
+	if err == nil {
+		return audit.Allowed, "", ""
+	}
+	if ended := contextError(err); ended != nil {
+		if errors.Is(ended, context.Canceled) {
+			return audit.Failed, "CANCELED", "the caller gave up"
+		}
+		return audit.Failed, "DEADLINE_EXCEEDED", "the caller's deadline passed"
+	}
+	f := fault.Of(err)
+	switch f.Reason {
+	case fault.IdentityUnknown, fault.PolicyDenied:
+		detail := f.Detail()
+		if cause := f.Unwrap(); cause != nil { // written by keyd, see identityOf and policies
+			detail = cause.Error()
+		}
+		return audit.Denied, f.Reason.String(), detail
+	}
+	return audit.Failed, f.Reason.String(), f.Detail()
+}

@@ -1,0 +1,166 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/net/netutil"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	health "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/reflection"
+
+	keydv1 "keyd/api/keyd/v1"
+	"keyd/audit"
+	"keyd/fault"
+	"keyd/hsm"
+	"keyd/keys"
+	"keyd/pinsvc"
+	"keyd/policies"
+	"keyd/supervisor/child"
+)
+
+// Config is what a server is made of. Everything is needed unless it says otherwise.
+type Config struct {
+	// TLS comes from [LoadTLS].
+	TLS *tls.Config
+
+	// Policy says who may do what. A nil policy allows nothing.
+	Policy *policies.Policy
+
+	// Audit takes the entry of every decision. The server does not close it.
+	Audit *audit.Log
+
+	// Keys is the inventory of sealed keys.
+	Keys *keys.Inventory
+
+	// Modules carry out the operations. The server is healthy while one is attached.
+	Modules *hsm.Client
+
+	// Log gets denials, failures and panics.
+	Log *slog.Logger
+
+	// Version of keyd, for GetStatus. May be empty.
+	Version string
+
+	// Processes returns how the supervisor's children stand, for GetStatus. May be nil.
+	Processes func() []child.ChildState
+
+	// Confinement is what confines this process, for GetStatus. May be empty.
+	Confinement []hsm.Measure
+
+	// Reflection offers the contract to any valid certificate. For development.
+	Reflection bool
+}
+
+// Server is keyd's gRPC service.
+type Server struct {
+	grpc     *grpc.Server
+	draining chan struct{}
+	drain    sync.Once
+}
+
+// New returns a server that listens nowhere yet. It refuses a configuration that lacks
+// something or whose TLS would let in more than certificates of known authorities.
+func New(c Config) (*Server, error) {
+	if err := checkTLS(c.TLS); err != nil {
+		return nil, fmt.Errorf("server: %w", err)
+	}
+	if c.Audit == nil || c.Keys == nil || c.Modules == nil || c.Log == nil {
+		return nil, errors.New("server: audit log, keys, modules and log are all needed")
+	}
+	if c.Processes == nil {
+		c.Processes = func() []child.ChildState { return nil }
+	}
+	s := newServer(c)
+	access := gate{c.Policy}
+	own := strictRegistrar{s.grpc}
+	keydv1.RegisterPinServiceServer(own, pinBinding{pins: pinsvc.New(c.Keys, c.Modules, access)})
+	keydv1.RegisterStatusServiceServer(own, statusBinding{
+		access: access, version: c.Version, started: time.Now(),
+		processes: c.Processes, confinement: c.Confinement,
+		modules: c.Modules, inventory: c.Keys, audit: c.Audit,
+	})
+	services := map[string]bool{"": true}
+	for name := range s.grpc.GetServiceInfo() {
+		services[name] = true
+	}
+	health.RegisterHealthServer(s.grpc, healthBinding{services: services, attached: c.Modules.Attached, draining: s.draining})
+	if c.Reflection {
+		reflection.Register(s.grpc)
+	}
+	return s, nil
+}
+
+// newServer returns a server with every step of a request's way, and no service.
+func newServer(c Config) *Server {
+	translate, record := translator{c.Log}, recorder{c.Audit}
+	options := append(limits(),
+		grpc.Creds(loggedTLS{credentials.NewTLS(c.TLS), c.Log}),
+		// In the order of the package comment. A panic is recovered twice: inside, so
+		// that it is recorded like other failures, and outside, for the recorder's own.
+		grpc.ChainUnaryInterceptor(
+			translate.unary,
+			recoverPanic,
+			record.unary,
+			recoverPanic,
+			limitTime,
+			identify,
+			requireAuthorization,
+		),
+		grpc.ChainStreamInterceptor(
+			translate.stream,
+			recoverStreamPanic,
+			exemptStreamsOnly,
+		),
+	)
+	return &Server{grpc: grpc.NewServer(options...), draining: make(chan struct{})}
+}
+
+// exemptStreamsOnly denies every stream but those of health and reflection: the steps
+// that a request of keyd's own takes are not made for streams.
+func exemptStreamsOnly(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+	if c := callOf(stream.Context()); c == nil || !c.exempt {
+		return fault.Wrap(fault.PolicyDenied, fmt.Errorf("%s is a stream, which no policy can allow", info.FullMethod))
+	}
+	return next(server, stream)
+}
+
+// Serve accepts connections on a bound listener until [Server.Drain], and then returns
+// nil. It closes the listener.
+func (s *Server) Serve(l net.Listener) error {
+	err := s.grpc.Serve(netutil.LimitListener(l, MaxConnections))
+	if errors.Is(err, grpc.ErrServerStopped) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("serve gRPC: %w", err)
+	}
+	return nil
+}
+
+// Drain stops the server: health turns NOT_SERVING, no connection and no request is
+// accepted any more, requests under way end. When ctx ends before they have, they are
+// broken off, and Drain returns ctx's error. It may be called again.
+func (s *Server) Drain(ctx context.Context) error {
+	s.drain.Do(func() { close(s.draining) })
+	done := make(chan struct{})
+	go func() {
+		s.grpc.GracefulStop()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+	}
+	s.grpc.Stop()
+	<-done
+	return fmt.Errorf("drain: requests were broken off: %w", ctx.Err())
+}

@@ -1,0 +1,74 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	keydv1 "keyd/api/keyd/v1"
+	"keyd/audit"
+	"keyd/hsm"
+	"keyd/keys"
+	"keyd/supervisor/child"
+)
+
+// actionStatus is what a policy allows for keyd.v1.StatusService.
+const actionStatus = "StatusService/GetStatus"
+
+// statusBinding answers what runs here. It reads and changes nothing.
+type statusBinding struct {
+	keydv1.UnimplementedStatusServiceServer
+	access      gate
+	version     string
+	started     time.Time
+	processes   func() []child.ChildState
+	confinement []hsm.Measure
+	modules     *hsm.Client
+	inventory   *keys.Inventory
+	audit       *audit.Log
+}
+
+// GetStatus implements keyd.v1.StatusService. A module that does not answer is missing
+// in the answer; an inventory that cannot be read is a refusal.
+func (b statusBinding) GetStatus(ctx context.Context, _ *keydv1.GetStatusRequest) (*keydv1.GetStatusResponse, error) {
+	if err := b.access.Authorize(ctx, actionStatus, nil); err != nil {
+		return nil, err
+	}
+	count, err := b.inventory.Count(ctx)
+	if err != nil {
+		return nil, err
+	}
+	head := b.audit.Head()
+	answer := &keydv1.GetStatusResponse{
+		Version:          b.version,
+		StartedAt:        timestamppb.New(b.started),
+		FrontConfinement: measures(b.confinement),
+		Keys:             count,
+		AuditHead:        head.Hash.String(),
+		AuditEntries:     head.Seq,
+	}
+	for _, p := range b.processes() {
+		answer.Processes = append(answer.Processes, &keydv1.Process{
+			Role: p.Role, Index: int32(p.Index), Pid: int64(p.PID), State: string(p.Phase),
+			Restarts: int32(p.Restarts), LastExit: p.LastExit, Since: timestamppb.New(p.Since),
+		})
+	}
+	for _, d := range b.modules.Describe(ctx) {
+		answer.Development = answer.Development || d.Development
+		answer.Tokens = append(answer.Tokens, &keydv1.Token{
+			Module: int32(d.Module), Label: d.Label, Manufacturer: d.Manufacturer, Model: d.Model,
+			Generation: d.Generation, Probes: measures(d.Probes), Confinement: measures(d.Confinement),
+			SelfTests: d.SelfTests, CachedKeys: d.CachedKeys, Erasure: d.Erasure,
+		})
+	}
+	return answer, nil
+}
+
+func measures(list []hsm.Measure) []*keydv1.Measure {
+	out := make([]*keydv1.Measure, len(list))
+	for i, m := range list {
+		out[i] = &keydv1.Measure{Name: m.Name, State: m.State, Detail: m.Detail}
+	}
+	return out
+}

@@ -1,0 +1,93 @@
+package service
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"os"
+	"time"
+
+	"keyd/config"
+	"keyd/policies"
+)
+
+// Check looks at everything that a configuration names and returns what is wrong, in
+// sentences for an operator.
+func Check(c *config.Config) (problems []error) {
+	add := func(err error) {
+		if err != nil {
+			problems = append(problems, err)
+		}
+	}
+	add(checkServerCertificate(c))
+	add(checkClientCA(c))
+	_, err := policies.Load(c.Policy)
+	add(err)
+	add(checkLibrary(c))
+	add(checkPrivate("token.pin_file", c.Token.PINFile))
+	add(checkPrivate("tls.key", c.TLS.Key))
+	add(checkPrivate("state", c.State))
+	for _, d := range c.Token.Directories {
+		add(checkPrivate("token.directories", d))
+	}
+	if os.Geteuid() == 0 {
+		_, err := named(c)
+		add(err)
+	}
+	return problems
+}
+
+func checkServerCertificate(c *config.Config) error {
+	pair, err := tls.LoadX509KeyPair(c.TLS.Certificate, c.TLS.Key)
+	if err != nil {
+		return fmt.Errorf("tls.certificate and tls.key: %w", err)
+	}
+	switch now := time.Now(); {
+	case now.Before(pair.Leaf.NotBefore):
+		return fmt.Errorf("tls.certificate: not valid before %s", pair.Leaf.NotBefore.Format(time.DateTime))
+	case now.After(pair.Leaf.NotAfter):
+		return fmt.Errorf("tls.certificate: expired on %s", pair.Leaf.NotAfter.Format(time.DateTime))
+	}
+	return nil
+}
+
+func checkClientCA(c *config.Config) error {
+	pem, err := os.ReadFile(c.TLS.ClientCA)
+	if err != nil {
+		return fmt.Errorf("tls.client_ca: %w", err)
+	}
+	if !x509.NewCertPool().AppendCertsFromPEM(pem) {
+		return fmt.Errorf("tls.client_ca: %s holds no certificate", c.TLS.ClientCA)
+	}
+	return nil
+}
+
+func checkLibrary(c *config.Config) error {
+	info, err := os.Stat(c.Token.Library)
+	if err != nil {
+		return fmt.Errorf("token.library: %w", err)
+	}
+	if !info.Mode().IsRegular() || info.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("token.library: %s must be a regular file that only its owner may change", c.Token.Library)
+	}
+	return nil
+}
+
+// checkPrivate wants a file or directory that nobody but its owner may use.
+func checkPrivate(what, path string) error {
+	if path == config.Prompt {
+		return nil
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		mode := "600"
+		if info.IsDir() {
+			mode = "700"
+		}
+		return fmt.Errorf("%s: others may use %s: chmod %s it", what, path, mode)
+	}
+	return nil
+}

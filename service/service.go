@@ -1,0 +1,142 @@
+// Package service turns a configuration into running processes: what the supervisor
+// starts, under which users, with which directories. keyd serve and keyd dev call it;
+// each child's own life is described where it lives (front, hsm/module,
+// supervisor/unlock).
+package service
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"keyd/config"
+	"keyd/supervisor"
+)
+
+// Options are what is decided outside the configuration.
+type Options struct {
+	// Development asks for a token with the dev mark, reflection, and provisioning of
+	// the token at start.
+	Development bool
+
+	// SampleKeys, with Development, loads the sample keys first.
+	SampleKeys bool
+
+	// TestKeys, with Development, is a file of known keys to load. This process passes
+	// it on without reading it.
+	TestKeys *os.File
+
+	// OnReady is called once with the address when the service can be used.
+	OnReady func(net.Addr)
+
+	Log *slog.Logger
+}
+
+// Run runs the service until ctx ends.
+func Run(ctx context.Context, c *config.Config, o Options) error {
+	users, err := separate(c, o)
+	if err != nil {
+		return err
+	}
+	s := supervisor.Config{
+		Unlock:       supervisor.Command{Args: unlockArgs(c)},
+		Front:        supervisor.Command{Args: frontArgs(c, o), User: users.front},
+		Module:       supervisor.Command{Args: moduleArgs("module", c, o), Env: environment(c), User: users.module},
+		Modules:      c.Modules,
+		Listen:       c.Listen,
+		DrainTimeout: time.Duration(c.DrainTimeout),
+		OnReady:      o.OnReady,
+		Logger:       o.Log,
+	}
+	if o.Development {
+		s.Provision = &supervisor.Command{
+			Args: append(moduleArgs("provision", c, o), "--samples="+strconv.FormatBool(o.SampleKeys)), Env: environment(c), User: users.module, Input: o.TestKeys,
+		}
+	}
+	return supervisor.Run(ctx, s)
+}
+
+// Initialise makes the master keys of a production token: the unlock and provision
+// children run, and nothing else.
+func Initialise(ctx context.Context, c *config.Config, log *slog.Logger) error {
+	users, err := separate(c, Options{Log: log})
+	if err != nil {
+		return err
+	}
+	return supervisor.RunOnce(ctx, supervisor.Config{
+		Unlock:    supervisor.Command{Args: unlockArgs(c)},
+		Provision: &supervisor.Command{Args: moduleArgs("provision", c, Options{}), Env: environment(c), User: users.module},
+		Logger:    log,
+	})
+}
+
+// The flags of the internal commands are read in cmd/keyd/internal.go.
+
+func unlockArgs(c *config.Config) []string {
+	return []string{"internal", "unlock", "--pin-file", c.Token.PINFile, "--label", c.Token.Label}
+}
+
+func frontArgs(c *config.Config, o Options) []string {
+	return []string{
+		"internal", "front",
+		"--state", c.State,
+		"--policy", c.Policy,
+		"--certificate", c.TLS.Certificate,
+		"--key", c.TLS.Key,
+		"--client-ca", c.TLS.ClientCA,
+		"--operation-timeout", time.Duration(c.OperationTimeout).String(),
+		"--drain-timeout", time.Duration(c.DrainTimeout).String(),
+		"--development=" + strconv.FormatBool(o.Development),
+	}
+}
+
+func moduleArgs(command string, c *config.Config, o Options) []string {
+	args := []string{
+		"internal", command,
+		"--library", c.Token.Library,
+		"--label", c.Token.Label,
+		"--sessions", strconv.Itoa(c.Token.Sessions),
+		"--cached-keys", strconv.Itoa(c.Token.CachedKeys),
+		"--stuck-after", time.Duration(c.OperationTimeout).String(),
+		"--development=" + strconv.FormatBool(o.Development),
+	}
+	for _, d := range c.Token.Directories {
+		args = append(args, "--directory", d)
+	}
+	for _, f := range c.Token.Files {
+		args = append(args, "--file", f)
+	}
+	for _, p := range c.Token.ConnectPorts {
+		args = append(args, "--connect", strconv.Itoa(int(p)))
+	}
+	return args
+}
+
+// environment is the token library's. Asynchronous preemption is off, because its
+// signals would write registers of the library's computation to signal stacks.
+func environment(c *config.Config) []string {
+	env := []string{"GODEBUG=asyncpreemptoff=1"}
+	for name, value := range c.Token.Environment {
+		env = append(env, name+"="+value)
+	}
+	slices.Sort(env)
+	return env
+}
+
+// Address returns how clients on this machine reach a bound address.
+func Address(listen string, bound net.Addr) string {
+	_, port, err := net.SplitHostPort(bound.String())
+	if err != nil {
+		return bound.String()
+	}
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil || host == "" || strings.Trim(host, "0.:") == "" {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
+}

@@ -1,0 +1,174 @@
+// Package simulator is a payment terminal in software, for trying keyd out and for
+// tests: it keeps DUKPT registers in a file and enciphers PINs as a PIN pad does. It
+// is the terminal side; nothing of it runs inside keyd.
+package simulator
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"keyd/dukpt"
+	"keyd/dukpt/software"
+	"keyd/pinblock"
+)
+
+// Terminal is a simulated terminal whose registers lie in a file. Two processes may
+// use one file: they take turns.
+type Terminal struct {
+	path string
+}
+
+// Open returns the terminal whose state is in the file at path.
+func Open(path string) *Terminal { return &Terminal{path: path} }
+
+// PINBlock is an enciphered PIN as a terminal sends it.
+type PINBlock struct {
+	KSN         dukpt.KSN
+	WorkingType dukpt.KeyType
+	Format      pinblock.Format
+	Block       []byte // 8 bytes, 16 for format 4
+}
+
+// EncryptPIN enciphers a PIN of 4 to 12 ASCII digits for a PAN, in format 0 or 3
+// under TDES DUKPT and in format 4 under AES DUKPT. The advanced registers are on disk
+// before the block is made, so that no key is used twice whatever happens in between.
+func (t *Terminal) EncryptPIN(format pinblock.Format, pan string, pin []byte) (PINBlock, error) {
+	account, err := pinblock.ParsePAN(pan)
+	if err != nil {
+		return PINBlock{}, err
+	}
+	var digits pinblock.PIN
+	defer digits.Destroy()
+	if err := digits.SetDigits(pin); err != nil {
+		return PINBlock{}, err
+	}
+	var transaction *software.Transaction
+	err = t.update(func(terminal *software.Terminal) error {
+		if (terminal.Scheme() == dukpt.AES) != (format == pinblock.ISO4) {
+			return fmt.Errorf("a terminal with %s DUKPT does not make %s blocks", terminal.Scheme(), format)
+		}
+		transaction, err = terminal.Begin()
+		return err
+	})
+	if err != nil {
+		return PINBlock{}, err
+	}
+	defer transaction.Destroy()
+	return seal(transaction, format, account, &digits)
+}
+
+func seal(transaction *software.Transaction, format pinblock.Format, pan pinblock.PAN, pin *pinblock.PIN) (PINBlock, error) {
+	working := dukpt.TDES2Key
+	if format == pinblock.ISO4 {
+		working = dukpt.AES128
+	}
+	key := make([]byte, working.Size())
+	defer clear(key)
+	if err := transaction.Key(key, dukpt.UsagePIN, working); err != nil {
+		return PINBlock{}, err
+	}
+	var random [pinblock.RandomSize]byte
+	if _, err := rand.Read(random[:]); err != nil {
+		return PINBlock{}, err
+	}
+	block := make([]byte, format.Size())
+	if err := pinblock.Encode(block, format, pin, pan, &random); err != nil {
+		return PINBlock{}, err
+	}
+	c, err := blockCipher(key, format)
+	if err != nil {
+		return PINBlock{}, err
+	}
+	c.Encrypt(block, block)
+	if format == pinblock.ISO4 {
+		if err := pan.XORField4(block); err != nil {
+			return PINBlock{}, err
+		}
+		c.Encrypt(block, block)
+	}
+	return PINBlock{KSN: transaction.KSN(), WorkingType: working, Format: format, Block: block}, nil
+}
+
+func blockCipher(key []byte, format pinblock.Format) (cipher.Block, error) {
+	if format == pinblock.ISO4 {
+		return aes.NewCipher(key)
+	}
+	k := new(software.TDESKey)
+	return k, k.Set(key)
+}
+
+// update changes the state under a lock and writes it whole or not at all.
+func (t *Terminal) update(change func(*software.Terminal) error) error {
+	lock, err := os.OpenFile(t.path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("terminal: %w", err)
+	}
+	defer lock.Close() //nolint:errcheck // ends the lock
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		return fmt.Errorf("terminal %s: lock: %w", t.path, err)
+	}
+	state, err := readState(t.path)
+	if err != nil {
+		return err
+	}
+	defer clear(state)
+	terminal, err := software.UnmarshalTerminalState(state)
+	if err != nil {
+		return fmt.Errorf("terminal %s: %w", t.path, err)
+	}
+	defer terminal.Destroy()
+	if err := change(terminal); err != nil {
+		return err
+	}
+	next, err := terminal.MarshalState()
+	if err != nil {
+		return err
+	}
+	defer clear(next)
+	return t.write(next)
+}
+
+func readState(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("terminal: %w", err)
+	}
+	defer f.Close() //nolint:errcheck // read only
+	const most = 64 << 10
+	state, err := io.ReadAll(io.LimitReader(f, most))
+	if err != nil {
+		return nil, fmt.Errorf("terminal: %w", err)
+	}
+	return state, nil
+}
+
+func (t *Terminal) write(state []byte) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(t.path), ".terminal-")
+	if err != nil {
+		return fmt.Errorf("terminal: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(f.Name()))
+		}
+	}()
+	_, err = f.Write(state)
+	if err == nil {
+		err = f.Sync()
+	}
+	if closed := f.Close(); err == nil {
+		err = closed
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), t.path)
+	}
+	return err
+}

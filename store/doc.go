@@ -1,0 +1,18 @@
+// Package store keeps what the front must not forget: the sealed keys of the
+// inventory. It is for the front and for the commands that provision it; a module
+// has no store.
+//
+// Rules:
+//   - What is kept is opaque here. A sealed key is ciphertext with its own MAC, which
+//     only a module checks: the store can lose or withhold a key, but not forge one.
+//   - A write is one transaction, and durable before the call returns. A write that
+//     fails has changed nothing.
+//   - Every failure wraps one of the package's errors, whose text says what the
+//     operator can do about it; no error holds what is stored.
+//
+// Units: times are kept in UTC to the microsecond (PostgreSQL's resolution, so that
+// every implementation gives the same back); names are ordered by their bytes.
+//
+// [OpenSQLite] is for one machine. Every implementation passes the suite in
+// store/storetest.
+package store

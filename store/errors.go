@@ -1,0 +1,71 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// What can go wrong. The text tells the operator what to do; callers compare with
+// errors.Is.
+var (
+	// ErrNotFound: there is no such record.
+	ErrNotFound = errors.New("no such record")
+	// ErrExists: a record with the same name and version is kept already.
+	ErrExists = errors.New("such a record exists already; replace it on purpose or give it the next version")
+	// ErrInvalid: the caller's arguments are outside the limits.
+	ErrInvalid = errors.New("invalid argument")
+	// ErrClosed: the store was closed.
+	ErrClosed = errors.New("the store is closed")
+	// ErrLocked: another process kept the database locked for too long.
+	ErrLocked = errors.New("the database is locked by another process; let its backup or maintenance finish, or end it, and try again")
+	// ErrReadOnly: the file, its folder or its file system cannot be written.
+	ErrReadOnly = errors.New("the database cannot be written; let keyd's user write the file and its folder, and check that the file system is not mounted read-only")
+	// ErrFull: there is no space left.
+	ErrFull = errors.New("no space is left for the database; free some, nothing needs repair")
+	// ErrInsecure: other users may read or write the file.
+	ErrInsecure = errors.New("other users have access to the database; make it private with chmod 600 after checking who wrote to it")
+	// ErrNotDatabase: the file is something else.
+	ErrNotDatabase = errors.New("the file is not a keyd database; check the path, nothing in it was changed")
+	// ErrCorrupt: the file is damaged.
+	ErrCorrupt = errors.New("the database is damaged; keep the file for inspection and restore a backup")
+	// ErrNewer: a newer keyd wrote the database.
+	ErrNewer = errors.New("the database was written by a newer keyd; run that version, or restore a backup from before the upgrade")
+	// ErrFailed: any other failure of the database.
+	ErrFailed = errors.New("the database failed; see the code, and the system's log for errors of the disk")
+)
+
+// classify turns an error of the driver into one of the package's. The driver's own
+// text is dropped, its code is kept for the operator.
+func classify(ctx context.Context, err error) error {
+	var e *sqlite.Error
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case !errors.As(err, &e):
+		return fmt.Errorf("%w: %w", ErrFailed, err)
+	}
+	switch e.Code() {
+	case sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE:
+		return ErrExists
+	}
+	kind := ErrFailed
+	switch e.Code() & 0xff { // the low byte of an extended code is the primary one
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
+		kind = ErrLocked
+	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:
+		kind = ErrReadOnly
+	case sqlite3.SQLITE_FULL:
+		kind = ErrFull
+	case sqlite3.SQLITE_NOTADB:
+		kind = ErrNotDatabase
+	case sqlite3.SQLITE_CORRUPT:
+		kind = ErrCorrupt
+	}
+	return fmt.Errorf("%w (SQLite code %d)", kind, e.Code())
+}

@@ -1,0 +1,12 @@
+package child
+
+// Exit statuses with a meaning for the supervisor. A child that ends with any other
+// status, or by a signal, is started again.
+const (
+	// ExitPermanent (EX_CONFIG of sysexits.h) says that another start cannot help: a fault in
+	// the configuration, a failed self-test, a wrong token PIN. Everything is stopped.
+	// A wrong PIN above all is never tried again, since the token would lock.
+	ExitPermanent = 78
+	// ExitOrphaned is the status of a child whose supervisor has gone.
+	ExitOrphaned = 75
+)

@@ -1,0 +1,118 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"keyd/supervisor/child"
+)
+
+// Exit statuses of children, see package child.
+const (
+	ExitPermanent = child.ExitPermanent
+	ExitOrphaned  = child.ExitOrphaned
+)
+
+// MaxModules bounds the number of modules.
+const MaxModules = 64
+
+// DefaultDrainTimeout is how long a front may take to finish what it has begun.
+const DefaultDrainTimeout = 10 * time.Second
+
+// Config is what [Run] needs to know.
+type Config struct {
+	// Unlock fetches the token PIN and writes it into the PIN file. Unlike the
+	// others it stays in the supervisor's process group, so that it can ask on
+	// the controlling terminal (/dev/tty).
+	Unlock Command
+
+	// Provision, if any, runs once between Unlock and the first front. What it
+	// writes to its output descriptor, a memory file, goes to the first front that
+	// becomes ready and to no later one.
+	Provision *Command
+
+	// Front and Module are the processes that stay. Modules is how many modules
+	// there are, 1 to MaxModules.
+	Front   Command
+	Module  Command
+	Modules int
+
+	// Listen is the TCP address the front serves, "host:port". Port 0 takes a free
+	// one, which stays the same until Run ends.
+	Listen string
+
+	// DrainTimeout is how long the front may take to finish what it has begun when
+	// everything stops. 0 is DefaultDrainTimeout.
+	DrainTimeout time.Duration
+
+	// OnReady, if any, is called once, on a goroutine of its own, when the front and
+	// at least one module are ready.
+	OnReady func(listening net.Addr)
+
+	// Logger gets one record for each start, end and kill. Required.
+	Logger *slog.Logger
+
+	// Stderr is the children's standard error. nil is the supervisor's own.
+	Stderr *os.File
+}
+
+// Command is how to run one kind of child.
+type Command struct {
+	// Args are the arguments after the program's name, such as "internal", "front".
+	// The flags for descriptors are appended.
+	Args []string
+
+	// Env is the whole environment, as "NAME=value".
+	Env []string
+
+	// User is who the child runs as, without supplementary groups. Only a
+	// supervisor that is root may name one; nil keeps the supervisor's own.
+	User *User
+
+	// Input, if any, is passed on as --input-fd. For Unlock and Provision only.
+	// The supervisor neither reads nor closes it.
+	Input *os.File
+}
+
+// User is a numeric user and its group.
+type User struct {
+	UID, GID uint32
+}
+
+// validate says what is wrong with the configuration, and fills in defaults.
+func (c *Config) validate() error {
+	commands := map[string]*Command{"unlock": &c.Unlock, "front": &c.Front, "module": &c.Module}
+	if c.Provision != nil {
+		commands["provision"] = c.Provision
+	}
+	for name, command := range commands {
+		switch {
+		case len(command.Args) == 0:
+			return fmt.Errorf("supervisor: the %s command has no arguments", name)
+		case command.User != nil && os.Geteuid() != 0:
+			return fmt.Errorf("supervisor: only root can run the %s as another user", name)
+		case command.Input != nil && (name == "front" || name == "module"):
+			return fmt.Errorf("supervisor: the %s takes no input descriptor", name)
+		}
+	}
+	switch {
+	case c.Modules < 1 || c.Modules > MaxModules:
+		return fmt.Errorf("supervisor: %d modules; there can be 1 to %d", c.Modules, MaxModules)
+	case c.Listen == "":
+		return errors.New("supervisor: no address to listen on")
+	case c.Logger == nil:
+		return errors.New("supervisor: no logger")
+	case c.DrainTimeout < 0:
+		return errors.New("supervisor: the drain timeout is negative")
+	case c.DrainTimeout == 0:
+		c.DrainTimeout = DefaultDrainTimeout
+	}
+	if c.Stderr == nil {
+		c.Stderr = os.Stderr
+	}
+	return nil
+}

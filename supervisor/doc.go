@@ -1,0 +1,28 @@
+// Package supervisor starts keyd's processes, watches them and starts them again.
+//
+// The supervisor has no listener that it serves, reads nothing that comes from
+// outside and opens no database. It starts one front and a number of modules as
+// siblings, so that neither inherits the other's confinement. All run the
+// supervisor's own binary with an internal command, an environment of nothing but
+// what [Config] lists, and the descriptors their flags name:
+//
+//	unlock     --pin-fd [--input-fd]               writes the token PIN, see package pinfile
+//	provision  --pin-fd --output-fd [--input-fd]   runs once, before the first front
+//	front      --control-fd --listen-fd [--provision-fd]
+//	module     --control-fd --pin-fd --module I
+//
+// Standard input and output of a child are /dev/null and standard error. The control
+// socket is described in package child. The bound TCP socket stays open here, never
+// accepted from, so that a new front finds the port and the connections that wait.
+//
+// Whoever dies is replaced: at once the first time, then after pauses from 100 ms
+// doubling to 5 s, until it has been ready for 10 s. A child that leaves four pings, 250 ms
+// apart, unanswered is killed. Time is counted in the supervisor's own ticks, so that a
+// machine that was suspended kills nobody on waking. A child that never becomes ready
+// five times in a row, or ends with [ExitPermanent], ends everything.
+//
+// While no module is ready, modules start one after the other: with a wrong PIN the
+// token then sees one attempt and not one for each module.
+//
+// Only keyd serve and keyd dev call this package.
+package supervisor

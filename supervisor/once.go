@@ -1,0 +1,36 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"os"
+	"syscall"
+
+	"keyd/supervisor/pinfile"
+)
+
+// RunOnce runs the unlock and provision commands and nothing else: neither front nor
+// module is started. Only Unlock, Provision, Logger and Stderr of the configuration
+// matter.
+func RunOnce(ctx context.Context, config Config) (err error) {
+	if config.Provision == nil || config.Logger == nil {
+		return errors.New("supervisor: nothing to run, or no logger")
+	}
+	if config.Stderr == nil {
+		config.Stderr = os.Stderr
+	}
+	s := &supervisor{Config: config, time: standard, events: make(chan event), over: make(chan struct{})}
+	defer s.release()
+	if s.launcher, err = newLauncher(config.Stderr); err != nil {
+		return err
+	}
+	if s.pin, s.pinMemory, err = pinfile.Create(); err != nil {
+		return err
+	}
+	if err := s.launcher.oneShot(ctx, "unlock", &s.Unlock, []grant{{"--pin-fd", s.pin}}, syscall.SysProcAttr{}, s.time.oneShotStop); err != nil {
+		return err
+	}
+	s.lockable = mayLock()
+	s.provisioned, err = s.provision(ctx)
+	return err
+}
