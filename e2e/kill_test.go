@@ -57,11 +57,10 @@ func TestKilledAndStoppedProcessesUnderLoad(t *testing.T) {
 	}
 	defer func() { stop(); clients.Wait() }()
 
-	served := func(what string) {
+	served := func(what string, before time.Time) {
 		t.Helper()
-		before := time.Now()
 		// Served again: a run of answers without an UNAVAILABLE among them.
-		for deadline := before.Add(30 * time.Second); ; {
+		for deadline := time.Now().Add(30 * time.Second); ; {
 			r, u := right.Load(), unavailable.Load()
 			waitUntil(t, what, func() bool { return right.Load() >= r+200 || ctx.Err() != nil })
 			if unavailable.Load() == u || ctx.Err() != nil {
@@ -71,20 +70,21 @@ func TestKilledAndStoppedProcessesUnderLoad(t *testing.T) {
 				t.Fatalf("%s: no steady service after 30 s\n%s", what, s.logged())
 			}
 		}
-		t.Logf("%-22s steady service after %v", what, time.Since(before).Round(time.Millisecond))
+		t.Logf("%s: steady service after %v", what, time.Since(before).Round(time.Millisecond))
 	}
-	served("start")
+	served("start", time.Now())
 	for _, signal := range []syscall.Signal{syscall.SIGKILL, syscall.SIGSTOP} {
 		for _, role := range []string{"module", "front"} {
 			for round := range 2 {
 				before := processes(s.status(), role)
 				victim := before[round%len(before)]
-				what := fmt.Sprintf("%v of a %s", signal, role)
+				what := fmt.Sprintf("%s %v", role, signal)
+				at := time.Now()
 				if err := syscall.Kill(int(victim.Pid), signal); err != nil {
 					t.Fatal(err)
 				}
 				waitUntil(t, what+": replaced", func() bool { return syscall.Kill(int(victim.Pid), 0) == syscall.ESRCH })
-				served(what)
+				served(what, at)
 				after := processes(s.status(), role)
 				if len(after) != len(before) {
 					t.Errorf("%s: %d processes before, %d after", what, len(before), len(after))

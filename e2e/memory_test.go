@@ -19,7 +19,7 @@ import (
 // of the modules when the traffic has ended, in binary and in hex.
 func TestNoSecretStaysInMemory(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Fatal("this test reads other processes' memory: run it as root")
+		t.Skip("only root can read the memory of keyd's processes: that is one of the measures under test")
 	}
 	load := newSecretLoad(t)
 	s := start(t, load.ring.keys...)
@@ -54,6 +54,12 @@ func TestNoSecretStaysInMemory(t *testing.T) {
 	}
 	close(done)
 	wait.Wait()
+	// What is public is found: the scan reads the memory that the work was done in.
+	for _, front := range processes(s.status(), "front") {
+		if hits := scan(t, int(front.Pid), load.public); len(hits) == 0 {
+			t.Error("the scan of the front finds none of the PANs that passed through it")
+		}
+	}
 	modules := processes(s.status(), "module")
 	if len(modules) == 0 {
 		t.Fatal("no module")
@@ -85,11 +91,12 @@ func plant(t *testing.T) []byte {
 type secretLoad struct {
 	ring     *keyring
 	secrets  map[string][]byte
+	public   map[string][]byte
 	requests []func(keydv1.PinServiceClient) error
 }
 
 func newSecretLoad(t *testing.T) *secretLoad {
-	l := &secretLoad{ring: &keyring{names: map[string]string{}}, secrets: map[string][]byte{}}
+	l := &secretLoad{ring: &keyring{names: map[string]string{}}, secrets: map[string][]byte{}, public: map[string][]byte{}}
 	random := func(n int) []byte {
 		b := make([]byte, n)
 		if _, err := rand.Read(b); err != nil {
@@ -112,6 +119,7 @@ func newSecretLoad(t *testing.T) *secretLoad {
 	}
 	for i := range 12 {
 		pin, pan := digits(12), "4"+digits(15)
+		l.public[fmt.Sprint("PAN ", i)] = []byte(pan)
 		in, inValue := key(fmt.Sprint("incoming zone key ", i), "P0", "T", "D", 16)
 		out, _ := key(fmt.Sprint("outgoing zone key ", i), "P0", "T", "E", 24)
 		outAES, outAESValue := key(fmt.Sprint("AES zone key ", i), "P0", "A", "B", 32)

@@ -42,6 +42,7 @@ type Options struct {
 	OperationTimeout time.Duration // of an operation in a module
 	DrainTimeout     time.Duration // of requests under way when keyd stops
 	Development      bool          // reflection
+	Separated        bool          // front and modules run under users of their own
 	Version          string
 	Log              *slog.Logger
 }
@@ -187,7 +188,7 @@ func (f *front) serve(control *child.Control, report confine.Report) error {
 		TLS: identity, Policy: policy, Audit: f.log, Keys: f.inventory, Modules: f.modules, Log: f.Log,
 		Version:     f.Version,
 		Processes:   func() []child.ChildState { return control.State().Children },
-		Confinement: measures(report),
+		Confinement: append(measures(report), hsm.SeparateUsers(f.Separated)),
 		Reflection:  f.Development,
 	})
 	if err != nil {

@@ -147,3 +147,11 @@ type Description struct {
 
 // Measure is one thing that is on, off or partial, and why.
 type Measure struct{ Name, State, Detail string }
+
+// SeparateUsers is the measure that front and modules run under users of their own.
+func SeparateUsers(on bool) Measure {
+	if on {
+		return Measure{Name: "separate-users", State: "on"}
+	}
+	return Measure{Name: "separate-users", State: "off", Detail: "front and modules share a user; Landlock, seccomp and non-dumpable memory stand between them"}
+}

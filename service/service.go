@@ -45,8 +45,8 @@ func Run(ctx context.Context, c *config.Config, o Options) error {
 	}
 	s := supervisor.Config{
 		Unlock:       supervisor.Command{Args: unlockArgs(c)},
-		Front:        supervisor.Command{Args: frontArgs(c, o), User: users.front},
-		Module:       supervisor.Command{Args: moduleArgs("module", c, o), Env: environment(c), User: users.module},
+		Front:        supervisor.Command{Args: frontArgs(c, o, users), User: users.front},
+		Module:       supervisor.Command{Args: moduleArgs("module", c, o, users), Env: environment(c), User: users.module},
 		Modules:      c.Modules,
 		Listen:       c.Listen,
 		DrainTimeout: time.Duration(c.DrainTimeout),
@@ -55,7 +55,7 @@ func Run(ctx context.Context, c *config.Config, o Options) error {
 	}
 	if o.Development {
 		s.Provision = &supervisor.Command{
-			Args: append(moduleArgs("provision", c, o), "--samples="+strconv.FormatBool(o.SampleKeys)), Env: environment(c), User: users.module, Input: o.TestKeys,
+			Args: append(moduleArgs("provision", c, o, users), "--samples="+strconv.FormatBool(o.SampleKeys)), Env: environment(c), User: users.module, Input: o.TestKeys,
 		}
 	}
 	return supervisor.Run(ctx, s)
@@ -70,7 +70,7 @@ func Initialise(ctx context.Context, c *config.Config, log *slog.Logger) error {
 	}
 	return supervisor.RunOnce(ctx, supervisor.Config{
 		Unlock:    supervisor.Command{Args: unlockArgs(c)},
-		Provision: &supervisor.Command{Args: moduleArgs("provision", c, Options{}), Env: environment(c), User: users.module},
+		Provision: &supervisor.Command{Args: moduleArgs("provision", c, Options{}, users), Env: environment(c), User: users.module},
 		Logger:    log,
 	})
 }
@@ -81,7 +81,7 @@ func unlockArgs(c *config.Config) []string {
 	return []string{"internal", "unlock", "--pin-file", c.Token.PINFile, "--label", c.Token.Label}
 }
 
-func frontArgs(c *config.Config, o Options) []string {
+func frontArgs(c *config.Config, o Options, u processUsers) []string {
 	return []string{
 		"internal", "front",
 		"--state", c.State,
@@ -92,10 +92,11 @@ func frontArgs(c *config.Config, o Options) []string {
 		"--operation-timeout", time.Duration(c.OperationTimeout).String(),
 		"--drain-timeout", time.Duration(c.DrainTimeout).String(),
 		"--development=" + strconv.FormatBool(o.Development),
+		"--separated=" + strconv.FormatBool(u.separated()),
 	}
 }
 
-func moduleArgs(command string, c *config.Config, o Options) []string {
+func moduleArgs(command string, c *config.Config, o Options, u processUsers) []string {
 	args := []string{
 		"internal", command,
 		"--library", c.Token.Library,
@@ -104,6 +105,7 @@ func moduleArgs(command string, c *config.Config, o Options) []string {
 		"--cached-keys", strconv.Itoa(c.Token.CachedKeys),
 		"--stuck-after", time.Duration(c.OperationTimeout).String(),
 		"--development=" + strconv.FormatBool(o.Development),
+		"--separated=" + strconv.FormatBool(u.separated()),
 	}
 	for _, d := range c.Token.Directories {
 		args = append(args, "--directory", d)

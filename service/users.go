@@ -17,6 +17,8 @@ import (
 // process's own.
 type processUsers struct{ front, module *supervisor.User }
 
+func (u processUsers) separated() bool { return u.front != nil && u.module != nil }
+
 // Users of a development service that root starts: numbers from the range that no
 // account is given, as systemd uses for services without an account.
 var (
@@ -72,9 +74,11 @@ func named(c *config.Config) (users processUsers, err error) {
 func lookup(name string) (*supervisor.User, error) {
 	u, err := user.Lookup(name)
 	if err != nil {
-		if u, err = user.LookupId(name); err != nil {
+		// A number needs no account: containers often have none.
+		if _, bad := strconv.ParseUint(name, 10, 32); bad != nil {
 			return nil, fmt.Errorf("users: there is no account %q: useradd --system %s", name, name)
 		}
+		u = &user.User{Uid: name, Gid: name}
 	}
 	uid, err := strconv.ParseUint(u.Uid, 10, 32)
 	if err != nil {

@@ -62,6 +62,7 @@ func moduleFlags(c *cobra.Command) *module.Options {
 	f.IntVar(&o.CachedKeys, "cached-keys", 4096, "")
 	f.DurationVar(&o.StuckAfter, "stuck-after", 2*time.Second, "")
 	f.BoolVar(&o.Development, "development", false, "")
+	f.BoolVar(&o.Separated, "separated", false, "")
 	f.StringArrayVar(&o.Directories, "directory", nil, "")
 	f.StringArrayVar(&o.Files, "file", nil, "")
 	f.Var((*ports)(&o.Connect), "connect", "")
@@ -128,6 +129,7 @@ func internalFront() *cobra.Command {
 	f.DurationVar(&o.OperationTimeout, "operation-timeout", 2*time.Second, "")
 	f.DurationVar(&o.DrainTimeout, "drain-timeout", 10*time.Second, "")
 	f.BoolVar(&o.Development, "development", false, "")
+	f.BoolVar(&o.Separated, "separated", false, "")
 	c.RunE = func(*cobra.Command, []string) error {
 		o.Log = logger().With("process", "front")
 		err := front.Run(o)

@@ -14,6 +14,7 @@ import (
 	"os"
 	"time"
 
+	"keyd/hsm"
 	"keyd/hsm/internal/wire"
 	"keyd/hsm/module/internal/erase"
 	"keyd/hsm/module/internal/locked"
@@ -34,6 +35,7 @@ type Options struct {
 	Sessions    int           // PKCS#11 sessions besides the keeper
 	CachedKeys  int           // unsealed keys kept in the token
 	Development bool          // the token must carry the dev mark; else it must not
+	Separated   bool          // front and modules run under users of their own
 	Directories []string      // what the library may read and write
 	Files       []string      // what the library may read
 	Connect     []uint16      // TCP ports that the library may connect to
@@ -100,7 +102,7 @@ func Run(o Options) error {
 	dead := make(chan error, 1)
 	server := newServer(
 		pinops.NewEngine(tok, cache, time.Now), tok.Sessions(),
-		func() *wire.Description { return describe(tok, cache, masters, report, passed, o.Development) },
+		func() *wire.Description { return describe(o, tok, cache, masters, report, passed) },
 		o.Log,
 		func(err error) {
 			select {
@@ -235,15 +237,17 @@ func Provision(o Options, keys []io.Reader, out io.Writer) error {
 	return nil
 }
 
-func describe(tok *token.Token, cache *sealing.Cache, masters *sealing.Masters, report confine.Report, passed []string, development bool) *wire.Description {
+func describe(o Options, tok *token.Token, cache *sealing.Cache, masters *sealing.Masters, report confine.Report, passed []string) *wire.Description {
 	d := &wire.Description{
 		Label: tok.Info.Label, Manufacturer: tok.Info.ManufacturerID, Model: tok.Info.Model,
-		Generation: masters.Generation, Development: development,
+		Generation: masters.Generation, Development: o.Development,
 		SelfTests: passed, CachedKeys: int64(cache.Len()), Erasure: erase.How,
 	}
 	for _, m := range report.Measures {
 		d.Confinement = append(d.Confinement, &wire.Measure{Name: m.Name, State: string(m.State), Detail: m.Why})
 	}
+	users := hsm.SeparateUsers(o.Separated)
+	d.Confinement = append(d.Confinement, &wire.Measure{Name: users.Name, State: users.State, Detail: users.Detail})
 	for _, p := range token.Probes {
 		d.Probes = append(d.Probes, &wire.Measure{Name: p.Name, State: "on", Detail: "known answer"})
 	}
