@@ -4,54 +4,53 @@ import (
 	"context"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/encoding"
+	protocodec "google.golang.org/grpc/encoding/proto"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"keyd/fault"
 )
 
-// strictRegistrar registers services whose requests are decoded strictly. gRPC decodes
-// before any interceptor runs, and answers what it cannot decode by itself: without
-// reason and audit entry, with the decoder's text. Here such a request goes the way of
-// all others and is refused where its handler would begin.
-type strictRegistrar struct{ to grpc.ServiceRegistrar }
+// codec decodes requests. gRPC decodes before any interceptor runs, and answers what
+// does not decode by itself: without a reason, without an audit entry, with the
+// decoder's text. With this codec such a request becomes a message that
+// [refuseUnknown] refuses, and goes the way of all others until then.
+type codec struct{ encoding.CodecV2 }
 
-// RegisterService implements [grpc.ServiceRegistrar].
-func (r strictRegistrar) RegisterService(desc *grpc.ServiceDesc, service any) {
-	strict := *desc
-	strict.Methods = make([]grpc.MethodDesc, len(desc.Methods))
-	for i, m := range desc.Methods {
-		strict.Methods[i] = grpc.MethodDesc{MethodName: m.MethodName, Handler: strictHandler(m.Handler)}
+func newCodec() codec { return codec{encoding.GetCodecV2(protocodec.Name)} }
+
+// undecodable is a field that no message has: number 536870911, the highest, is kept
+// free in the contract.
+var undecodable = protowire.AppendVarint(protowire.AppendTag(nil, protowire.MaxValidNumber, protowire.VarintType), 1)
+
+// Unmarshal implements [encoding.CodecV2]. Nothing of what does not decode is kept.
+func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
+	err := c.CodecV2.Unmarshal(data, v)
+	if err == nil {
+		return nil
 	}
-	r.to.RegisterService(&strict, service)
+	m, ok := v.(proto.Message)
+	if !ok {
+		return err
+	}
+	proto.Reset(m)
+	m.ProtoReflect().SetUnknown(undecodable)
+	return nil
 }
 
-func strictHandler(handler grpc.MethodHandler) grpc.MethodHandler {
-	return func(service any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
-		var malformed error
-		lenient := func(request any) error {
-			if err := decode(request); err != nil {
-				malformed = fault.New(fault.RequestInvalid, "the message is not what its type says")
-			} else if m, ok := request.(proto.Message); !ok || hasUnknown(m.ProtoReflect()) {
-				malformed = fault.New(fault.RequestInvalid, "the message has a field that this keyd does not know")
-			}
-			return nil
-		}
-		refuse := func(ctx context.Context, request any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-			return interceptor(ctx, request, info, func(ctx context.Context, request any) (any, error) {
-				if malformed != nil {
-					return nil, malformed
-				}
-				return next(ctx, request)
-			})
-		}
-		return handler(service, ctx, lenient, refuse)
+// refuseUnknown refuses a request that has a field that its type lacks. A caller who
+// sets one means something by it, a condition perhaps, that would not be honoured.
+func refuseUnknown(ctx context.Context, request any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	if m, ok := request.(proto.Message); !ok || hasUnknown(m.ProtoReflect()) {
+		return nil, fault.New(fault.RequestInvalid, "the message does not follow the contract, or has a field that this keyd does not know")
 	}
+	return next(ctx, request)
 }
 
-// hasUnknown reports whether a message or one in it has a field that its type lacks. A
-// caller who sets one means something by it, a condition perhaps, that would not be
-// honoured.
+// hasUnknown reports whether a message, or one in it, has a field that its type lacks.
 func hasUnknown(m protoreflect.Message) bool {
 	if len(m.GetUnknown()) > 0 {
 		return true
@@ -59,13 +58,13 @@ func hasUnknown(m protoreflect.Message) bool {
 	found := false
 	m.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
 		switch {
+		case field.IsMap(): // the contract has none, and what it does not have is refused
+			found = true
 		case field.Message() == nil:
 		case field.IsList():
 			for i := range value.List().Len() {
 				found = found || hasUnknown(value.List().Get(i).Message())
 			}
-		case field.IsMap():
-			found = true // see above: there is none, and what there is none of is refused
 		default:
 			found = hasUnknown(value.Message())
 		}

@@ -3,7 +3,6 @@
 // One request goes one way, through these steps, each in a file of its own:
 //
 //	tls.go        a client certificate of a known authority, or no connection
-//	decode.go     what does not parse, or has unknown fields, is refused, not ignored
 //	call.go       the request gets an identifier
 //	translate.go  every error becomes a status with its reason and nothing else
 //	recovery.go   a panic becomes an internal error
@@ -12,6 +11,7 @@
 //	identity.go   who asks: the SPIFFE ID of the certificate
 //	gate.go       a method without a row in the policies' table is denied; so is a
 //	              success for which nobody asked the policy
+//	decode.go     what does not parse, or has unknown fields, is refused, not ignored
 //	pin.go, …     the binding: messages of the contract to requests of the domain
 //
 // The order of refusals is that of fault.Table. Health checks and reflection need a

@@ -5,6 +5,8 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"sync"
+	"time"
 
 	"google.golang.org/grpc/credentials"
 )
@@ -13,19 +15,51 @@ import (
 // reads no more than an alert.
 type loggedTLS struct {
 	credentials.TransportCredentials
-	log *slog.Logger
+	refusals *refusals
 }
 
 // ServerHandshake implements [credentials.TransportCredentials].
 func (t loggedTLS) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	secured, info, err := t.TransportCredentials.ServerHandshake(conn)
 	if err != nil && !errors.Is(err, io.EOF) { // a probe of the port says nothing
-		t.log.Info("connection refused", "peer", conn.RemoteAddr().String(), "cause", err.Error())
+		t.refusals.report(conn.RemoteAddr(), err)
 	}
 	return secured, info, err
 }
 
 // Clone implements [credentials.TransportCredentials].
 func (t loggedTLS) Clone() credentials.TransportCredentials {
-	return loggedTLS{t.TransportCredentials.Clone(), t.log}
+	return loggedTLS{t.TransportCredentials.Clone(), t.refusals}
+}
+
+// maxRefusals bounds the lines per second about connections that were refused:
+// whoever reaches the port can cause them.
+const maxRefusals = 10
+
+// refusals logs connections that were refused.
+type refusals struct {
+	log *slog.Logger
+
+	mu      sync.Mutex
+	second  time.Time
+	lines   int
+	skipped int
+}
+
+func (r *refusals) report(peer net.Addr, cause error) {
+	r.mu.Lock()
+	now := time.Now().Truncate(time.Second)
+	if !now.Equal(r.second) {
+		r.second, r.lines = now, 0
+	}
+	r.lines++
+	if r.lines > maxRefusals {
+		r.skipped++
+		r.mu.Unlock()
+		return
+	}
+	skipped := r.skipped
+	r.skipped = 0
+	r.mu.Unlock()
+	r.log.Info("connection refused", "peer", peer.String(), "cause", cause.Error(), "not_logged_before", skipped)
 }

@@ -62,7 +62,7 @@ func decision(err error) (_ audit.Decision, reason, detail string) {
 	}
 	if ended := contextError(err); ended != nil {
 		if errors.Is(ended, context.Canceled) {
-			return audit.Failed, "CANCELED", "the caller gave up"
+			return audit.Failed, "CANCELLED", "the caller gave up"
 		}
 		return audit.Failed, "DEADLINE_EXCEEDED", "the caller's deadline passed"
 	}

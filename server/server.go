@@ -80,9 +80,8 @@ func New(c Config) (*Server, error) {
 	}
 	s := newServer(c)
 	access := gate{c.Policy}
-	own := strictRegistrar{s.grpc}
-	keydv1.RegisterPinServiceServer(own, pinBinding{pins: pinsvc.New(c.Keys, c.Modules, access)})
-	keydv1.RegisterStatusServiceServer(own, statusBinding{
+	keydv1.RegisterPinServiceServer(s.grpc, pinBinding{pins: pinsvc.New(c.Keys, c.Modules, access)})
+	keydv1.RegisterStatusServiceServer(s.grpc, statusBinding{
 		access: access, version: c.Version, started: time.Now(),
 		processes: c.Processes, confinement: c.Confinement,
 		modules: c.Modules, inventory: c.Keys, audit: c.Audit,
@@ -102,7 +101,8 @@ func New(c Config) (*Server, error) {
 func newServer(c Config) *Server {
 	translate, record := translator{c.Log}, recorder{c.Audit}
 	options := append(limits(),
-		grpc.Creds(loggedTLS{credentials.NewTLS(c.TLS), c.Log}),
+		grpc.ForceServerCodecV2(newCodec()),
+		grpc.Creds(loggedTLS{credentials.NewTLS(c.TLS), &refusals{log: c.Log}}),
 		// In the order of the package comment. A panic is recovered twice: inside, so
 		// that it is recorded like other failures, and outside, for the recorder's own.
 		grpc.ChainUnaryInterceptor(
@@ -113,6 +113,7 @@ func newServer(c Config) *Server {
 			limitTime,
 			identify,
 			requireAuthorization,
+			refuseUnknown,
 		),
 		grpc.ChainStreamInterceptor(
 			translate.stream,

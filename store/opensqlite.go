@@ -24,6 +24,9 @@ const BusyTimeout = 5 * time.Second
 // applicationID marks a file as keyd's in SQLite's header: "kyd1".
 const applicationID = 0x6b796431
 
+// smallestPage is the smallest page of an SQLite database, in bytes.
+const smallestPage = 512
+
 //go:embed migrations/*.sql
 var migrations embed.FS
 
@@ -125,9 +128,9 @@ func pool(path string, readOnly bool, n int) (*sql.DB, error) {
 // once. It locks the folder, since closing any descriptor of the file would drop the
 // POSIX locks that SQLite holds on it in this process.
 func lockFolder(ctx context.Context, folder string) (unlock func(), err error) {
-	d, err := os.Open(folder)
+	d, err := openFolder(folder)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrFailed, err)
+		return nil, err
 	}
 	retry := time.NewTicker(10 * time.Millisecond)
 	defer retry.Stop()
@@ -170,6 +173,8 @@ func prepareFile(path string) error {
 		return fmt.Errorf("%w: %w", ErrFailed, err)
 	case !info.Mode().IsRegular():
 		return ErrNotDatabase
+	case info.Size() > 0 && info.Size() < smallestPage:
+		return ErrNotDatabase // SQLite would take it for empty and write over it
 	case info.Mode().Perm()&0o077 != 0:
 		return ErrInsecure
 	}
@@ -183,14 +188,23 @@ func prepareFile(path string) error {
 
 // syncFolder makes a new file's entry durable.
 func syncFolder(folder string) error {
-	d, err := os.Open(folder)
+	d, err := openFolder(folder)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrFailed, err)
+		return err
 	}
 	if err := errors.Join(d.Sync(), d.Close()); err != nil {
 		return fmt.Errorf("%w: %w", ErrFailed, err)
 	}
 	return nil
+}
+
+// openFolder never waits, as it would for the other end of a named pipe.
+func openFolder(path string) (*os.File, error) {
+	d, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrFailed, err)
+	}
+	return d, nil
 }
 
 // identify refuses another program's database and marks an empty one as keyd's.

@@ -89,8 +89,8 @@ func (s *supervisor) start(k *kid) error {
 	if err != nil {
 		return err
 	}
-	defer theirs.Close()
-	defer ours.Close()
+	defer theirs.Close() //nolint:errcheck // a duplicate descriptor; nothing is buffered
+	defer ours.Close()   //nolint:errcheck // a duplicate descriptor; nothing is buffered
 	conn, err := net.FileConn(ours)
 	if err != nil {
 		return err
@@ -208,8 +208,8 @@ func (s *supervisor) join(m *kid) {
 		s.kill(m, "no socket to the front: "+err.Error())
 		return
 	}
-	defer a.Close()
-	defer b.Close()
+	defer a.Close() //nolint:errcheck // a duplicate descriptor; nothing is buffered
+	defer b.Close() //nolint:errcheck // a duplicate descriptor; nothing is buffered
 	message := child.Message{Type: child.TypeChannel, Module: m.index}
 	s.say(m, message, a)
 	s.say(f, message, b)

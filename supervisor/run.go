@@ -198,7 +198,7 @@ func listen(ctx context.Context, address string) (*os.File, net.Addr, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("supervisor: %w", err)
 	}
-	defer l.Close()
+	defer l.Close() //nolint:errcheck // a duplicate descriptor; nothing is buffered
 	tcp, ok := l.(*net.TCPListener)
 	if !ok {
 		return nil, nil, fmt.Errorf("supervisor: %s is not a TCP address", address)

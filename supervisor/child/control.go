@@ -248,7 +248,7 @@ func adopt(fd int, name string) (*net.UnixConn, error) {
 	if f == nil {
 		return nil, errors.New("not a descriptor")
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // a duplicate descriptor; nothing is buffered
 	conn, err := net.FileConn(f)
 	if err != nil {
 		return nil, err

@@ -1,0 +1,257 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"google.golang.org/genproto/googleapis/rpc/code"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	keydv1 "keyd/api/keyd/v1"
+	"keyd/audit"
+	"keyd/fault"
+	"keyd/hsm"
+	"keyd/store"
+)
+
+// onlyModule is what no front refuses for by itself; the tests of the whole service
+// show these.
+var onlyModule = map[fault.Reason]bool{
+	fault.KeyUsageMismatch:     true,
+	fault.TranslationForbidden: true,
+	fault.PINBlockInvalid:      true,
+}
+
+// TestReasons walks the table of reasons: each is in the document with its code and
+// its message, in the same order, and each that the front gives is given by a real
+// server, recorded, and logged without what was sent.
+func TestReasons(t *testing.T) {
+	documented := documentedReasons(t)
+	if len(documented) != len(fault.Table) {
+		t.Errorf("the document has %d reasons, the table %d", len(documented), len(fault.Table))
+	}
+	for i, row := range fault.Table {
+		if i < len(documented) {
+			want := []string{"`" + row.Name + "`", "`" + code.Code_name[int32(row.Code)] + "`", row.Message}
+			for column, text := range want {
+				if documented[i][column] != text {
+					t.Errorf("row %d of the document: %q, want %q", i+1, documented[i][column], text)
+				}
+			}
+		}
+		provoke := provocations[row.Reason]
+		if (provoke == nil) != onlyModule[row.Reason] {
+			t.Errorf("%s: it is not shown, or shown though it is the module's", row.Name)
+		}
+		if provoke == nil {
+			continue
+		}
+		t.Run(row.Name, func(t *testing.T) {
+			f := newFront(t)
+			f.put("may.zone", "P0")
+			f.put("may.stopped", "P0", func(r *store.KeyRecord, _ *hsm.Header) { r.State = store.Disabled })
+			f.put("may.renamed", "P0", func(_ *store.KeyRecord, h *hsm.Header) { h.Name = "may.zone" })
+			answer, err := provoke(f)
+			s := status.Convert(err)
+			if answer != nil || s.Code() != row.Code || reason(err) != row.Name || !strings.HasPrefix(s.Message(), row.Message) {
+				t.Fatalf("%v, %v", answer, err)
+			}
+			info := s.Details()[0].(*errdetails.ErrorInfo)
+			if len(s.Details()) != 1 || info.Domain != "keyd" || len(info.Metadata[requestIDKey]) < 20 {
+				t.Errorf("details %v", s.Details())
+			}
+			if row.Reason != fault.AuditUnavailable {
+				r := f.lastRecord(1)
+				decision := audit.Failed
+				if row.Reason == fault.PolicyDenied || row.Reason == fault.IdentityUnknown {
+					decision = audit.Denied
+				}
+				if r.Decision != decision || r.Reason != row.Name || r.RequestID != info.Metadata[requestIDKey] || r.Method != "PinService/TranslatePinData" {
+					t.Errorf("recorded: %+v", r)
+				}
+			}
+			if log := f.log.String(); !strings.Contains(log, row.Name) || !strings.Contains(log, info.Metadata[requestIDKey]) {
+				t.Errorf("logged: %s", log)
+			}
+			f.nothingLeaked(err)
+		})
+	}
+}
+
+// provocations make a real server give each reason.
+var provocations = map[fault.Reason]func(*front) (any, error){
+	fault.RequestInvalid: func(f *front) (any, error) {
+		return f.start().translate("switch", func(r *keydv1.TranslatePinDataRequest) { r.EncryptedPinBlock = r.EncryptedPinBlock[1:] })
+	},
+	fault.KSNInvalid: func(f *front) (any, error) {
+		return f.start().translate("switch", func(r *keydv1.TranslatePinDataRequest) { r.Incoming.Dukpt = &keydv1.DukptAttributes{} })
+	},
+	fault.IdentityUnknown: func(f *front) (any, error) {
+		f.start()
+		return nilAnswer(keydv1.NewPinServiceClient(f.connect(f.ca.client(f.t))).TranslatePinData(f.t.Context(), translation()))
+	},
+	fault.PolicyDenied: func(f *front) (any, error) { return f.start().translate("auditor") },
+	fault.KeyNotFound: func(f *front) (any, error) {
+		return f.start().translate("switch", func(r *keydv1.TranslatePinDataRequest) { r.Outgoing.KeyId = "may.exist" })
+	},
+	fault.KeyDisabled: func(f *front) (any, error) {
+		return f.start().translate("switch", func(r *keydv1.TranslatePinDataRequest) { r.Outgoing.KeyId = "may.stopped" })
+	},
+	fault.KeySealInvalid: func(f *front) (any, error) {
+		return f.start().translate("switch", func(r *keydv1.TranslatePinDataRequest) { r.Outgoing.KeyId = "may.renamed" })
+	},
+	fault.ModuleUnavailable: func(f *front) (any, error) { return f.start().translate("switch") },
+	fault.StoreUnavailable: func(f *front) (any, error) {
+		if err := f.store.Close(); err != nil {
+			f.t.Fatal(err)
+		}
+		return f.start().translate("switch")
+	},
+	fault.AuditUnavailable: func(f *front) (any, error) {
+		if err := f.config.Audit.Close(); err != nil {
+			f.t.Fatal(err)
+		}
+		return f.start().translate("switch")
+	},
+	fault.Internal: func(f *front) (any, error) {
+		f.startWith(pins(func(context.Context, *keydv1.TranslatePinDataRequest) (*keydv1.TranslatePinDataResponse, error) {
+			return nil, errors.New("something of no concern to callers: " + testPAN)
+		}))
+		return f.translate("switch")
+	},
+}
+
+func (f *front) translate(as string, change ...func(*keydv1.TranslatePinDataRequest)) (any, error) {
+	f.t.Helper()
+	r := translation()
+	for _, c := range change {
+		c(r)
+	}
+	return nilAnswer(keydv1.NewPinServiceClient(f.as(as)).TranslatePinData(f.t.Context(), r))
+}
+
+func nilAnswer[T any](answer *T, err error) (any, error) {
+	if answer == nil {
+		return nil, err
+	}
+	return answer, err
+}
+
+// nothingLeaked looks for what was sent in the log, in the audit log and in the error.
+// An error's cause is logged: keyd's own errors hold no data of a request, so here the
+// test's own, which does, is left out.
+func (f *front) nothingLeaked(err error) {
+	f.t.Helper()
+	recorded, readErr := os.ReadFile(f.path)
+	if readErr != nil {
+		f.t.Fatal(readErr)
+	}
+	log := strings.ReplaceAll(f.log.String(), "something of no concern to callers: "+testPAN, "")
+	for what, text := range map[string]string{"log": log, "audit log": string(recorded), "error": fmt.Sprint(err, status.Convert(err).Details())} {
+		for _, sent := range []string{testPAN, testPAN[:12], testBlock, hex.EncodeToString([]byte(testBlock)), strings.ToUpper(hex.EncodeToString([]byte(testBlock)))} {
+			if strings.Contains(text, sent) {
+				f.t.Errorf("the %s holds %q: %s", what, sent, text)
+			}
+		}
+		if what == "error" && strings.Contains(text, "no concern") {
+			f.t.Errorf("an internal error's text crossed the wire: %s", text)
+		}
+	}
+}
+
+// documentedReasons returns the rows of the table in docs/errors.md.
+func documentedReasons(t *testing.T) (rows [][]string) {
+	t.Helper()
+	b, err := os.ReadFile("../docs/errors.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := bytes.Cut(b, []byte("|---|---|---|---|---|\n"))
+	for line := range strings.Lines(string(table)) {
+		if !strings.HasPrefix(line, "|") {
+			return rows
+		}
+		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|")
+		if len(cells) != 5 {
+			t.Fatalf("a row with %d cells: %s", len(cells), line)
+		}
+		for i := range cells {
+			cells[i] = strings.TrimSpace(cells[i])
+			if cells[i] == "" {
+				t.Errorf("an empty cell: %s", line)
+			}
+		}
+		rows = append(rows, cells)
+	}
+	return rows
+}
+
+// TestErrorsCross is about what errors of the domain become.
+func TestErrorsCross(t *testing.T) {
+	for name, c := range map[string]struct {
+		err     error
+		code    codes.Code
+		reason  string
+		message string
+	}{
+		"a refusal":               {fault.New(fault.KeyDisabled, "incoming.key_id"), codes.FailedPrecondition, "KEY_DISABLED", "the key is stopped or not valid now: incoming.key_id"},
+		"a wrapped refusal":       {fmt.Errorf("secret: %w", fault.New(fault.KeyDisabled, "x")), codes.FailedPrecondition, "KEY_DISABLED", "the key is stopped or not valid now: x"},
+		"a refusal with a cause":  {fault.Wrap(fault.StoreUnavailable, errors.New("secret")), codes.Unavailable, "STORE_UNAVAILABLE", "the key inventory cannot be read"},
+		"a block":                 {fault.New(fault.PINBlockInvalid, "secret"), codes.InvalidArgument, "PIN_BLOCK_INVALID", "the PIN block is not valid"},
+		"another error":           {errors.New("secret"), codes.Internal, "INTERNAL", "an internal error; the operator's log has the details"},
+		"a status of another's":   {status.Error(codes.OK+5, "secret"), codes.Internal, "INTERNAL", "an internal error; the operator's log has the details"},
+		"an end by the caller":    {fmt.Errorf("secret: %w", context.Canceled), codes.Canceled, "Canceled", "context canceled"},
+		"a deadline":              {fmt.Errorf("secret: %w", context.DeadlineExceeded), codes.DeadlineExceeded, "DeadlineExceeded", "context deadline exceeded"},
+		"a reason for a deadline": {fault.Wrap(fault.ModuleUnavailable, context.DeadlineExceeded), codes.Unavailable, "MODULE_UNAVAILABLE", "no security module answered in time"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFront(t)
+			f.startWith(pins(func(context.Context, *keydv1.TranslatePinDataRequest) (*keydv1.TranslatePinDataResponse, error) {
+				return nil, c.err
+			}))
+			_, err := f.translate("switch")
+			if s := status.Convert(err); s.Code() != c.code || reason(err) != c.reason || s.Message() != c.message {
+				t.Errorf("%v", err)
+			}
+			if strings.Contains(fmt.Sprint(err, status.Convert(err).Details()), "secret") {
+				t.Errorf("the cause crossed the wire: %v", err)
+			}
+			if r := f.lastRecord(1); r.Decision != audit.Failed || strings.Contains(r.Detail, "secret") {
+				t.Errorf("recorded: %+v", r)
+			}
+		})
+	}
+}
+
+// TestOrderThroughService makes several things wrong at once, through the wire.
+func TestOrderThroughService(t *testing.T) {
+	f := newFront(t).start()
+	f.put("may.zone", "P0")
+	noIdentity := keydv1.NewPinServiceClient(f.connect(f.ca.client(t)))
+	auditor := keydv1.NewPinServiceClient(f.as("auditor"))
+	for name, c := range map[string]struct {
+		client keydv1.PinServiceClient
+		change func(*keydv1.TranslatePinDataRequest)
+		want   string
+	}{
+		"identity before shape":   {noIdentity, func(r *keydv1.TranslatePinDataRequest) { r.Incoming = nil }, "IDENTITY_UNKNOWN"},
+		"shape before policy":     {auditor, func(r *keydv1.TranslatePinDataRequest) { r.Incoming = nil }, "REQUEST_INVALID"},
+		"request before KSN":      {auditor, func(r *keydv1.TranslatePinDataRequest) { r.Incoming.Dukpt, r.Outgoing = &keydv1.DukptAttributes{}, nil }, "REQUEST_INVALID"},
+		"KSN before policy":       {auditor, func(r *keydv1.TranslatePinDataRequest) { r.Incoming.Dukpt = &keydv1.DukptAttributes{} }, "KSN_INVALID"},
+		"policy before existence": {auditor, func(r *keydv1.TranslatePinDataRequest) { r.Incoming.KeyId = "nowhere" }, "POLICY_DENIED"},
+	} {
+		r := translation()
+		c.change(r)
+		if _, err := c.client.TranslatePinData(t.Context(), r); reason(err) != c.want {
+			t.Errorf("%s: %v, want %s", name, err, c.want)
+		}
+	}
+}

@@ -1,0 +1,361 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
+
+	keydv1 "keyd/api/keyd/v1"
+	"keyd/audit"
+	"keyd/hsm"
+	"keyd/keys"
+	"keyd/policies"
+	"keyd/store"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const testPolicy = `version: 1
+identities:
+  - id: spiffe://test.example/switch
+    roles: [switch]
+  - id: spiffe://test.example/auditor
+    roles: [auditor]
+roles:
+  switch:
+    - methods: ["PinService/*"]
+      keys: ["may.*"]
+      usages: [P0, B0, V2]
+  auditor:
+    - methods: ["StatusService/GetStatus"]
+`
+
+// front is everything a server needs, real and on loopback.
+type front struct {
+	t       *testing.T
+	config  Config
+	store   *store.SQLite
+	path    string // of the audit log
+	ca      *authority
+	log     *logged
+	address string
+	server  *Server
+}
+
+// newFront prepares a server that does not listen yet.
+func newFront(t *testing.T) *front {
+	t.Helper()
+	dir := t.TempDir()
+	ca := newAuthority(t)
+	f := &front{t: t, ca: ca, log: &logged{}, path: filepath.Join(dir, "audit.log")}
+	var err error
+	if f.store, err = store.OpenSQLite(context.Background(), filepath.Join(dir, "keys.db")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.store.Close() })
+	if f.config.Audit, err = audit.Open(f.path, audit.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.config.Audit.Close() })
+	if f.config.Policy, err = policies.Parse([]byte(testPolicy)); err != nil {
+		t.Fatal(err)
+	}
+	if f.config.TLS, err = LoadTLS(ca.serverFiles(t, dir)); err != nil {
+		t.Fatal(err)
+	}
+	f.config.Log = slog.New(slog.NewJSONHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	f.config.Keys = keys.New(f.store)
+	f.config.Modules = hsm.NewClient(time.Minute, f.config.Log)
+	t.Cleanup(f.config.Modules.Close)
+	return f
+}
+
+// start lets the whole server listen.
+func (f *front) start() *front {
+	f.t.Helper()
+	s, err := New(f.config)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return f.serve(s)
+}
+
+// startWith lets a server with every step but only the given services listen.
+func (f *front) startWith(register func(grpc.ServiceRegistrar)) *front {
+	f.t.Helper()
+	s := newServer(f.config)
+	register(s.grpc)
+	return f.serve(s)
+}
+
+func (f *front) serve(s *Server) *front {
+	f.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.server, f.address = s, l.Addr().String()
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(l) }()
+	f.t.Cleanup(func() {
+		now, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = s.Drain(now)
+		if err := <-ended; err != nil {
+			f.t.Errorf("Serve: %v", err)
+		}
+	})
+	return f
+}
+
+// attach attaches a module that takes requests and never answers. Each read of its
+// socket is told on the channel.
+func (f *front) attach() (module net.Conn, heard <-chan struct{}) {
+	f.t.Helper()
+	ours, theirs := net.Pipe()
+	f.config.Modules.Attach(0, ours)
+	f.t.Cleanup(func() { _ = theirs.Close() })
+	c := make(chan struct{}, 1)
+	go func() {
+		b := make([]byte, 4096)
+		for {
+			if _, err := theirs.Read(b); err != nil {
+				return
+			}
+			select {
+			case c <- struct{}{}:
+			default:
+			}
+		}
+	}()
+	return theirs, c
+}
+
+func (f *front) put(name, usage string, change ...func(*store.KeyRecord, *hsm.Header)) {
+	f.t.Helper()
+	r := store.KeyRecord{Name: name, Version: 1, State: store.Enabled, CreatedAt: time.Now()}
+	h := &hsm.Header{Name: name, Version: 1, Generation: 1, Usage: usage, Algorithm: "T", Length: 16, Mode: "B", Exportability: "N",
+		CheckValue: "08D7B4", Custody: hsm.CustodyToken, Direction: hsm.DirectionBoth, Formats: []hsm.Format{0}}
+	for _, c := range change {
+		c(&r, h)
+	}
+	body, err := hsm.SealedBody(h, [][]byte{make([]byte, 24)})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	r.Sealed = append(body, make([]byte, hsm.MACSize)...)
+	if err := f.store.Put(context.Background(), r); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// as returns a connection with the certificate of an identity of the trust domain.
+func (f *front) as(name string) *grpc.ClientConn {
+	return f.connect(f.ca.client(f.t, withID("spiffe://test.example/"+name)))
+}
+
+func (f *front) connect(c *tls.Config) *grpc.ClientConn {
+	f.t.Helper()
+	conn, err := grpc.NewClient(f.address, grpc.WithTransportCredentials(credentials.NewTLS(c)))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// records returns the audit log.
+func (f *front) records() []audit.Record {
+	f.t.Helper()
+	b, err := os.ReadFile(f.path)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	var out []audit.Record
+	for r, err := range audit.Records(bytes.NewReader(b)) {
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// lastRecord expects n entries in the audit log and returns the newest.
+func (f *front) lastRecord(n int) audit.Record {
+	f.t.Helper()
+	all := f.records()
+	if len(all) != n || n == 0 {
+		f.t.Fatalf("%d audit entries, want %d: %+v", len(all), n, all)
+	}
+	return all[n-1]
+}
+
+// logged is a log to look at.
+type logged struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+var _ io.Writer = (*logged)(nil)
+
+// reason returns keyd's reason in a status, or the name of its code if there is none.
+func reason(err error) string {
+	s := status.Convert(err)
+	for _, d := range s.Details() {
+		if info, ok := d.(*errdetails.ErrorInfo); ok && info.Domain == ErrorDomain {
+			return info.Reason
+		}
+	}
+	return s.Code().String()
+}
+
+func translation() *keydv1.TranslatePinDataRequest {
+	return &keydv1.TranslatePinDataRequest{
+		Incoming:             &keydv1.PinKey{KeyId: "may.zone", Format: keydv1.PinBlockFormat_ISO_FORMAT_0},
+		Outgoing:             &keydv1.PinKey{KeyId: "may.zone", Format: keydv1.PinBlockFormat_ISO_FORMAT_0},
+		PrimaryAccountNumber: testPAN,
+		EncryptedPinBlock:    []byte(testBlock),
+	}
+}
+
+const (
+	testPAN   = "4012345678909"
+	testBlock = "\x1b\x9c\x18\x45\xeb\x99\x3a\x7a"
+)
+
+// authority issues certificates.
+type authority struct {
+	certificate *x509.Certificate
+	key         *ecdsa.PrivateKey
+}
+
+func newAuthority(t *testing.T) *authority {
+	t.Helper()
+	key := newKey(t)
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test CA"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &authority{parsed, key}
+}
+
+func newKey(t *testing.T) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func (a *authority) sign(t *testing.T, c *x509.Certificate) tls.Certificate {
+	t.Helper()
+	key := newKey(t)
+	der, err := x509.CreateCertificate(rand.Reader, c, a.certificate, key.Public(), a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// clientTemplate is a good client certificate but for its identity.
+func clientTemplate() *x509.Certificate {
+	return &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "client"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
+}
+
+func withID(ids ...string) func(*x509.Certificate) {
+	return func(c *x509.Certificate) {
+		c.URIs = nil
+		for _, id := range ids {
+			u, err := url.Parse(id)
+			if err != nil {
+				panic(err)
+			}
+			c.URIs = append(c.URIs, u)
+		}
+	}
+}
+
+// client returns the client's side of TLS with a certificate of this authority.
+func (a *authority) client(t *testing.T, change ...func(*x509.Certificate)) *tls.Config {
+	t.Helper()
+	c := clientTemplate()
+	for _, ch := range change {
+		ch(c)
+	}
+	config := a.trust()
+	config.Certificates = []tls.Certificate{a.sign(t, c)}
+	return config
+}
+
+// trust returns the client's side of TLS without a certificate.
+func (a *authority) trust() *tls.Config {
+	pool := x509.NewCertPool()
+	pool.AddCert(a.certificate)
+	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}
+}
+
+// serverFiles writes the server's files.
+func (a *authority) serverFiles(t *testing.T, dir string) TLSFiles {
+	t.Helper()
+	pair := a.sign(t, &x509.Certificate{SerialNumber: big.NewInt(3), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
+	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := TLSFiles{Certificate: filepath.Join(dir, "server.crt"), Key: filepath.Join(dir, "server.key"), ClientCA: filepath.Join(dir, "ca.crt")}
+	for path, block := range map[string]*pem.Block{
+		files.Certificate: {Type: "CERTIFICATE", Bytes: pair.Certificate[0]},
+		files.Key:         {Type: "PRIVATE KEY", Bytes: key},
+		files.ClientCA:    {Type: "CERTIFICATE", Bytes: a.certificate.Raw},
+	} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return files
+}
