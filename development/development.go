@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"keyd/config"
@@ -42,7 +43,7 @@ var SoftHSMPaths = []string{
 type Service struct {
 	Dir    string
 	Config *config.Config
-	New    bool // the directory was empty: sample keys are to be loaded
+	New    bool // it has never been ready: the sample keys are to be loaded
 }
 
 // Prepare makes dir into a development service that listens on listen, or brings one
@@ -92,6 +93,23 @@ func Prepare(dir, listen string) (*Service, error) {
 	return s, nil
 }
 
+// addressFile says where the service was reached when it was last ready.
+const addressFile = "address"
+
+// Ready notes that the service can be reached at address (HOST:PORT).
+func (s *Service) Ready(address string) error {
+	return replaceFile(s.path(addressFile), []byte(address+"\n"), 0o644)
+}
+
+// Address returns where the service in dir was reached when it was last ready.
+func Address(dir string) (string, error) {
+	b, err := os.ReadFile(filepath.Join(dir, addressFile))
+	if err != nil {
+		return "", fmt.Errorf("no service has run in %s: start one with keyd dev --dir %s", dir, dir)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
 func (s *Service) path(parts ...string) string {
 	return filepath.Join(append([]string{s.Dir}, parts...)...)
 }
@@ -119,16 +137,16 @@ func (s *Service) directories() error {
 }
 
 func (s *Service) files(host string) error {
-	// The token PIN is the first file of a new service and the mark of one.
+	if _, err := os.Stat(s.path(addressFile)); errors.Is(err, fs.ErrNotExist) {
+		s.New = true
+	}
 	pin := make([]byte, 16)
 	if _, err := rand.Read(pin); err != nil {
 		return err
 	}
-	made, err := createFile(s.path("pin"), []byte(hex.EncodeToString(pin)+"\n"), 0o600)
-	if err != nil {
+	if _, err := createFile(s.path("pin"), []byte(hex.EncodeToString(pin)+"\n"), 0o600); err != nil {
 		return err
 	}
-	s.New = made
 	conf := fmt.Sprintf("directories.tokendir = %s\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n", s.path("token", "tokens"))
 	if err := replaceFile(s.path("token", "softhsm2.conf"), []byte(conf), 0o600); err != nil {
 		return err

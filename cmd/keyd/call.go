@@ -120,7 +120,7 @@ func callVerify() *cobra.Command {
 		Long: `Prints whether the PIN in the block is the one of a Visa PVV or an IBM 3624 offset. A
 wrong PIN is an answer: the command ends with status 0.`,
 		Example: `  keyd call verify-pin --dir ./dev --in-key zone-issuer --pan 4564320000980369 \
-      --block 6FCB0A2F33B63F9E --verification-key pvk-visa --key-index 1 --pvv 3856`,
+      --block 85BC68E1BACA5ED5 --verification-key pvk-visa --key-index 1 --pvv 3856`,
 		Args: cobra.NoArgs,
 	}
 	conn.flags(c, "switch")

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,6 +14,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
+
+	"keyd/development"
 )
 
 // connection holds the flags by which a command finds and trusts a service.
@@ -41,11 +42,11 @@ func (c *connection) dial() (*grpc.ClientConn, error) {
 		certs := filepath.Join(c.dir, "certs")
 		c.ca, c.cert, c.key = filepath.Join(certs, "ca.crt"), filepath.Join(certs, c.as+".crt"), filepath.Join(certs, c.as+".key")
 		if c.server == "" {
-			address, err := os.ReadFile(filepath.Join(c.dir, "address"))
+			address, err := development.Address(c.dir)
 			if err != nil {
-				return nil, fmt.Errorf("no service has run in %s: start one with keyd dev --dir %s", c.dir, c.dir)
+				return nil, err
 			}
-			c.server = strings.TrimSpace(string(address))
+			c.server = address
 		}
 	}
 	if c.server == "" || c.ca == "" || c.cert == "" || c.key == "" {

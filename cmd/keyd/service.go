@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -67,7 +66,7 @@ Every sample key is published: this is no place for a real key.`,
 			Log:         logger(),
 			OnReady: func(bound net.Addr) {
 				address := service.Address(listen, bound)
-				if err := os.WriteFile(filepath.Join(s.Dir, "address"), []byte(address+"\n"), 0o644); err != nil {
+				if err := s.Ready(address); err != nil {
 					fmt.Fprintln(os.Stderr, "keyd:", err)
 				}
 				fmt.Println("ready", address)

@@ -1,0 +1,90 @@
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestReadmeExample runs the commands of the README's example and compares what it
+// says they print.
+func TestReadmeExample(t *testing.T) {
+	dir := tempDir(t)
+	if err := os.Mkdir(filepath.Join(dir, "bin"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(keydBinary, filepath.Join(dir, "bin", "keyd")); err != nil {
+		t.Fatal(err)
+	}
+	startIn(t, filepath.Join(dir, "dev"))
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, found := strings.Cut(string(readme), "```console\n")
+	block, _, ended := strings.Cut(block, "```")
+	if !found || !ended {
+		t.Fatal("the README has no console example")
+	}
+	compared := 0
+	for _, step := range strings.Split("\n"+block, "\n$ ")[1:] {
+		command, want, _ := strings.Cut(step, "\n")
+		for strings.HasSuffix(command, "\\") {
+			more, rest, _ := strings.Cut(want, "\n")
+			command, want = strings.TrimSuffix(command, "\\")+more, rest
+		}
+		if strings.Contains(command, "keyd dev ") {
+			continue // it runs already, on a free port
+		}
+		cmd := exec.Command("bash", "-c", command)
+		cmd.Dir = dir
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", command, err, out)
+		}
+		if want = strings.TrimSpace(want); want != "" {
+			compared++
+			if got := strings.TrimSpace(string(out)); got != want {
+				t.Errorf("%s\nprints\n%s\nand the README says\n%s", command, got, want)
+			}
+		}
+	}
+	if compared != 3 {
+		t.Errorf("%d outputs were compared", compared)
+	}
+}
+
+// TestFirstTransaction runs what make run runs, without a terminal.
+func TestFirstTransaction(t *testing.T) {
+	dir := tempDir(t)
+	for _, d := range []string{"bin", "examples"} {
+		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	script, err := os.ReadFile("../examples/first-transaction.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "examples", "first-transaction.sh"), script, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(keydBinary, filepath.Join(dir, "bin", "keyd")); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second time on the directory of the first
+		cmd := exec.Command("bash", filepath.Join(dir, "examples", "first-transaction.sh"), "dev", "127.0.0.1:0")
+		cmd.Stdin = nil
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		for _, want := range []string{"verified  true", "verified  false", "TRANSLATION_FORBIDDEN", "POLICY_DENIED", "SEQ", "head ", "module 1", "separate-users"} {
+			if !strings.Contains(string(out), want) {
+				t.Errorf("%q is not in the story:\n%s", want, out)
+			}
+		}
+	}
+}
