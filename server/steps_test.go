@@ -75,7 +75,9 @@ func TestNoSuccessWithoutAuthorisation(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := newFront(t)
 			f.startWith(pins(func(ctx context.Context, _ *keydv1.TranslatePinDataRequest) (*keydv1.TranslatePinDataResponse, error) {
-				c.ask(ctx, gate{f.config.Policy})
+				g := gate{f.config.Policy}
+				g.Entry(ctx).Custody = "CUSTODY_MODULE"
+				c.ask(ctx, g)
 				return &keydv1.TranslatePinDataResponse{KeyCheckValue: "AAAAAA"}, nil
 			}))
 			answer, err := f.translate("switch")
@@ -83,8 +85,8 @@ func TestNoSuccessWithoutAuthorisation(t *testing.T) {
 				t.Errorf("%v, %v", answer, err)
 			}
 			r := f.lastRecord(1)
-			if c.want == "OK" && (r.Decision != audit.Allowed || r.Rule != "switch[0]" || r.Reason != "") ||
-				c.want != "OK" && (r.Decision != audit.Failed || r.Reason != c.want) {
+			if c.want == "OK" && (r.Decision != audit.Allowed || r.Rule != "switch[0]" || r.Reason != "" || r.Custody != "CUSTODY_MODULE") ||
+				c.want != "OK" && (r.Custody != "" || r.Decision != audit.Failed || r.Reason != c.want) {
 				t.Errorf("recorded: %+v", r)
 			}
 		})
