@@ -105,7 +105,11 @@ type Token struct {
 	pool chan *Session // idle sessions
 	all  []*Session
 
-	mu         sync.Mutex
+	// renewal is held for reading by every operation and for writing while the keeper
+	// is replaced: a handle from before could name another object afterwards.
+	renewal sync.RWMutex
+
+	mu         sync.Mutex // one call at a time on the keeper
 	keeper     pkcs11.SessionHandle
 	generation atomic.Uint64 // of the objects that the keeper owns
 }
@@ -150,8 +154,11 @@ func (t *Token) Sessions() int { return len(t.all) }
 func (t *Token) Generation() uint64 { return t.generation.Load() }
 
 // Renew replaces the keeper if generation is still current, so that all its objects
-// are gone and must be made again. It is called after [HandleStale].
+// are gone and must be made again. It is called after [HandleStale], outside of
+// [Token.Do], and waits for the operations under way.
 func (t *Token) Renew(generation uint64) error {
+	t.renewal.Lock()
+	defer t.renewal.Unlock()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.generation.Load() != generation {
@@ -171,6 +178,8 @@ func (t *Token) Renew(generation uint64) error {
 // replaced before anybody else can get it. Do waits while all sessions are in use.
 func (t *Token) Do(f func(*Session) error) error {
 	s := <-t.pool
+	t.renewal.RLock()
+	defer t.renewal.RUnlock()
 	s.since.Store(time.Now().UnixNano())
 	err := f(s)
 	s.scratch.Wipe()
