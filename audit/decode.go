@@ -107,3 +107,9 @@ func parseHash(h *Hash, s string) bool {
 	_, err := hex.Decode(h[:], []byte(s))
 	return err == nil
 }
+
+// Line returns the record as it stands in the log, without the line feed.
+func (r Record) Line() []byte {
+	line, _ := appendLine(nil, r.Seq, r.Time, appendBody(nil, &r.Entry), r.Prev)
+	return line[:len(line)-1]
+}

@@ -141,7 +141,7 @@ func Parse(b []byte) (c *Config, err error) {
 	}
 	c = &Config{}
 	if err := yaml.UnmarshalWithOptions(b, c, yaml.Strict()); err != nil {
-		return nil, errors.New(yaml.FormatError(err, false, true))
+		return nil, errors.New(yaml.FormatError(err, false, false))
 	}
 	c.fillIn()
 	if err := c.validate(); err != nil {

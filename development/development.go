@@ -43,7 +43,9 @@ var SoftHSMPaths = []string{
 type Service struct {
 	Dir    string
 	Config *config.Config
-	New    bool // it has never been ready: the sample keys are to be loaded
+	New    bool // it has never been ready, or lost its token: the sample keys are to be loaded
+
+	lock *os.File // held while this process lives: one keyd dev to a directory
 }
 
 // Prepare makes dir into a development service that listens on listen, or brings one
@@ -62,6 +64,9 @@ func Prepare(dir, listen string) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{Dir: dir}
+	if err := s.claim(); err != nil {
+		return nil, err
+	}
 	if err := s.directories(); err != nil {
 		return nil, fmt.Errorf("development directory: %w", err)
 	}
@@ -119,17 +124,22 @@ func (s *Service) directories() error {
 		path string
 		mode fs.FileMode
 	}{
-		{s.Dir, 0o711}, // others may pass through, not look
 		{s.path("certs"), 0o755},
 		{s.path("front"), 0o700},
 		{s.path("token"), 0o700},
 		{s.path("token", "tokens"), 0o700},
 		{s.path("terminals"), 0o700},
 	} {
-		if err := os.MkdirAll(d.path, d.mode); err != nil {
-			return err
+		err := os.Mkdir(d.path, d.mode)
+		if err == nil {
+			err = os.Chmod(d.path, d.mode) // whatever the umask
+		} else if errors.Is(err, fs.ErrExist) {
+			var info fs.FileInfo
+			if info, err = os.Lstat(d.path); err == nil && !info.IsDir() {
+				err = fmt.Errorf("%s is not a directory", d.path)
+			}
 		}
-		if err := os.Chmod(d.path, d.mode); err != nil {
+		if err != nil {
 			return err
 		}
 	}
@@ -138,6 +148,9 @@ func (s *Service) directories() error {
 
 func (s *Service) files(host string) error {
 	if _, err := os.Stat(s.path(addressFile)); errors.Is(err, fs.ErrNotExist) {
+		s.New = true
+	}
+	if tokens, err := os.ReadDir(s.path("token", "tokens")); err != nil || len(tokens) == 0 {
 		s.New = true
 	}
 	pin := make([]byte, 16)

@@ -95,6 +95,55 @@ func TestTestKeysAreChecked(t *testing.T) {
 	}
 }
 
+// TestDirectoriesThatAreNotTaken tries directories that are somebody's or something
+// else's, or in use.
+func TestDirectoriesThatAreNotTaken(t *testing.T) {
+	dir := tempDir(t)
+	full := filepath.Join(dir, "full")
+	if err := os.Mkdir(full, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(full, "letter"), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	used := startIn(t, filepath.Join(dir, "used"))
+	for path, want := range map[string]string{full: "not empty", filepath.Join(full, "letter"): "not a directory", used.dir: "in use"} {
+		out, err := exec.Command(keydBinary, "dev", "--dir", path, "--listen", "127.0.0.1:0").CombinedOutput()
+		if err == nil || !strings.Contains(string(out), want) {
+			t.Errorf("%s: %v\n%s", path, err, out)
+		}
+	}
+	if info, err := os.Stat(full); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("the mode of a directory that was refused: %v, %v", info.Mode(), err)
+	}
+	checkStillServes(t, used)
+}
+
+func checkStillServes(t *testing.T, s *service) {
+	t.Helper()
+	if n := s.status().Keys; n != 6 {
+		t.Errorf("%d keys", n)
+	}
+}
+
+// TestALostTokenGetsItsSampleKeysAgain removes the token's store.
+func TestALostTokenGetsItsSampleKeysAgain(t *testing.T) {
+	dir := filepath.Join(tempDir(t), "dev")
+	startIn(t, dir).stop()
+	if err := os.RemoveAll(filepath.Join(dir, "token", "tokens")); err != nil {
+		t.Fatal(err)
+	}
+	s := startIn(t, dir)
+	_, err := s.pins().TranslatePinData(s.ctx(), &keydv1.TranslatePinDataRequest{
+		Incoming: &keydv1.PinKey{KeyId: "bdk-tdes", Format: keydv1.PinBlockFormat_ISO_FORMAT_0,
+			Dukpt: &keydv1.DukptAttributes{KeySerialNumber: unhex(t, "FFFF9876543210E00001")}},
+		Outgoing:             &keydv1.PinKey{KeyId: "zone-issuer", Format: keydv1.PinBlockFormat_ISO_FORMAT_0},
+		PrimaryAccountNumber: "4012345678909", EncryptedPinBlock: unhex(t, "1B9C1845EB993A7A")})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 // TestBelowAPrivateDirectory runs where the users of front and modules cannot go.
 func TestBelowAPrivateDirectory(t *testing.T) {
 	s := startIn(t, filepath.Join(t.TempDir(), "dev")) // 0700 above it

@@ -224,6 +224,7 @@ func TestConfigCheckFindsWhatIsWrong(t *testing.T) {
 		"a certificate":     {func() { p.write(filepath.Join(front, "server.crt"), "no PEM", 0o600) }, "tls.certificate"},
 		"an open directory": {func() { p.must(os.Chmod(filepath.Join(p.dir, "token"), 0o755)) }, "chmod 700"},
 		"an open PIN file":  {func() { p.must(os.Chmod(filepath.Join(p.dir, "pin"), 0o640)) }, "chmod 600"},
+		"no such port":      {func() { p.write(p.conf, strings.Replace(read(p, p.conf), "127.0.0.1:0", "127.0.0.1:99999", 1), 0o600) }, "listen"},
 		"no library":        {func() { p.write(p.conf, strings.Replace(read(p, p.conf), "libsofthsm2.so", "none.so", 1), 0o600) }, "token.library"},
 	} {
 		t.Run(name, func(t *testing.T) {

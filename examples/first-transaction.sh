@@ -21,15 +21,26 @@ else
 fi
 say() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
 note() { printf '%s%s%s\n' "$dim" "$*" "$plain"; }
-# show prints a command and runs it; its output is indented.
+# show prints a command and runs it; its output is indented, and kept for field.
 show() {
   printf '  $'
   printf ' %q' "$@"
   printf '\n'
-  "$@" 2>&1 | sed 's/^/    /'
+  local status=0
+  answer=$("$@" 2>&1) || status=$?
+  sed 's/^/    /' <<<"$answer"
+  return "$status"
 }
-# field prints one field of a flat JSON answer.
-field() { sed -n "s/.*\"$1\": *\"\\([^\"]*\\)\".*/\\1/p"; }
+# pad is show for a PIN that is typed.
+pad() {
+  printf '  $ echo %s |' "$1"
+  printf ' %q' "${@:2}"
+  printf '\n'
+  answer=$("${@:2}" <<<"$1")
+  sed 's/^/    /' <<<"$answer"
+}
+# field prints one field of the last answer.
+field() { sed -n "s/^$1  *//p" <<<"$answer"; }
 
 say "1. Starting a development service in $dir"
 note "   SoftHSM token, certificates, sample keys; the log goes to $log"
@@ -54,24 +65,20 @@ echo "   $ready"
 pan=4564320000980369
 say "2. A terminal enciphers PIN 2205 under its next TDES DUKPT key"
 note "   It holds an initial key of the BDK 'bdk-tdes'; every PIN gets a key of its own."
-echo "  \$ echo 2205 | $keyd terminal encrypt-pin --state $dir/terminals/tdes.json --pan $pan"
-sent=$(echo 2205 | "$keyd" terminal encrypt-pin --state "$dir/terminals/tdes.json" --pan $pan --output json)
-ksn=$(field ksn <<<"$sent") block=$(field encrypted_pin_block <<<"$sent")
-echo "    KSN                  $ksn"
-echo "    encrypted PIN block  $block"
+pad 2205 "$keyd" terminal encrypt-pin --state "$dir/terminals/tdes.json" --pan $pan
+ksn=$(field KSN) block=$(field 'encrypted PIN block')
 
 say "3. The switch has it translated to the issuer's zone key"
 show "$keyd" call translate-pin --dir "$dir" --as switch --in-key bdk-tdes --in-ksn "$ksn" --out-key zone-issuer --pan $pan --block "$block"
-zone=$("$keyd" call translate-pin --dir "$dir" --as switch --in-key bdk-tdes --in-ksn "$ksn" --out-key zone-issuer \
-  --pan $pan --block "$block" --output json | field encrypted_pin_block | base64 -d | od -An -tx1 | tr -d ' \n' | tr a-f A-F)
+zone=$(field 'encrypted PIN block')
 
 say "4. The issuer host has it verified: the Visa PVV of PIN 2205 is 3856"
 show "$keyd" call verify-pin --dir "$dir" --as switch --in-key zone-issuer --pan $pan --block "$zone" --verification-key pvk-visa --key-index 1 --pvv 3856
 
 say "5. The same with an AES DUKPT terminal, ISO format 4, and a wrong PIN"
 note "   A wrong PIN is an answer, not an error."
-sent=$(echo 9999 | "$keyd" terminal encrypt-pin --state "$dir/terminals/aes.json" --format 4 --pan $pan --output json)
-ksn4=$(field ksn <<<"$sent") block4=$(field encrypted_pin_block <<<"$sent")
+pad 9999 "$keyd" terminal encrypt-pin --state "$dir/terminals/aes.json" --format 4 --pan $pan
+ksn4=$(field KSN) block4=$(field 'encrypted PIN block')
 show "$keyd" call verify-pin --dir "$dir" --as switch --in-key bdk-aes --in-ksn "$ksn4" --in-format 4 --pan $pan --block "$block4" --verification-key pvk-visa --key-index 1 --pvv 3856
 note "   and translated: ISO format 4 under AES becomes format 0 under TDES"
 show "$keyd" call translate-pin --dir "$dir" --as switch --in-key bdk-aes --in-ksn "$ksn4" --in-format 4 --out-key zone-issuer --pan $pan --block "$block4"

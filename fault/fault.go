@@ -9,7 +9,6 @@ package fault
 
 import (
 	"errors"
-	"fmt"
 
 	"google.golang.org/grpc/codes"
 )
@@ -77,11 +76,6 @@ func New(r Reason, detail string) *Error {
 		detail = ""
 	}
 	return &Error{Reason: r, detail: detail}
-}
-
-// Newf is [New] with formatting.
-func Newf(r Reason, format string, args ...any) *Error {
-	return New(r, fmt.Sprintf(format, args...))
 }
 
 // Wrap returns a refusal whose cause is for the operator's log only: it never

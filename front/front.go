@@ -180,6 +180,11 @@ func (f *front) serve(control *child.Control, report confine.Report) error {
 	if err != nil {
 		return setUp(err)
 	}
+	if err := f.log.Append(context.Background(), audit.Entry{
+		Decision: audit.Event, Detail: "front started with policy " + policy.Digest()[:11],
+	}); err != nil {
+		return err
+	}
 	identity, err := server.LoadTLS(server.TLSFiles{Certificate: f.Certificate, Key: f.Key, ClientCA: f.ClientCA})
 	if err != nil {
 		return setUp(err)

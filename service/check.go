@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"net"
 	"os"
 	"time"
 
@@ -24,15 +25,35 @@ func Check(c *config.Config) (problems []error) {
 	_, err := policies.Load(c.Policy)
 	add(err)
 	add(checkLibrary(c))
+	if _, err := net.ResolveTCPAddr("tcp", c.Listen); err != nil {
+		add(fmt.Errorf("listen: %w", err))
+	}
+	for _, f := range c.Token.Files {
+		_, err := os.Stat(f)
+		add(err)
+	}
 	add(checkPrivate("token.pin_file", c.Token.PINFile))
 	add(checkPrivate("tls.key", c.TLS.Key))
 	add(checkPrivate("state", c.State))
 	for _, d := range c.Token.Directories {
 		add(checkPrivate("token.directories", d))
 	}
-	if os.Geteuid() == 0 {
-		_, err := named(c)
-		add(err)
+	if os.Geteuid() != 0 {
+		return problems
+	}
+	users, err := named(c)
+	if err != nil {
+		return append(problems, err)
+	}
+	for _, f := range []string{c.Policy, c.TLS.Certificate, c.TLS.Key, c.TLS.ClientCA} {
+		add(checkAccess("users.front", users.front, f, read))
+	}
+	add(checkAccess("users.front", users.front, c.State, read|write))
+	for _, f := range c.Token.Files {
+		add(checkAccess("users.module", users.module, f, read))
+	}
+	for _, d := range c.Token.Directories {
+		add(checkAccess("users.module", users.module, d, read|write))
 	}
 	return problems
 }
@@ -81,6 +102,9 @@ func checkPrivate(what, path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
+	}
+	if directory := what == "state" || what == "token.directories"; directory != info.IsDir() {
+		return fmt.Errorf("%s: %s is of the wrong kind", what, path)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
 		mode := "600"

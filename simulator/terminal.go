@@ -41,6 +41,9 @@ type PINBlock struct {
 // under TDES DUKPT and in format 4 under AES DUKPT. The advanced registers are on disk
 // before the block is made, so that no key is used twice whatever happens in between.
 func (t *Terminal) EncryptPIN(format pinblock.Format, pan string, pin []byte) (PINBlock, error) {
+	if !format.Valid() {
+		return PINBlock{}, fmt.Errorf("%s is no format that a PIN pad makes", format)
+	}
 	account, err := pinblock.ParsePAN(pan)
 	if err != nil {
 		return PINBlock{}, err
@@ -107,6 +110,9 @@ func blockCipher(key []byte, format pinblock.Format) (cipher.Block, error) {
 
 // update changes the state under a lock and writes it whole or not at all.
 func (t *Terminal) update(change func(*software.Terminal) error) error {
+	if _, err := os.Stat(t.path); err != nil {
+		return fmt.Errorf("terminal: %w", err)
+	}
 	lock, err := os.OpenFile(t.path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return fmt.Errorf("terminal: %w", err)

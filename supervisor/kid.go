@@ -272,7 +272,7 @@ func (s *supervisor) ended(k *kid, how string, status int) {
 
 func permanent(k *kid, how string) *EndError {
 	return &EndError{Child: k.String(), Status: how,
-		Hint: "it found a fault that another start does not cure (configuration, self-test, token PIN); its message on standard error says which. A wrong PIN is not tried again, since the token would lock"}
+		Hint: "its own message above says what has to be corrected first; it is not tried again"}
 }
 
 // restart starts a process in the kid's place after the pause it deserves.

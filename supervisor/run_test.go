@@ -422,7 +422,7 @@ func TestFaultsThatEndEverything(t *testing.T) {
 	}{
 		"unlock fails":      {change: func(c *Config) { c.Unlock.Args = append(c.Unlock.Args, "fail") }, child: "unlock", says: "exit status 78"},
 		"provision fails":   {change: func(c *Config) { c.Provision = &Command{Args: []string{"internal", "provision", "fail"}} }, child: "provision", says: "exit status 9"},
-		"wrong PIN":         {change: func(c *Config) { c.Module.Args = append(c.Module.Args, "wrong-pin") }, child: "module 0", says: "token would lock", tries: 1},
+		"wrong PIN":         {change: func(c *Config) { c.Module.Args = append(c.Module.Args, "wrong-pin") }, child: "module 0", says: "not tried again", tries: 1},
 		"modules crash":     {change: func(c *Config) { c.Module.Args = append(c.Module.Args, "crash") }, child: "module 0", says: "5 starts in a row"},
 		"modules not ready": {change: func(c *Config) { c.Module.Args = append(c.Module.Args, "never-ready") }, child: "module 0", says: "5 starts in a row"},
 		"module is rude":    {change: func(c *Config) { c.Module.Args = append(c.Module.Args, "rude") }, child: "module 0", says: "5 starts in a row"},

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -22,6 +22,8 @@ func auditCommand() *cobra.Command {
 		Short:   "Read and verify the audit log",
 		Long: `The audit log is a file of JSON lines, each with the hash of the one before. These
 commands read the file itself, or a copy of it; no service need run.`,
+		Args: cobra.NoArgs,
+		RunE: needsSubcommand,
 	}
 	c.AddCommand(auditShow(), auditVerify())
 	return c
@@ -47,22 +49,26 @@ func (l *logFile) path() string {
 func auditShow() *cobra.Command {
 	var log logFile
 	var last int
-	var output string
+	var out output
 	c := &cobra.Command{Use: "show", Short: "Show the newest entries", Args: cobra.NoArgs}
 	log.flags(c)
 	c.Flags().IntVarP(&last, "last", "n", 20, "how many")
-	c.Flags().StringVarP(&output, "output", "o", "table", "table or json (the lines as they are)")
+	out.flag(c)
 	c.RunE = func(*cobra.Command, []string) error {
+		if last < 1 {
+			return errors.New("--last must be 1 or more")
+		}
 		records, err := audit.Tail(log.path(), last)
 		if err != nil {
 			return err
 		}
-		if output == "json" {
-			encoder := json.NewEncoder(os.Stdout)
+		json, err := out.json()
+		if err != nil {
+			return err
+		}
+		if json { // the lines as they are in the log
 			for _, r := range records {
-				if err := encoder.Encode(r); err != nil {
-					return err
-				}
+				fmt.Printf("%s\n", r.Line())
 			}
 			return nil
 		}
@@ -71,13 +77,15 @@ func auditShow() *cobra.Command {
 		for _, r := range records {
 			var keys []string
 			for _, k := range r.Keys {
-				keys = append(keys, k.Name)
+				if k.Name != "" {
+					keys = append(keys, k.Name)
+				}
 			}
 			what := r.Method
 			if what == "" {
 				what = r.Detail
 			}
-			row(w, fmt.Sprint(r.Seq), r.Time.Format(time.TimeOnly), strings.TrimPrefix(r.Identity, "spiffe://"), what,
+			row(w, fmt.Sprint(r.Seq), r.Time.Format(time.DateTime), strings.TrimPrefix(r.Identity, "spiffe://"), what,
 				string(r.Decision), dash(r.Reason), dash(strings.Join(keys, " > ")), dash(r.PAN.String()), r.Hash.String()[:12])
 		}
 		return w.Flush()

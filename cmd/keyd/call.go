@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -21,6 +23,8 @@ func callCommand() *cobra.Command {
 		Long: `Each command makes one gRPC call with the client certificate named and prints the
 answer. A refusal ends with status 3 and its reason (docs/errors.md), a service that
 does not answer with status 4.`,
+		Args: cobra.NoArgs,
+		RunE: needsSubcommand,
 	}
 	c.AddCommand(callTranslate(), callVerify())
 	return c
@@ -44,6 +48,9 @@ func (k *pinKey) message() (*keydv1.PinKey, error) {
 	}
 	m := &keydv1.PinKey{KeyId: k.name, Format: keydv1.PinBlockFormat(format)}
 	if k.ksn == "" {
+		if k.working != "" {
+			return nil, errors.New("a working key belongs to a BDK: give its KSN too")
+		}
 		return m, nil
 	}
 	ksn, err := hex.DecodeString(k.ksn)
@@ -78,7 +85,7 @@ func callTranslate() *cobra.Command {
 	in.flags(c, "in", "incoming")
 	to.flags(c, "out", "outgoing")
 	c.Flags().StringVar(&pan, "pan", "", "primary account number with its check digit")
-	c.Flags().StringVar(&block, "block", "", "enciphered PIN block in hex")
+	c.Flags().StringVar(&block, "block", "", "enciphered PIN block in hex, or in base64 as in JSON")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		request := &keydv1.TranslatePinDataRequest{PrimaryAccountNumber: pan}
 		var err error
@@ -88,8 +95,8 @@ func callTranslate() *cobra.Command {
 		if request.Outgoing, err = to.message(); err != nil {
 			return err
 		}
-		if request.EncryptedPinBlock, err = hex.DecodeString(block); err != nil {
-			return fmt.Errorf("block %q is not hex", block)
+		if request.EncryptedPinBlock, err = decodeBlock(block); err != nil {
+			return err
 		}
 		var answer *keydv1.TranslatePinDataResponse
 		err = conn.call(cmd.Context(), func(ctx context.Context, c grpc.ClientConnInterface) (err error) {
@@ -128,7 +135,7 @@ wrong PIN is an answer: the command ends with status 0.`,
 	in.flags(c, "in", "incoming")
 	f := c.Flags()
 	f.StringVar(&pan, "pan", "", "primary account number with its check digit")
-	f.StringVar(&block, "block", "", "enciphered PIN block in hex")
+	f.StringVar(&block, "block", "", "enciphered PIN block in hex, or in base64 as in JSON")
 	f.StringVar(&key, "verification-key", "", "name of the verification key: V2 for a PVV, V1 for an offset")
 	f.StringVar(&pvv, "pvv", "", "Visa PIN verification value, 4 digits")
 	f.Int32Var(&index, "key-index", 1, "Visa PVKI, 0 to 9")
@@ -141,10 +148,10 @@ wrong PIN is an answer: the command ends with status 0.`,
 		if request.Incoming, err = in.message(); err != nil {
 			return err
 		}
-		if request.EncryptedPinBlock, err = hex.DecodeString(block); err != nil {
-			return fmt.Errorf("block %q is not hex", block)
+		if request.EncryptedPinBlock, err = decodeBlock(block); err != nil {
+			return err
 		}
-		if pvv != "" {
+		if cmd.Flags().Changed("pvv") {
 			request.Expected = &keydv1.PinMethod{Method: &keydv1.PinMethod_VisaPvv{VisaPvv: &keydv1.VisaPvv{KeyIndex: index, Pvv: pvv}}}
 		} else {
 			request.Expected = &keydv1.PinMethod{Method: &keydv1.PinMethod_Ibm3624{Ibm3624: &keydv1.Ibm3624{Offset: offset}}}
@@ -163,6 +170,20 @@ wrong PIN is an answer: the command ends with status 0.`,
 		})
 	}
 	return c
+}
+
+// decodeBlock reads a PIN block in hex or base64. No block of 8 or 16 bytes is both.
+func decodeBlock(text string) ([]byte, error) {
+	if strings.HasSuffix(text, "=") {
+		if b, err := base64.StdEncoding.DecodeString(text); err == nil {
+			return b, nil
+		}
+	}
+	b, err := hex.DecodeString(text)
+	if err != nil {
+		return nil, fmt.Errorf("block %q is neither hex nor base64", text)
+	}
+	return b, nil
 }
 
 // call dials, calls and hangs up.

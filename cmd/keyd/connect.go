@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
@@ -81,6 +82,9 @@ func explain(err error) error {
 		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.Domain == "keyd" {
 			return exitError{fmt.Errorf("refused: %s (%s): %s", info.Reason, s.Code(), s.Message()), 3}
 		}
+	}
+	if s.Code() == codes.Unavailable {
+		return exitError{fmt.Errorf("no keyd answers (%s)", s.Message()), 4}
 	}
 	return exitError{fmt.Errorf("%s: %s", s.Code(), s.Message()), 4}
 }

@@ -62,6 +62,11 @@ type exitError struct {
 
 func (e exitError) Unwrap() error { return e.error }
 
+// needsSubcommand is what a command group does by itself: fail.
+func needsSubcommand(c *cobra.Command, _ []string) error {
+	return fmt.Errorf("name what to do: %s --help lists it", c.CommandPath())
+}
+
 // buildVersion returns the version and, for a plain go build, the revision.
 func buildVersion() string {
 	info, ok := debug.ReadBuildInfo()

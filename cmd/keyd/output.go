@@ -19,22 +19,34 @@ func (o *output) flag(c *cobra.Command) {
 	c.Flags().StringVarP(&o.format, "output", "o", "table", "table or json")
 }
 
-// print writes a message: as JSON, or by table, which returns names and values.
-func (o *output) print(m proto.Message, table func(io.Writer)) error {
+// json reports whether the answer is to be JSON.
+func (o *output) json() (bool, error) {
 	switch o.format {
 	case "json":
+		return true, nil
+	case "table":
+		return false, nil
+	}
+	return false, fmt.Errorf("--output is table or json, not %q", o.format)
+}
+
+// print writes a message: as JSON, or by table, which writes names and values.
+func (o *output) print(m proto.Message, table func(io.Writer)) error {
+	json, err := o.json()
+	if err != nil {
+		return err
+	}
+	if json {
 		b, err := protojson.MarshalOptions{Multiline: true, UseProtoNames: true, EmitUnpopulated: true}.Marshal(m)
 		if err != nil {
 			return err
 		}
 		_, err = fmt.Println(string(b))
 		return err
-	case "table":
-		w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-		table(w)
-		return w.Flush()
 	}
-	return fmt.Errorf("--output is table or json, not %q", o.format)
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	table(w)
+	return w.Flush()
 }
 
 // row writes one line of a table.

@@ -52,6 +52,7 @@ Every sample key is published: this is no place for a real key.`,
 		if err != nil {
 			return err
 		}
+		defer s.Close() //nolint:errcheck // ends the lock
 		var input *os.File
 		if keys != "" {
 			if input, err = os.Open(keys); err != nil {
@@ -137,7 +138,7 @@ all are there it changes nothing.`,
 }
 
 func configCommand() *cobra.Command {
-	c := &cobra.Command{Use: "config", GroupID: "service", Short: "Look at a configuration file"}
+	c := &cobra.Command{Use: "config", GroupID: "service", Short: "Look at a configuration file", Args: cobra.NoArgs, RunE: needsSubcommand}
 	c.AddCommand(&cobra.Command{
 		Use:   "check FILE",
 		Short: "Say what is wrong with a configuration before a restart does",

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -21,13 +22,16 @@ func terminalCommand() *cobra.Command {
 		Use:     "terminal",
 		GroupID: "client",
 		Short:   "Simulate a payment terminal",
+		Args:    cobra.NoArgs,
+		RunE:    needsSubcommand,
 	}
 	c.AddCommand(terminalEncryptPIN())
 	return c
 }
 
 func terminalEncryptPIN() *cobra.Command {
-	var state, pan, output string
+	var state, pan string
+	var out output
 	var format uint8
 	c := &cobra.Command{
 		Use:   "encrypt-pin",
@@ -42,13 +46,17 @@ block. The registers advance: no key is used twice.`,
 	f.StringVar(&state, "state", "", "file with the terminal's key registers")
 	f.StringVar(&pan, "pan", "", "primary account number with its check digit")
 	f.Uint8Var(&format, "format", 0, "ISO 9564-1 format: 0 or 3 for a TDES terminal, 4 for an AES terminal")
-	f.StringVarP(&output, "output", "o", "table", "table or json")
+	out.flag(c)
 	for _, name := range []string{"state", "pan"} {
 		if err := c.MarkFlagRequired(name); err != nil {
 			panic(err) // the flag is defined above
 		}
 	}
 	c.RunE = func(*cobra.Command, []string) error {
+		asJSON, err := out.json()
+		if err != nil {
+			return err
+		}
 		pin, err := readPIN()
 		defer clear(pin)
 		if err != nil {
@@ -58,10 +66,10 @@ block. The registers advance: no key is used twice.`,
 		if err != nil {
 			return err
 		}
-		if output == "json" {
-			return json.NewEncoder(os.Stdout).Encode(map[string]string{
-				"ksn": block.KSN.String(), "working_key": block.WorkingType.String(),
-				"format": block.Format.String(), "encrypted_pin_block": fmt.Sprintf("%X", block.Block),
+		if asJSON { // bytes are base64, as in the contract
+			return json.NewEncoder(os.Stdout).Encode(map[string]any{
+				"key_serial_number": block.KSN.Bytes(), "key_type": block.WorkingType.String(),
+				"format": "ISO_FORMAT_" + strings.TrimPrefix(block.Format.String(), "ISO-"), "encrypted_pin_block": block.Block,
 			})
 		}
 		w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)

@@ -28,9 +28,8 @@ type Control struct {
 	arrived    chan Channel
 	stopping   chan struct{}
 
-	mu      sync.Mutex
-	state   State
-	changed chan struct{}
+	mu    sync.Mutex
+	state State
 }
 
 // Connect takes the descriptor that --control-fd names and starts to answer pings.
@@ -66,7 +65,6 @@ func Connect(fd int, healthy func() bool) (*Control, error) {
 		channels:   make(chan Channel),
 		arrived:    make(chan Channel),
 		stopping:   make(chan struct{}),
-		changed:    make(chan struct{}, 1),
 	}
 	go c.deliver()
 	go c.listen()
@@ -96,9 +94,6 @@ func (c *Control) State() State {
 	s.Children = append([]ChildState(nil), s.Children...)
 	return s
 }
-
-// StateChanged has an item after one or more states have arrived.
-func (c *Control) StateChanged() <-chan struct{} { return c.changed }
 
 func (c *Control) send(kind byte, seq uint32) error {
 	b := EncodeSignal(kind, seq)
@@ -130,10 +125,6 @@ func (c *Control) listen() {
 			c.mu.Lock()
 			c.state = *m.State
 			c.mu.Unlock()
-			select {
-			case c.changed <- struct{}{}:
-			default:
-			}
 		case TypeStop:
 			if !stopped {
 				stopped = true

@@ -67,9 +67,6 @@ func Load(path string) (*Library, error) {
 	return &Library{ctx: ctx, direct: direct}, nil
 }
 
-// Finalize ends the library. It is called once, when nothing uses it any more.
-func (l *Library) Finalize() error { return named("C_Finalize", l.ctx.Finalize()) }
-
 // FindToken returns the slot of the initialised token with that label.
 func (l *Library) FindToken(label string) (slot uint, info pkcs11.TokenInfo, err error) {
 	slots, err := l.ctx.GetSlotList(true)
