@@ -21,6 +21,8 @@ else
 fi
 say() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
 note() { printf '%s%s%s\n' "$dim" "$*" "$plain"; }
+# indented prints the last answer.
+indented() { printf '    %s\n' "${answer//$'\n'/$'\n'    }"; }
 # show prints a command and runs it; its output is indented, and kept for field.
 show() {
   printf '  $'
@@ -28,7 +30,7 @@ show() {
   printf '\n'
   local status=0
   answer=$("$@" 2>&1) || status=$?
-  sed 's/^/    /' <<<"$answer"
+  indented
   return "$status"
 }
 # pad is show for a PIN that is typed.
@@ -37,7 +39,7 @@ pad() {
   printf ' %q' "${@:2}"
   printf '\n'
   answer=$("${@:2}" <<<"$1")
-  sed 's/^/    /' <<<"$answer"
+  indented
 }
 # field prints one field of the last answer.
 field() { sed -n "s/^$1  *//p" <<<"$answer"; }
