@@ -30,7 +30,7 @@ go build -modfile=tools/go.mod -o "$work/bin/" \
   google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
 
 for root in "${roots[@]}"; do
-  mapfile -t files < <(cd "$root" && find . -name '*.proto' -printf '%P\n' | LC_ALL=C sort)
+  mapfile -t files < <(cd "$root" && find . -name '*.proto' -not -path './google/*' -printf '%P\n' | LC_ALL=C sort)
   ((${#files[@]} > 0)) || {
     printf 'generate.sh: no .proto file under %s\n' "$root" >&2
     exit 1

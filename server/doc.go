@@ -13,6 +13,7 @@
 //	              success for which nobody asked the policy
 //	decode.go     what does not parse, or has unknown fields, is refused, not ignored
 //	pin.go, …     the binding: messages of the contract to requests of the domain
+//	stream.go     each item of a stream goes all of this way, as a request of its own
 //
 // The order of refusals is that of fault.Table. Health checks and reflection need a
 // valid certificate only, and leave no audit entry.

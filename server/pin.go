@@ -3,6 +3,8 @@ package server
 import (
 	"context"
 
+	"google.golang.org/grpc"
+
 	keydv1 "keyd/api/keyd/v1"
 	"keyd/hsm"
 	"keyd/pinsvc"
@@ -11,7 +13,9 @@ import (
 // pinBinding binds keyd.v1.PinService to pinsvc.
 type pinBinding struct {
 	keydv1.UnimplementedPinServiceServer
-	pins *pinsvc.Service
+	pins     *pinsvc.Service
+	steps    []grpc.UnaryServerInterceptor
+	draining <-chan struct{}
 }
 
 // TranslatePinData implements keyd.v1.PinService.

@@ -18,7 +18,6 @@ import (
 
 	keydv1 "keyd/api/keyd/v1"
 	"keyd/audit"
-	"keyd/fault"
 	"keyd/hsm"
 	"keyd/keys"
 	"keyd/pinsvc"
@@ -62,6 +61,7 @@ type Config struct {
 // Server is keyd's gRPC service.
 type Server struct {
 	grpc     *grpc.Server
+	steps    []grpc.UnaryServerInterceptor // of a request, or of an item of a stream
 	draining chan struct{}
 	drain    sync.Once
 }
@@ -80,7 +80,7 @@ func New(c Config) (*Server, error) {
 	}
 	s := newServer(c)
 	access := gate{c.Policy}
-	keydv1.RegisterPinServiceServer(s.grpc, pinBinding{pins: pinsvc.New(c.Keys, c.Modules, access)})
+	keydv1.RegisterPinServiceServer(s.grpc, pinBinding{pins: pinsvc.New(c.Keys, c.Modules, access), steps: s.steps, draining: s.draining})
 	keydv1.RegisterStatusServiceServer(s.grpc, statusBinding{
 		access: access, version: c.Version, started: time.Now(),
 		processes: c.Processes, confinement: c.Confinement,
@@ -100,37 +100,29 @@ func New(c Config) (*Server, error) {
 // newServer returns a server with every step of a request's way, and no service.
 func newServer(c Config) *Server {
 	translate, record := translator{c.Log}, recorder{c.Audit}
+	// In the order of the package comment. A panic is recovered twice: inside, so that
+	// it is recorded like other failures, and outside, for the recorder's own.
+	steps := []grpc.UnaryServerInterceptor{
+		translate.unary,
+		recoverPanic,
+		record.unary,
+		recoverPanic,
+		limitTime,
+		identify,
+		requireAuthorization,
+		refuseUnknown,
+	}
 	options := append(limits(),
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.Creds(loggedTLS{credentials.NewTLS(c.TLS), &refusals{log: c.Log}}),
-		// In the order of the package comment. A panic is recovered twice: inside, so
-		// that it is recorded like other failures, and outside, for the recorder's own.
-		grpc.ChainUnaryInterceptor(
-			translate.unary,
-			recoverPanic,
-			record.unary,
-			recoverPanic,
-			limitTime,
-			identify,
-			requireAuthorization,
-			refuseUnknown,
-		),
+		grpc.ChainUnaryInterceptor(steps...),
 		grpc.ChainStreamInterceptor(
 			translate.stream,
 			recoverStreamPanic,
-			exemptStreamsOnly,
+			knownStreamsOnly,
 		),
 	)
-	return &Server{grpc: grpc.NewServer(options...), draining: make(chan struct{})}
-}
-
-// exemptStreamsOnly denies every stream but those of health and reflection: the steps
-// that a request of keyd's own takes are not made for streams.
-func exemptStreamsOnly(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-	if c := callOf(stream.Context()); c == nil || !c.exempt {
-		return fault.Wrap(fault.PolicyDenied, fmt.Errorf("%s is a stream, which no policy can allow", info.FullMethod))
-	}
-	return next(server, stream)
+	return &Server{grpc: grpc.NewServer(options...), steps: steps, draining: make(chan struct{})}
 }
 
 // Serve accepts connections on a bound listener until [Server.Drain], and then returns

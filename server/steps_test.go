@@ -120,12 +120,18 @@ func TestMethodsAndTable(t *testing.T) {
 			if c.exempt {
 				continue
 			}
+			if m.IsClientStream || m.IsServerStream {
+				// The items of a stream are requests of another method, whose row counts.
+				carried := carriers["/"+service+"/"+m.Name]
+				if carried == "" {
+					t.Errorf("%s is a stream whose items are no requests", c.method)
+					continue
+				}
+				c = newCall(carried)
+			}
 			registered[c.method] = true
 			if _, ok := policies.LookupMethod(c.method); !ok {
 				t.Errorf("%s has no row", c.method)
-			}
-			if m.IsClientStream || m.IsServerStream {
-				t.Errorf("%s is a stream: the steps of a request are not made for streams", c.method)
 			}
 		}
 	}

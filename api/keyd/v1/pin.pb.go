@@ -9,6 +9,7 @@
 package keydv1
 
 import (
+	status "google.golang.org/genproto/googleapis/rpc/status"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
@@ -616,6 +617,148 @@ func (x *TranslatePinDataResponse) GetCustody() Custody {
 	return Custody_CUSTODY_UNSPECIFIED
 }
 
+type TranslatePinDataStreamRequest struct {
+	state         protoimpl.MessageState   `protogen:"open.v1"`
+	CorrelationId uint64                   `protobuf:"varint,1,opt,name=correlation_id,json=correlationId,proto3" json:"correlation_id,omitempty"` // the caller's own; comes back with the answer
+	Request       *TranslatePinDataRequest `protobuf:"bytes,2,opt,name=request,proto3" json:"request,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TranslatePinDataStreamRequest) Reset() {
+	*x = TranslatePinDataStreamRequest{}
+	mi := &file_keyd_v1_pin_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TranslatePinDataStreamRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TranslatePinDataStreamRequest) ProtoMessage() {}
+
+func (x *TranslatePinDataStreamRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_pin_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TranslatePinDataStreamRequest.ProtoReflect.Descriptor instead.
+func (*TranslatePinDataStreamRequest) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_pin_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *TranslatePinDataStreamRequest) GetCorrelationId() uint64 {
+	if x != nil {
+		return x.CorrelationId
+	}
+	return 0
+}
+
+func (x *TranslatePinDataStreamRequest) GetRequest() *TranslatePinDataRequest {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+type TranslatePinDataStreamResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	CorrelationId uint64                 `protobuf:"varint,1,opt,name=correlation_id,json=correlationId,proto3" json:"correlation_id,omitempty"`
+	// Types that are valid to be assigned to Result:
+	//
+	//	*TranslatePinDataStreamResponse_Response
+	//	*TranslatePinDataStreamResponse_Error
+	Result        isTranslatePinDataStreamResponse_Result `protobuf_oneof:"result"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TranslatePinDataStreamResponse) Reset() {
+	*x = TranslatePinDataStreamResponse{}
+	mi := &file_keyd_v1_pin_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TranslatePinDataStreamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TranslatePinDataStreamResponse) ProtoMessage() {}
+
+func (x *TranslatePinDataStreamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_pin_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TranslatePinDataStreamResponse.ProtoReflect.Descriptor instead.
+func (*TranslatePinDataStreamResponse) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_pin_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *TranslatePinDataStreamResponse) GetCorrelationId() uint64 {
+	if x != nil {
+		return x.CorrelationId
+	}
+	return 0
+}
+
+func (x *TranslatePinDataStreamResponse) GetResult() isTranslatePinDataStreamResponse_Result {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+func (x *TranslatePinDataStreamResponse) GetResponse() *TranslatePinDataResponse {
+	if x != nil {
+		if x, ok := x.Result.(*TranslatePinDataStreamResponse_Response); ok {
+			return x.Response
+		}
+	}
+	return nil
+}
+
+func (x *TranslatePinDataStreamResponse) GetError() *status.Status {
+	if x != nil {
+		if x, ok := x.Result.(*TranslatePinDataStreamResponse_Error); ok {
+			return x.Error
+		}
+	}
+	return nil
+}
+
+type isTranslatePinDataStreamResponse_Result interface {
+	isTranslatePinDataStreamResponse_Result()
+}
+
+type TranslatePinDataStreamResponse_Response struct {
+	Response *TranslatePinDataResponse `protobuf:"bytes,2,opt,name=response,proto3,oneof"`
+}
+
+type TranslatePinDataStreamResponse_Error struct {
+	Error *status.Status `protobuf:"bytes,3,opt,name=error,proto3,oneof"` // with google.rpc.ErrorInfo, as in a single call
+}
+
+func (*TranslatePinDataStreamResponse_Response) isTranslatePinDataStreamResponse_Result() {}
+
+func (*TranslatePinDataStreamResponse_Error) isTranslatePinDataStreamResponse_Result() {}
+
 type VerifyPinDataRequest struct {
 	state                protoimpl.MessageState `protogen:"open.v1"`
 	Incoming             *PinKey                `protobuf:"bytes,1,opt,name=incoming,proto3" json:"incoming,omitempty"`
@@ -629,7 +772,7 @@ type VerifyPinDataRequest struct {
 
 func (x *VerifyPinDataRequest) Reset() {
 	*x = VerifyPinDataRequest{}
-	mi := &file_keyd_v1_pin_proto_msgTypes[7]
+	mi := &file_keyd_v1_pin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -641,7 +784,7 @@ func (x *VerifyPinDataRequest) String() string {
 func (*VerifyPinDataRequest) ProtoMessage() {}
 
 func (x *VerifyPinDataRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_pin_proto_msgTypes[7]
+	mi := &file_keyd_v1_pin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -654,7 +797,7 @@ func (x *VerifyPinDataRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyPinDataRequest.ProtoReflect.Descriptor instead.
 func (*VerifyPinDataRequest) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_pin_proto_rawDescGZIP(), []int{7}
+	return file_keyd_v1_pin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *VerifyPinDataRequest) GetIncoming() *PinKey {
@@ -702,7 +845,7 @@ type VerifyPinDataResponse struct {
 
 func (x *VerifyPinDataResponse) Reset() {
 	*x = VerifyPinDataResponse{}
-	mi := &file_keyd_v1_pin_proto_msgTypes[8]
+	mi := &file_keyd_v1_pin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -714,7 +857,7 @@ func (x *VerifyPinDataResponse) String() string {
 func (*VerifyPinDataResponse) ProtoMessage() {}
 
 func (x *VerifyPinDataResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_pin_proto_msgTypes[8]
+	mi := &file_keyd_v1_pin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -727,7 +870,7 @@ func (x *VerifyPinDataResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyPinDataResponse.ProtoReflect.Descriptor instead.
 func (*VerifyPinDataResponse) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_pin_proto_rawDescGZIP(), []int{8}
+	return file_keyd_v1_pin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *VerifyPinDataResponse) GetVerified() bool {
@@ -748,7 +891,7 @@ var File_keyd_v1_pin_proto protoreflect.FileDescriptor
 
 const file_keyd_v1_pin_proto_rawDesc = "" +
 	"\n" +
-	"\x11keyd/v1/pin.proto\x12\akeyd.v1\"\xe4\x01\n" +
+	"\x11keyd/v1/pin.proto\x12\akeyd.v1\x1a\x17google/rpc/status.proto\"\xe4\x01\n" +
 	"\x0fDukptAttributes\x12*\n" +
 	"\x11key_serial_number\x18\x01 \x01(\fR\x0fkeySerialNumber\x12;\n" +
 	"\bkey_type\x18\x02 \x01(\x0e2 .keyd.v1.DukptAttributes.KeyTypeR\akeyType\"h\n" +
@@ -780,7 +923,15 @@ const file_keyd_v1_pin_proto_rawDesc = "" +
 	"\x18TranslatePinDataResponse\x12.\n" +
 	"\x13encrypted_pin_block\x18\x01 \x01(\fR\x11encryptedPinBlock\x12&\n" +
 	"\x0fkey_check_value\x18\x02 \x01(\tR\rkeyCheckValue\x12*\n" +
-	"\acustody\x18\x03 \x01(\x0e2\x10.keyd.v1.CustodyR\acustody\"\x89\x02\n" +
+	"\acustody\x18\x03 \x01(\x0e2\x10.keyd.v1.CustodyR\acustody\"\x82\x01\n" +
+	"\x1dTranslatePinDataStreamRequest\x12%\n" +
+	"\x0ecorrelation_id\x18\x01 \x01(\x04R\rcorrelationId\x12:\n" +
+	"\arequest\x18\x02 \x01(\v2 .keyd.v1.TranslatePinDataRequestR\arequest\"\xbe\x01\n" +
+	"\x1eTranslatePinDataStreamResponse\x12%\n" +
+	"\x0ecorrelation_id\x18\x01 \x01(\x04R\rcorrelationId\x12?\n" +
+	"\bresponse\x18\x02 \x01(\v2!.keyd.v1.TranslatePinDataResponseH\x00R\bresponse\x12*\n" +
+	"\x05error\x18\x03 \x01(\v2\x12.google.rpc.StatusH\x00R\x05errorB\b\n" +
+	"\x06result\"\x89\x02\n" +
 	"\x14VerifyPinDataRequest\x12+\n" +
 	"\bincoming\x18\x01 \x01(\v2\x0f.keyd.v1.PinKeyR\bincoming\x12.\n" +
 	"\x13verification_key_id\x18\x02 \x01(\tR\x11verificationKeyId\x124\n" +
@@ -800,10 +951,11 @@ const file_keyd_v1_pin_proto_rawDesc = "" +
 	"\aCustody\x12\x17\n" +
 	"\x13CUSTODY_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rCUSTODY_TOKEN\x10\x01\x12\x12\n" +
-	"\x0eCUSTODY_MODULE\x10\x022\xb5\x01\n" +
+	"\x0eCUSTODY_MODULE\x10\x022\xa4\x02\n" +
 	"\n" +
 	"PinService\x12W\n" +
-	"\x10TranslatePinData\x12 .keyd.v1.TranslatePinDataRequest\x1a!.keyd.v1.TranslatePinDataResponse\x12N\n" +
+	"\x10TranslatePinData\x12 .keyd.v1.TranslatePinDataRequest\x1a!.keyd.v1.TranslatePinDataResponse\x12m\n" +
+	"\x16TranslatePinDataStream\x12&.keyd.v1.TranslatePinDataStreamRequest\x1a'.keyd.v1.TranslatePinDataStreamResponse(\x010\x01\x12N\n" +
 	"\rVerifyPinData\x12\x1d.keyd.v1.VerifyPinDataRequest\x1a\x1e.keyd.v1.VerifyPinDataResponseB\x19Z\x17keyd/api/keyd/v1;keydv1b\x06proto3"
 
 var (
@@ -819,20 +971,23 @@ func file_keyd_v1_pin_proto_rawDescGZIP() []byte {
 }
 
 var file_keyd_v1_pin_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_keyd_v1_pin_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_keyd_v1_pin_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_keyd_v1_pin_proto_goTypes = []any{
-	(PinBlockFormat)(0),              // 0: keyd.v1.PinBlockFormat
-	(Custody)(0),                     // 1: keyd.v1.Custody
-	(DukptAttributes_KeyType)(0),     // 2: keyd.v1.DukptAttributes.KeyType
-	(*DukptAttributes)(nil),          // 3: keyd.v1.DukptAttributes
-	(*PinKey)(nil),                   // 4: keyd.v1.PinKey
-	(*VisaPvv)(nil),                  // 5: keyd.v1.VisaPvv
-	(*Ibm3624)(nil),                  // 6: keyd.v1.Ibm3624
-	(*PinMethod)(nil),                // 7: keyd.v1.PinMethod
-	(*TranslatePinDataRequest)(nil),  // 8: keyd.v1.TranslatePinDataRequest
-	(*TranslatePinDataResponse)(nil), // 9: keyd.v1.TranslatePinDataResponse
-	(*VerifyPinDataRequest)(nil),     // 10: keyd.v1.VerifyPinDataRequest
-	(*VerifyPinDataResponse)(nil),    // 11: keyd.v1.VerifyPinDataResponse
+	(PinBlockFormat)(0),                    // 0: keyd.v1.PinBlockFormat
+	(Custody)(0),                           // 1: keyd.v1.Custody
+	(DukptAttributes_KeyType)(0),           // 2: keyd.v1.DukptAttributes.KeyType
+	(*DukptAttributes)(nil),                // 3: keyd.v1.DukptAttributes
+	(*PinKey)(nil),                         // 4: keyd.v1.PinKey
+	(*VisaPvv)(nil),                        // 5: keyd.v1.VisaPvv
+	(*Ibm3624)(nil),                        // 6: keyd.v1.Ibm3624
+	(*PinMethod)(nil),                      // 7: keyd.v1.PinMethod
+	(*TranslatePinDataRequest)(nil),        // 8: keyd.v1.TranslatePinDataRequest
+	(*TranslatePinDataResponse)(nil),       // 9: keyd.v1.TranslatePinDataResponse
+	(*TranslatePinDataStreamRequest)(nil),  // 10: keyd.v1.TranslatePinDataStreamRequest
+	(*TranslatePinDataStreamResponse)(nil), // 11: keyd.v1.TranslatePinDataStreamResponse
+	(*VerifyPinDataRequest)(nil),           // 12: keyd.v1.VerifyPinDataRequest
+	(*VerifyPinDataResponse)(nil),          // 13: keyd.v1.VerifyPinDataResponse
+	(*status.Status)(nil),                  // 14: google.rpc.Status
 }
 var file_keyd_v1_pin_proto_depIdxs = []int32{
 	2,  // 0: keyd.v1.DukptAttributes.key_type:type_name -> keyd.v1.DukptAttributes.KeyType
@@ -843,18 +998,23 @@ var file_keyd_v1_pin_proto_depIdxs = []int32{
 	4,  // 5: keyd.v1.TranslatePinDataRequest.incoming:type_name -> keyd.v1.PinKey
 	4,  // 6: keyd.v1.TranslatePinDataRequest.outgoing:type_name -> keyd.v1.PinKey
 	1,  // 7: keyd.v1.TranslatePinDataResponse.custody:type_name -> keyd.v1.Custody
-	4,  // 8: keyd.v1.VerifyPinDataRequest.incoming:type_name -> keyd.v1.PinKey
-	7,  // 9: keyd.v1.VerifyPinDataRequest.expected:type_name -> keyd.v1.PinMethod
-	1,  // 10: keyd.v1.VerifyPinDataResponse.custody:type_name -> keyd.v1.Custody
-	8,  // 11: keyd.v1.PinService.TranslatePinData:input_type -> keyd.v1.TranslatePinDataRequest
-	10, // 12: keyd.v1.PinService.VerifyPinData:input_type -> keyd.v1.VerifyPinDataRequest
-	9,  // 13: keyd.v1.PinService.TranslatePinData:output_type -> keyd.v1.TranslatePinDataResponse
-	11, // 14: keyd.v1.PinService.VerifyPinData:output_type -> keyd.v1.VerifyPinDataResponse
-	13, // [13:15] is the sub-list for method output_type
-	11, // [11:13] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	8,  // 8: keyd.v1.TranslatePinDataStreamRequest.request:type_name -> keyd.v1.TranslatePinDataRequest
+	9,  // 9: keyd.v1.TranslatePinDataStreamResponse.response:type_name -> keyd.v1.TranslatePinDataResponse
+	14, // 10: keyd.v1.TranslatePinDataStreamResponse.error:type_name -> google.rpc.Status
+	4,  // 11: keyd.v1.VerifyPinDataRequest.incoming:type_name -> keyd.v1.PinKey
+	7,  // 12: keyd.v1.VerifyPinDataRequest.expected:type_name -> keyd.v1.PinMethod
+	1,  // 13: keyd.v1.VerifyPinDataResponse.custody:type_name -> keyd.v1.Custody
+	8,  // 14: keyd.v1.PinService.TranslatePinData:input_type -> keyd.v1.TranslatePinDataRequest
+	10, // 15: keyd.v1.PinService.TranslatePinDataStream:input_type -> keyd.v1.TranslatePinDataStreamRequest
+	12, // 16: keyd.v1.PinService.VerifyPinData:input_type -> keyd.v1.VerifyPinDataRequest
+	9,  // 17: keyd.v1.PinService.TranslatePinData:output_type -> keyd.v1.TranslatePinDataResponse
+	11, // 18: keyd.v1.PinService.TranslatePinDataStream:output_type -> keyd.v1.TranslatePinDataStreamResponse
+	13, // 19: keyd.v1.PinService.VerifyPinData:output_type -> keyd.v1.VerifyPinDataResponse
+	17, // [17:20] is the sub-list for method output_type
+	14, // [14:17] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_keyd_v1_pin_proto_init() }
@@ -866,13 +1026,17 @@ func file_keyd_v1_pin_proto_init() {
 		(*PinMethod_VisaPvv)(nil),
 		(*PinMethod_Ibm3624)(nil),
 	}
+	file_keyd_v1_pin_proto_msgTypes[8].OneofWrappers = []any{
+		(*TranslatePinDataStreamResponse_Response)(nil),
+		(*TranslatePinDataStreamResponse_Error)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyd_v1_pin_proto_rawDesc), len(file_keyd_v1_pin_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   9,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

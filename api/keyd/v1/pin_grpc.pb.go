@@ -21,8 +21,9 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	PinService_TranslatePinData_FullMethodName = "/keyd.v1.PinService/TranslatePinData"
-	PinService_VerifyPinData_FullMethodName    = "/keyd.v1.PinService/VerifyPinData"
+	PinService_TranslatePinData_FullMethodName       = "/keyd.v1.PinService/TranslatePinData"
+	PinService_TranslatePinDataStream_FullMethodName = "/keyd.v1.PinService/TranslatePinDataStream"
+	PinService_VerifyPinData_FullMethodName          = "/keyd.v1.PinService/VerifyPinData"
 )
 
 // PinServiceClient is the client API for PinService service.
@@ -34,6 +35,9 @@ type PinServiceClient interface {
 	// TranslatePinData re-enciphers a PIN block under another key, and in another
 	// format where ISO 9564-1 allows that.
 	TranslatePinData(ctx context.Context, in *TranslatePinDataRequest, opts ...grpc.CallOption) (*TranslatePinDataResponse, error)
+	// TranslatePinDataStream carries many translations on one call. Answers come in any
+	// order; an item's error never ends the stream.
+	TranslatePinDataStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[TranslatePinDataStreamRequest, TranslatePinDataStreamResponse], error)
 	// VerifyPinData says whether the PIN in a block is the cardholder's.
 	VerifyPinData(ctx context.Context, in *VerifyPinDataRequest, opts ...grpc.CallOption) (*VerifyPinDataResponse, error)
 }
@@ -56,6 +60,19 @@ func (c *pinServiceClient) TranslatePinData(ctx context.Context, in *TranslatePi
 	return out, nil
 }
 
+func (c *pinServiceClient) TranslatePinDataStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[TranslatePinDataStreamRequest, TranslatePinDataStreamResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &PinService_ServiceDesc.Streams[0], PinService_TranslatePinDataStream_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[TranslatePinDataStreamRequest, TranslatePinDataStreamResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PinService_TranslatePinDataStreamClient = grpc.BidiStreamingClient[TranslatePinDataStreamRequest, TranslatePinDataStreamResponse]
+
 func (c *pinServiceClient) VerifyPinData(ctx context.Context, in *VerifyPinDataRequest, opts ...grpc.CallOption) (*VerifyPinDataResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(VerifyPinDataResponse)
@@ -75,6 +92,9 @@ type PinServiceServer interface {
 	// TranslatePinData re-enciphers a PIN block under another key, and in another
 	// format where ISO 9564-1 allows that.
 	TranslatePinData(context.Context, *TranslatePinDataRequest) (*TranslatePinDataResponse, error)
+	// TranslatePinDataStream carries many translations on one call. Answers come in any
+	// order; an item's error never ends the stream.
+	TranslatePinDataStream(grpc.BidiStreamingServer[TranslatePinDataStreamRequest, TranslatePinDataStreamResponse]) error
 	// VerifyPinData says whether the PIN in a block is the cardholder's.
 	VerifyPinData(context.Context, *VerifyPinDataRequest) (*VerifyPinDataResponse, error)
 	mustEmbedUnimplementedPinServiceServer()
@@ -89,6 +109,9 @@ type UnimplementedPinServiceServer struct{}
 
 func (UnimplementedPinServiceServer) TranslatePinData(context.Context, *TranslatePinDataRequest) (*TranslatePinDataResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method TranslatePinData not implemented")
+}
+func (UnimplementedPinServiceServer) TranslatePinDataStream(grpc.BidiStreamingServer[TranslatePinDataStreamRequest, TranslatePinDataStreamResponse]) error {
+	return status.Error(codes.Unimplemented, "method TranslatePinDataStream not implemented")
 }
 func (UnimplementedPinServiceServer) VerifyPinData(context.Context, *VerifyPinDataRequest) (*VerifyPinDataResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method VerifyPinData not implemented")
@@ -132,6 +155,13 @@ func _PinService_TranslatePinData_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PinService_TranslatePinDataStream_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(PinServiceServer).TranslatePinDataStream(&grpc.GenericServerStream[TranslatePinDataStreamRequest, TranslatePinDataStreamResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PinService_TranslatePinDataStreamServer = grpc.BidiStreamingServer[TranslatePinDataStreamRequest, TranslatePinDataStreamResponse]
+
 func _PinService_VerifyPinData_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(VerifyPinDataRequest)
 	if err := dec(in); err != nil {
@@ -166,6 +196,13 @@ var PinService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _PinService_VerifyPinData_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "TranslatePinDataStream",
+			Handler:       _PinService_TranslatePinDataStream_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "keyd/v1/pin.proto",
 }
