@@ -42,8 +42,8 @@ generate: ## make the Go code of the .proto files
 	@scripts/install-deps.sh check
 	scripts/generate.sh
 
-bench: ## run every benchmark, or those that BENCH=REGEXP names
-	@scripts/install-deps.sh run test
+bench: build ## the service under load beside the bare token, then every benchmark (or those that BENCH=REGEXP names)
+	go run ./bench
 	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
 fuzz: ## run every fuzz target for FUZZTIME (10s) each

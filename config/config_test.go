@@ -50,6 +50,7 @@ func TestParseIsStrict(t *testing.T) {
 		"wrong type":          {good + "modules: many\n", "[18:"},
 		"missing":             {change("state: /var/lib/keyd/front\n", ""), "state is missing"},
 		"relative path":       {change("/etc/keyd/policy.yaml", "policy.yaml"), "absolute path"},
+		"policy in state":     {change("/etc/keyd/policy.yaml", "/var/lib/keyd/front/policy.yaml"), "must not lie in state"},
 		"address":             {change("127.0.0.1:7443", "7443"), "HOST:PORT"},
 		"too many modules":    {good + "modules: 65\n", "modules"},
 		"no duration":         {change("1500ms", "soon"), "duration"},

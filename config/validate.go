@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -76,6 +77,11 @@ func (c *Config) validate() error {
 	if d := time.Duration(c.DrainTimeout); d < 0 || d > 10*time.Minute {
 		return errors.New("drain_timeout must be between 0s and 10m")
 	}
+	for _, p := range paths {
+		if p.name != "state" && (inside(p.value, c.State) || inside(c.State, p.value)) {
+			return fmt.Errorf("%s: %q must not lie in state, nor state in it: the front writes there", p.name, p.value)
+		}
+	}
 	if (c.Users.Front == "") != (c.Users.Module == "") {
 		return errors.New("users: name both front and module, or neither")
 	}
@@ -83,4 +89,10 @@ func (c *Config) validate() error {
 		return errors.New("users: front and module must be two users")
 	}
 	return nil
+}
+
+// inside reports whether path is dir or lies in it.
+func inside(path, dir string) bool {
+	rel, err := filepath.Rel(filepath.Clean(dir), filepath.Clean(path))
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
 }

@@ -59,7 +59,7 @@ func Prepare(dir, listen string) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--listen %q is not HOST:PORT", listen)
 	}
-	library, err := findSoftHSM()
+	library, err := FindSoftHSM()
 	if err != nil {
 		return nil, err
 	}
@@ -76,11 +76,11 @@ func Prepare(dir, listen string) (*Service, error) {
 	s.Config = &config.Config{
 		Listen: listen,
 		State:  s.path("front"),
-		Policy: s.path("front", "policy.yaml"),
+		Policy: s.path("config", "policy.yaml"),
 		TLS: config.TLS{
-			Certificate: s.path("front", "server.crt"),
-			Key:         s.path("front", "server.key"),
-			ClientCA:    s.path("front", "client-ca.crt"),
+			Certificate: s.path("config", "server.crt"),
+			Key:         s.path("config", "server.key"),
+			ClientCA:    s.path("certs", "ca.crt"),
 		},
 		Token: config.Token{
 			Library:     library,
@@ -125,6 +125,7 @@ func (s *Service) directories() error {
 		mode fs.FileMode
 	}{
 		{s.path("certs"), 0o755},
+		{s.path("config"), 0o755},
 		{s.path("front"), 0o700},
 		{s.path("token"), 0o700},
 		{s.path("token", "tokens"), 0o700},
@@ -164,7 +165,7 @@ func (s *Service) files(host string) error {
 	if err := replaceFile(s.path("token", "softhsm2.conf"), []byte(conf), 0o600); err != nil {
 		return err
 	}
-	if _, err := createFile(s.path("front", "policy.yaml"), policies.Dev, 0o600); err != nil {
+	if _, err := createFile(s.path("config", "policy.yaml"), policies.Dev, 0o644); err != nil {
 		return err
 	}
 	if err := s.terminals(); err != nil {
@@ -179,17 +180,11 @@ func (s *Service) files(host string) error {
 			return err
 		}
 	}
-	root, err := os.ReadFile(s.path("certs", "ca.crt"))
-	if err != nil {
-		return err
-	}
-	if err := replaceFile(s.path("front", "client-ca.crt"), root, 0o600); err != nil {
-		return err
-	}
-	return ca.server(s.path("front", "server.crt"), s.path("front", "server.key"), host)
+	return ca.server(s.path("config", "server.crt"), s.path("config", "server.key"), host)
 }
 
-func findSoftHSM() (string, error) {
+// FindSoftHSM returns the path of SoftHSM's library.
+func FindSoftHSM() (string, error) {
 	for _, path := range SoftHSMPaths {
 		if _, err := os.Stat(path); err == nil {
 			return path, nil

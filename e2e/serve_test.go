@@ -37,12 +37,13 @@ func newProduction(t *testing.T) *production {
 	for _, d := range []string{"front", "token"} {
 		p.must(os.Mkdir(filepath.Join(p.dir, d), 0o700))
 	}
+	p.must(os.Mkdir(filepath.Join(p.dir, "config"), 0o755))
 	softhsm := filepath.Join(p.dir, "token", "softhsm2.conf")
 	p.write(softhsm, "directories.tokendir = "+filepath.Join(p.dir, "token")+"\nobjectstore.backend = file\n", 0o600)
 	p.env = append(os.Environ(), "SOFTHSM2_CONF="+softhsm)
 	p.run(0, "softhsm2-util", "--init-token", "--free", "--label", "payments", "--so-pin", "87654321", "--pin", "12345678")
 	p.write(filepath.Join(p.dir, "pin"), "12345678\n", 0o600)
-	p.write(filepath.Join(p.dir, "front", "policy.yaml"), `version: 1
+	p.write(filepath.Join(p.dir, "config", "policy.yaml"), `version: 1
 identities:
   - id: spiffe://dev.keyd/switch
     roles: [switch]
@@ -55,12 +56,13 @@ roles:
       usages: [P0, B0, V1, V2]
   monitor:
     - methods: [StatusService/GetStatus]
-`, 0o600)
-	for from, to := range map[string]string{"front/server.crt": "server.crt", "front/server.key": "server.key", "certs/ca.crt": "clients.crt"} {
+`, 0o644)
+	for from, to := range map[string]string{"config/server.crt": "server.crt", "config/server.key": "server.key", "certs/ca.crt": "clients.crt"} {
 		b, err := os.ReadFile(filepath.Join(p.dir, "dev", from))
 		p.must(err)
-		p.write(filepath.Join(p.dir, "front", to), string(b), 0o600)
+		p.write(filepath.Join(p.dir, "config", to), string(b), 0o644)
 	}
+	p.must(os.Chmod(filepath.Join(p.dir, "config", "server.key"), 0o600))
 	p.configure("payments", filepath.Join(p.dir, "token"))
 	return p
 }
@@ -72,9 +74,10 @@ func (p *production) configure(label, tokens string) {
 	if os.Geteuid() == 0 {
 		users = "users:\n  front: \"64900\"\n  module: \"64901\"\n"
 		p.own(filepath.Join(p.dir, "front"), 64900)
+		p.own(filepath.Join(p.dir, "config", "server.key"), 64900)
 		p.own(tokens, 64901)
 	}
-	front := filepath.Join(p.dir, "front")
+	front, conf := filepath.Join(p.dir, "front"), filepath.Join(p.dir, "config")
 	p.write(p.conf, fmt.Sprintf(`listen: 127.0.0.1:0
 state: %s
 policy: %s/policy.yaml
@@ -90,7 +93,7 @@ token:
   environment:
     SOFTHSM2_CONF: %s
 modules: 1
-%s`, front, front, front, front, front, label, filepath.Join(p.dir, "pin"), tokens, filepath.Join(tokens, "softhsm2.conf"), users), 0o600)
+%s`, front, conf, conf, conf, conf, label, filepath.Join(p.dir, "pin"), tokens, filepath.Join(tokens, "softhsm2.conf"), users), 0o600)
 }
 
 func (p *production) must(err error) {
@@ -214,28 +217,32 @@ func TestServe(t *testing.T) {
 
 func TestConfigCheckFindsWhatIsWrong(t *testing.T) {
 	p := newProduction(t)
-	front := filepath.Join(p.dir, "front")
+	conf := filepath.Join(p.dir, "config")
 	for name, c := range map[string]struct {
 		spoil func()
 		want  string
 	}{
-		"an unknown key":    {func() { p.write(p.conf, read(p, p.conf)+"colour: blue\n", 0o600) }, "colour"},
-		"a policy":          {func() { p.write(filepath.Join(front, "policy.yaml"), "version: 2\n", 0o600) }, "version"},
-		"a certificate":     {func() { p.write(filepath.Join(front, "server.crt"), "no PEM", 0o600) }, "tls.certificate"},
-		"an open directory": {func() { p.must(os.Chmod(filepath.Join(p.dir, "token"), 0o755)) }, "chmod 700"},
-		"an open PIN file":  {func() { p.must(os.Chmod(filepath.Join(p.dir, "pin"), 0o640)) }, "chmod 600"},
-		"no such port":      {func() { p.write(p.conf, strings.Replace(read(p, p.conf), "127.0.0.1:0", "127.0.0.1:99999", 1), 0o600) }, "listen"},
-		"no library":        {func() { p.write(p.conf, strings.Replace(read(p, p.conf), "libsofthsm2.so", "none.so", 1), 0o600) }, "token.library"},
+		"an unknown key":                      {func() { p.write(p.conf, read(p, p.conf)+"colour: blue\n", 0o600) }, "colour"},
+		"a policy":                            {func() { p.write(filepath.Join(conf, "policy.yaml"), "version: 2\n", 0o644) }, "version"},
+		"a certificate":                       {func() { p.write(filepath.Join(conf, "server.crt"), "no PEM", 0o644) }, "tls.certificate"},
+		"a policy that the front cannot read": {func() { p.must(os.Chmod(filepath.Join(conf, "policy.yaml"), 0o600)) }, "users.front"},
+		"an open directory":                   {func() { p.must(os.Chmod(filepath.Join(p.dir, "token"), 0o755)) }, "chmod 700"},
+		"an open PIN file":                    {func() { p.must(os.Chmod(filepath.Join(p.dir, "pin"), 0o640)) }, "chmod 600"},
+		"no such port":                        {func() { p.write(p.conf, strings.Replace(read(p, p.conf), "127.0.0.1:0", "127.0.0.1:99999", 1), 0o600) }, "listen"},
+		"no library":                          {func() { p.write(p.conf, strings.Replace(read(p, p.conf), "libsofthsm2.so", "none.so", 1), 0o600) }, "token.library"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if c.want == "users.front" && os.Geteuid() != 0 {
+				t.Skip("only root runs the front under a user of its own")
+			}
 			keep := map[string]string{}
-			for _, f := range []string{p.conf, filepath.Join(front, "policy.yaml"), filepath.Join(front, "server.crt")} {
+			for _, f := range []string{p.conf, filepath.Join(conf, "policy.yaml"), filepath.Join(conf, "server.crt")} {
 				keep[f] = read(p, f)
 			}
 			c.spoil()
 			p.expect(p.run(1, keydBinary, "config", "check", p.conf), c.want)
 			for f, text := range keep {
-				p.write(f, text, 0o600)
+				p.write(f, text, 0o644)
 			}
 			p.must(os.Chmod(filepath.Join(p.dir, "token"), 0o700))
 			p.must(os.Chmod(filepath.Join(p.dir, "pin"), 0o600))

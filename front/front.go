@@ -69,6 +69,9 @@ func Run(o Options) (err error) {
 		return setUp(err)
 	}
 	report := confined.Report()
+	if err := f.insist(report); err != nil {
+		return setUp(err)
+	}
 	for _, m := range report.Weak() {
 		o.Log.Warn("not confined as far as it could be", "measure", m.Name, "state", m.State, "why", m.Why)
 	}
@@ -172,6 +175,20 @@ func (f *front) close() error {
 		errs = append(errs, f.database.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// insist refuses to serve in production where nothing would keep a front that is taken
+// over from the token: the same user as the modules, and no Landlock or no seccomp.
+func (f *front) insist(report confine.Report) error {
+	if f.Development || f.Separated {
+		return nil
+	}
+	for _, m := range report.Measures {
+		if (m.Name == "landlock-files" || m.Name == "seccomp") && m.State == confine.Off {
+			return fmt.Errorf("front and modules run under one user and %s is off (%s): start keyd as root with users.front and users.module", m.Name, m.Why)
+		}
+	}
+	return nil
 }
 
 // serve runs until the supervisor asks the front to stop.

@@ -165,8 +165,11 @@ func (ch *channel) roundTrip(ctx context.Context, op wire.Op, request proto.Mess
 	}
 	ch.waiting[id] = answer
 	ch.mu.Unlock()
-	if err := ch.out.Send(encoded); err != nil {
+	if err := ch.out.Send(ctx, encoded); err != nil {
 		ch.forget(id)
+		if errors.Is(err, context.Canceled) {
+			return wire.Frame{}, err
+		}
 		return wire.Frame{}, fault.New(fault.ModuleUnavailable, "")
 	}
 	select {

@@ -120,9 +120,10 @@ func moduleArgs(command string, c *config.Config, o Options, u processUsers) []s
 }
 
 // environment is the token library's. Asynchronous preemption is off, because its
-// signals would write registers of the library's computation to signal stacks.
+// signals would write registers of the library's computation to signal stacks; and a
+// crash prints no trace, because its words of arguments could be a secret's.
 func environment(c *config.Config) []string {
-	env := []string{"GODEBUG=asyncpreemptoff=1"}
+	env := []string{"GODEBUG=asyncpreemptoff=1", "GOTRACEBACK=none"}
 	for name, value := range c.Token.Environment {
 		env = append(env, name+"="+value)
 	}

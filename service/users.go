@@ -40,8 +40,10 @@ func separate(c *config.Config, o Options) (processUsers, error) {
 			"directory", blocked, "mend", "use a directory that others may pass through (chmod o+x)")
 		users = processUsers{front: &supervisor.User{}, module: &supervisor.User{}}
 	}
-	if err := own(c.State, users.front); err != nil {
-		return users, err
+	for _, path := range []string{c.State, c.TLS.Key} {
+		if err := own(path, users.front); err != nil {
+			return users, err
+		}
 	}
 	for _, d := range c.Token.Directories {
 		if err := own(d, users.module); err != nil {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -41,7 +42,15 @@ func TestCommandHasAFreshToken(t *testing.T) {
 }
 
 func TestSignalEndsCommandAndRemovesToken(t *testing.T) {
-	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
+	signals := []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP}
+	for _, s := range signals {
+		// A shell cannot trap what was ignored when it started (under nohup, say); a
+		// signal that this process handles is not ignored in a child.
+		handled := make(chan os.Signal, 1)
+		signal.Notify(handled, s)
+		defer signal.Stop(handled)
+	}
+	for _, signal := range signals {
 		cmd := exec.CommandContext(t.Context(), "./with-softhsm.sh", "sh", "-c", `trap 'exit 9' TERM; dirname "$SOFTHSM2_CONF"; while :; do sleep 0.05; done`)
 		cmd.Env = append(os.Environ(), "TMPDIR="+t.TempDir())
 		out, err := cmd.StdoutPipe()

@@ -1,12 +1,11 @@
 package module
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 
+	"github.com/miekg/pkcs11"
 	"google.golang.org/protobuf/encoding/protodelim"
 
 	"keyd/hsm/internal/wire"
@@ -33,9 +32,9 @@ func checkMark(t *token.Token, development bool) error {
 	case err != nil:
 		return err
 	case marked && !development:
-		return errIsDevelopment
+		return Permanent{errIsDevelopment}
 	case !marked && development:
-		return errNotDevelopment
+		return Permanent{errNotDevelopment}
 	}
 	return nil
 }
@@ -49,18 +48,18 @@ func markDevelopment(s *token.Session) error {
 	return s.SetMark(devMark)
 }
 
-// initialise makes a development token under a label if there is none yet. The
-// security-officer PIN is random and forgotten.
+// initialise makes a development token under a label if there is none yet, or finishes
+// what a power failure interrupted. The security-officer PIN is the user PIN: this
+// token protects nothing.
 func initialise(library *token.Library, label string, pin []byte) error {
-	_, _, err := library.FindToken(label)
-	if !errors.Is(err, token.ErrNoToken) {
-		return err
+	slot, info, err := library.FindToken(label)
+	switch {
+	case errors.Is(err, token.ErrNoToken):
+		return library.InitToken(label, string(pin))
+	case err == nil && info.Flags&pkcs11.CKF_USER_PIN_INITIALIZED == 0:
+		return library.InitUserPIN(slot, string(pin))
 	}
-	var so [16]byte
-	if _, err := rand.Read(so[:]); err != nil {
-		return err
-	}
-	return library.InitToken(label, hex.EncodeToString(so[:]), string(pin))
+	return err
 }
 
 // sealTestKeys reads a file of known keys and writes the sealed keys to w.

@@ -12,7 +12,10 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"keyd/hsm"
 	"keyd/hsm/internal/wire"
@@ -53,27 +56,20 @@ func (p Permanent) Unwrap() error { return p.error }
 // Run is a module's life: confine, log in, test, serve. It returns nil when the
 // supervisor asked it to stop. A permanent failure is a [Permanent].
 func Run(o Options) error {
-	var tok *token.Token
-	started := make(chan struct{}) // closed when tok is set
+	var stuck atomic.Pointer[func() bool] // set when there is something that can hang
 	control, err := child.Connect(o.ControlFD, func() bool {
-		select {
-		case <-started:
-			return !tok.Stuck(o.StuckAfter)
-		default:
-			return true
-		}
+		f := stuck.Load()
+		return f == nil || !(*f)()
 	})
 	if err != nil {
 		return err
 	}
-	opened, confined, err := openToken(o, control.Supervisor())
+	tok, confined, err := openToken(o, control.Supervisor(), false)
 	if err != nil {
 		return err
 	}
-	tok = opened
-	close(started)
 	if err := checkMark(tok, o.Development); err != nil {
-		return Permanent{err}
+		return err
 	}
 	var masters *sealing.Masters
 	err = tok.Do(func(s *token.Session) (err error) {
@@ -88,7 +84,7 @@ func Run(o Options) error {
 	}
 	passed, err := powerOn(tok)
 	if err != nil {
-		return Permanent{err}
+		return err
 	}
 	if err := confined.Syscalls(); err != nil {
 		return Permanent{err}
@@ -110,6 +106,8 @@ func Run(o Options) error {
 			default: // the process ends already
 			}
 		})
+	hangs := func() bool { return tok.Stuck(o.StuckAfter) || server.stuck(o.StuckAfter) }
+	stuck.Store(&hangs)
 	if err := control.Ready(); err != nil {
 		return err
 	}
@@ -129,7 +127,9 @@ func Run(o Options) error {
 // first, so that no page is ever swapped or dumped; then the file system, before
 // foreign code is loaded; then the library and the login. System calls are restricted
 // by the caller after that, when the library has made its threads and mappings.
-func openToken(o Options, supervisor int) (*token.Token, *confine.Confinement, error) {
+//
+// Only what another start cannot mend is [Permanent]: a token that is away comes back.
+func openToken(o Options, supervisor int, mayInitialise bool) (*token.Token, *confine.Confinement, error) {
 	confined, err := confine.New(confine.Module, o.Connect...)
 	if err != nil {
 		return nil, nil, Permanent{err}
@@ -145,6 +145,10 @@ func openToken(o Options, supervisor int) (*token.Token, *confine.Confinement, e
 		return nil, nil, Permanent{err}
 	}
 	library, err := token.Load(o.Library)
+	var failed *token.Error
+	if errors.As(err, &failed) {
+		return nil, nil, fmt.Errorf("%w (may this user read and write token.directories and read token.files?)", err)
+	}
 	if err != nil {
 		return nil, nil, Permanent{err}
 	}
@@ -154,17 +158,17 @@ func openToken(o Options, supervisor int) (*token.Token, *confine.Confinement, e
 	}
 	defer pin.Free()
 	n, err := pinfile.Read(o.PINFD, pin.Bytes())
-	if err != nil {
+	if err = errors.Join(err, unix.Close(o.PINFD)); err != nil {
 		return nil, nil, Permanent{err}
 	}
-	if o.Development {
+	if mayInitialise {
 		if err := initialise(library, o.Label, pin.Bytes()[:n]); err != nil {
 			return nil, nil, Permanent{err}
 		}
 	}
 	slot, info, err := library.FindToken(o.Label)
 	if err != nil {
-		return nil, nil, Permanent{err}
+		return nil, nil, err
 	}
 	tok, err := library.Open(slot, info, pin.Bytes()[:n], o.Sessions)
 	if err != nil && token.ClassOf(err) == token.LoginFailed {
@@ -199,13 +203,13 @@ func Provision(o Options, keys []io.Reader, out io.Writer) error {
 	if len(keys) > 0 && !o.Development {
 		return Permanent{errNotDevelopment}
 	}
-	tok, _, err := openToken(o, os.Getppid())
+	tok, _, err := openToken(o, os.Getppid(), o.Development)
 	if err != nil {
 		return err
 	}
 	if !o.Development {
 		if err := checkMark(tok, false); err != nil {
-			return Permanent{err}
+			return err
 		}
 	}
 	var masters *sealing.Masters
@@ -227,7 +231,7 @@ func Provision(o Options, keys []io.Reader, out io.Writer) error {
 		return Permanent{err}
 	}
 	if err := checkMark(tok, o.Development); err != nil {
-		return Permanent{err}
+		return err
 	}
 	for _, file := range keys {
 		if err := sealTestKeys(tok, masters, file, out); err != nil {

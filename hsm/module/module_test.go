@@ -39,13 +39,22 @@ func TestAFailedSelfTestEndsTheProcessForGood(t *testing.T) {
 	if passed != nil || !errors.Is(err, wrong) {
 		t.Fatalf("%v, %v", passed, err)
 	}
-	if code := Exit(Permanent{err}); code != child.ExitPermanent {
+	if code := Exit(err); code != child.ExitPermanent {
 		t.Errorf("exit status %d", code)
 	}
 }
 
 // testServer is a module's server on a fresh token, with the front's end of a channel.
 func testServer(t *testing.T) (front net.Conn, dead chan error) {
+	t.Helper()
+	s, dead := newTestServer(t)
+	front, back := net.Pipe()
+	go s.serve(back)
+	t.Cleanup(func() { _ = front.Close() })
+	return front, dead
+}
+
+func newTestServer(t *testing.T) (*server, chan error) {
 	t.Helper()
 	tok := tokentest.SoftHSM(t).Open(t, 2)
 	var masters *sealing.Masters
@@ -58,15 +67,12 @@ func testServer(t *testing.T) (front net.Conn, dead chan error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dead = make(chan error, 8)
+	dead := make(chan error, 8)
 	cache := sealing.NewCache(tok, masters, 16)
 	s := newServer(pinops.NewEngine(tok, cache, time.Now), tok.Sessions(),
 		func() *wire.Description { return &wire.Description{Label: "test"} },
 		slog.New(slog.NewTextHandler(io.Discard, nil)), func(err error) { dead <- err })
-	front, back := net.Pipe()
-	go s.serve(back)
-	t.Cleanup(func() { _ = front.Close() })
-	return front, dead
+	return s, dead
 }
 
 func ask(t *testing.T, front net.Conn, in *bufio.Reader, id uint64, op wire.Op, m proto.Message) wire.Frame {
@@ -128,6 +134,47 @@ func TestAHostileFrontGetsRefusals(t *testing.T) {
 	case err := <-dead:
 		t.Errorf("a refusal ended the process: %v", err)
 	default:
+	}
+}
+
+// TestAFrontThatDoesNotReadBlocksNobody floods a channel without reading, and is
+// replaced: its successor is served, and the old channel is closed.
+func TestAFrontThatDoesNotReadBlocksNobody(t *testing.T) {
+	s, _ := newTestServer(t)
+	flooder, back := net.Pipe()
+	go s.serve(back)
+	flooded := make(chan struct{})
+	go func() {
+		defer close(flooded)
+		for i := uint64(1); ; i++ {
+			frame, err := wire.Append(nil, i, wire.OpDescribe, &wire.Describe{})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if _, err := flooder.Write(frame); err != nil {
+				return // the module closed the channel
+			}
+		}
+	}()
+	<-flooded
+	if s.stuck(time.Minute) {
+		t.Error("a worker is stuck")
+	}
+	front, back := net.Pipe()
+	go s.serve(back)
+	defer front.Close() //nolint:errcheck // the end of the test
+	if f := ask(t, front, bufio.NewReader(front), 7, wire.OpDescribe, &wire.Describe{}); f.Op != wire.OpAnswer {
+		t.Errorf("op %d", f.Op)
+	}
+	successor, back := net.Pipe()
+	go s.serve(back)
+	defer successor.Close() //nolint:errcheck // the end of the test
+	if err := front.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := front.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("the channel of a front that was replaced is open: %v", err)
 	}
 }
 

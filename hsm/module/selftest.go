@@ -21,18 +21,24 @@ var selfTests = []struct {
 }
 
 // powerOn runs every self-test and returns the names of what passed. The first
-// failure is returned and ends the process.
+// failure is returned and ends the process: for good if an answer was wrong, and not
+// if the token did not answer.
 func powerOn(t *token.Token) ([]string, error) {
 	var passed []string
 	for _, test := range selfTests {
 		if err := test.run(); err != nil {
-			return nil, fmt.Errorf("power-on self-test %q failed: %w", test.name, err)
+			return nil, Permanent{fmt.Errorf("power-on self-test %q failed: %w", test.name, err)}
 		}
 		passed = append(passed, test.name)
 	}
 	for _, probe := range token.Probes {
 		if err := probe.Try(t); err != nil {
-			return nil, fmt.Errorf("the token failed a known-answer test, so that it cannot host keyd's keys: %w", err)
+			err = fmt.Errorf("the token failed a known-answer test, so that it cannot host keyd's keys: %w", err)
+			switch token.ClassOf(err) {
+			case token.Bug, token.Refused: // a wrong answer, or a mechanism that it lacks
+				return nil, Permanent{err}
+			}
+			return nil, err
 		}
 		passed = append(passed, "token: "+probe.Name)
 	}

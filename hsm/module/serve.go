@@ -6,7 +6,8 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"sync"
+	"sync/atomic"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -20,6 +21,8 @@ import (
 
 // server carries out the closed set of operations for fronts.
 type server struct {
+	current  atomic.Pointer[net.Conn] // the front's channel: there is one
+	busy     []atomic.Int64           // per worker: Unix nanoseconds at which its job began; 0: idle
 	engine   *pinops.Engine
 	describe func() *wire.Description
 	log      *slog.Logger
@@ -34,19 +37,32 @@ type job struct {
 
 // newServer starts as many workers as the token has sessions.
 func newServer(engine *pinops.Engine, workers int, describe func() *wire.Description, log *slog.Logger, dead func(error)) *server {
-	s := &server{engine: engine, describe: describe, log: log, dead: dead, work: make(chan job, 4*workers)}
-	for range workers {
-		go s.worker()
+	s := &server{engine: engine, describe: describe, log: log, dead: dead, work: make(chan job, 4*workers), busy: make([]atomic.Int64, workers)}
+	for i := range workers {
+		go s.worker(&s.busy[i])
 	}
 	return s
 }
 
-// serve reads requests from a front until the channel ends. What is no frame ends it.
+// stuck reports whether a job has been with a worker for longer than limit.
+func (s *server) stuck(limit time.Duration) bool {
+	now := time.Now().UnixNano()
+	for i := range s.busy {
+		if since := s.busy[i].Load(); since != 0 && now-since > int64(limit) {
+			return true
+		}
+	}
+	return false
+}
+
+// serve reads requests from a front until the channel ends. What is no frame ends it,
+// and so does a new channel: a front that has been replaced must not be served on.
 func (s *server) serve(conn net.Conn) {
-	var once sync.Once
-	end := func(error) { once.Do(func() { _ = conn.Close() }) } // nobody is left to tell
-	out := wire.NewWriter(conn, end)
-	defer end(nil)
+	if old := s.current.Swap(&conn); old != nil {
+		_ = (*old).Close() // nobody is left to tell
+	}
+	out := wire.NewWriter(conn, func(error) { _ = conn.Close() })
+	defer func() { _ = conn.Close() }()
 	defer out.Close()
 	in := bufio.NewReaderSize(conn, 64<<10)
 	for {
@@ -57,23 +73,37 @@ func (s *server) serve(conn net.Conn) {
 			}
 			return
 		}
-		s.work <- job{frame, out}
+		select {
+		case s.work <- job{frame, out}:
+		case <-out.Done():
+			return
+		}
 	}
 }
 
-func (s *server) worker() {
+func (s *server) worker(busy *atomic.Int64) {
 	for j := range s.work {
-		answer, err := s.carryOut(j.frame)
-		op := wire.OpAnswer
-		if err != nil {
-			op, answer = wire.OpFailure, s.failure(err)
-		}
-		encoded, err := wire.Append(nil, j.frame.ID, op, answer)
-		if err != nil {
-			s.log.Error("answer cannot be encoded", "error", err)
-			continue
-		}
-		_ = j.out.Send(encoded) // a front that has gone needs no answer
+		busy.Store(time.Now().UnixNano())
+		s.do(j)
+		busy.Store(0)
+	}
+}
+
+func (s *server) do(j job) {
+	answer, err := s.carryOut(j.frame)
+	op := wire.OpAnswer
+	if err != nil {
+		op, answer = wire.OpFailure, s.failure(err)
+	}
+	encoded, err := wire.Append(nil, j.frame.ID, op, answer)
+	if err != nil {
+		s.log.Error("answer cannot be encoded", "error", err)
+		return
+	}
+	// A worker never waits for a front: one that does not read loses its channel.
+	if errors.Is(j.out.TrySend(encoded), wire.ErrFull) {
+		s.log.Error("the front does not read its answers; its channel is closed")
+		j.out.Break()
 	}
 }
 
@@ -90,10 +120,12 @@ func (s *server) failure(err error) *wire.Failure {
 	}
 	s.log.Error("token call failed", "error", err)
 	switch failed.Class() {
-	case token.TokenDead, token.LoginFailed:
-		s.dead(err)
+	case token.Busy:
 		return &wire.Failure{Reason: uint32(fault.ModuleUnavailable)}
-	case token.Busy, token.SessionDead, token.HandleStale:
+	case token.TokenDead, token.LoginFailed, token.SessionDead, token.HandleStale:
+		// Sessions and handles were made anew once already (pinops): what is still
+		// stale then, the master keys for one, only another process can mend.
+		s.dead(err)
 		return &wire.Failure{Reason: uint32(fault.ModuleUnavailable)}
 	}
 	return &wire.Failure{Reason: uint32(fault.Internal)}

@@ -59,11 +59,10 @@ func (e *Engine) do(operation func(*token.Session, *workspace) error) error {
 			return err
 		}
 		switch token.ClassOf(err) {
-		case token.HandleStale:
+		case token.HandleStale, token.SessionDead: // the session may be the keeper
 			if err := e.token.Renew(generation); err != nil {
 				return err
 			}
-		case token.SessionDead:
 		default:
 			return err
 		}

@@ -296,6 +296,40 @@ func TestEveryAllowedTranslationThereAndBack(t *testing.T) {
 	}
 }
 
+// TestPANsThatWouldGivePINDigitsAway: with a rule that leaves out account digits which
+// the block combines with PIN digits, a changed PAN would change the PIN and nothing
+// else.
+func TestPANsThatWouldGivePINDigitsAway(t *testing.T) {
+	b := newBench(t)
+	zone := hsm.PINKey{Key: b.key("P0", "T", "B", zoneA), Format: 0}
+	zone4 := hsm.PINKey{Key: b.key("P0", "A", "B", zoneAES), Format: 4}
+	block := unhex(t, "7F381DBF9F6906C4") // PIN 1234, PAN 5432101234567890: account digits from the fourth on
+	const pan = "5432101234567890"
+	inAES, err := b.engine.Translate(hsm.TranslatePIN{Incoming: zone, Outgoing: zone4, PAN: pan, Block: block})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		start, length uint8
+		allow         bool
+		want          fault.Reason // 0: carried out
+	}{
+		{0, 12, false, 0}, {3, 2, false, 0}, {4, 12, false, fault.KeyUsageMismatch}, {0, 4, false, fault.KeyUsageMismatch}, {4, 12, true, 0},
+	} {
+		pvk := b.key("V1", "T", "V", tdesBDK, func(h *hsm.Header) {
+			h.IBM3624 = &hsm.IBM3624Rule{DecimalizationTable: "0123456789012345", Start: c.start, Length: c.length, Pad: "F", AllowUnboundPAN: c.allow}
+		})
+		offset := &hsm.IBM3624{Offset: "0000"}
+		_, err := b.engine.Verify(hsm.VerifyPIN{Incoming: zone, Verification: pvk, PAN: pan, Block: block, IBM3624: offset})
+		if c.want == 0 && err != nil || c.want != 0 && (err == nil || fault.Of(err).Reason != c.want) {
+			t.Errorf("rule (%d, %d): %v", c.start, c.length, err)
+		}
+		if _, err := b.engine.Verify(hsm.VerifyPIN{Incoming: zone4, Verification: pvk, PAN: pan, Block: inAES.Block, IBM3624: offset}); err != nil {
+			t.Errorf("rule (%d, %d) in format 4: %v", c.start, c.length, err)
+		}
+	}
+}
+
 func TestConcurrentOperationsDoNotMix(t *testing.T) {
 	b := newBench(t)
 	in := hsm.PINKey{Key: b.key("P0", "T", "D", zoneA), Format: 0}

@@ -50,6 +50,12 @@ func (e *Engine) Verify(r hsm.VerifyPIN) (answer hsm.VerifiedPIN, err error) {
 				return check
 			}
 		}
+		var rule pinverify.IBM3624
+		if r.IBM3624 != nil {
+			if rule, err = w.validationData(pvk.Header, pan); err != nil {
+				return err
+			}
+		}
 		incoming, err := w.cipherFor(s, in, &r.Incoming)
 		if err != nil {
 			return err
@@ -62,7 +68,10 @@ func (e *Engine) Verify(r hsm.VerifyPIN) (answer hsm.VerifiedPIN, err error) {
 		if r.VisaPVV != nil {
 			verified, err = w.visaPVV(s, pvk, pan, r.VisaPVV)
 		} else {
-			verified, err = w.ibm3624(s, pvk, pan, r.IBM3624)
+			if err := checkBoundPAN(pvk.Header.IBM3624, r.Incoming.Format, pan, pinblock.PINIn(&w.pin).Len()); err != nil {
+				return err
+			}
+			verified, err = w.ibm3624(s, pvk, &rule, r.IBM3624)
 		}
 		answer = hsm.VerifiedPIN{Verified: verified, Custody: hsm.InModule}
 		return err
@@ -105,20 +114,45 @@ func (w *workspace) visaPVV(s *token.Session, pvk *sealing.Key, pan pinblock.PAN
 	return verified, err
 }
 
-// ibm3624 compares with an IBM 3624 offset, by the table and the rule that are sealed
-// with the key.
-func (w *workspace) ibm3624(s *token.Session, pvk *sealing.Key, pan pinblock.PAN, expected *hsm.IBM3624) (verified bool, err error) {
-	if pvk.Header.IBM3624 == nil {
-		return false, errors.New("sealed V1 key without a rule")
+// validationData writes the validation data of a PAN to the workspace, by the rule that
+// is sealed with the key.
+func (w *workspace) validationData(h *hsm.Header, pan pinblock.PAN) (pinverify.IBM3624, error) {
+	if h.IBM3624 == nil {
+		return pinverify.IBM3624{}, errors.New("sealed V1 key without a rule")
 	}
-	rule, err := pinverify.NewIBM3624(pinverify.Rule(*pvk.Header.IBM3624))
+	rule, err := pinverify.NewIBM3624(pinverify.Rule{
+		DecimalizationTable: h.IBM3624.DecimalizationTable, Start: h.IBM3624.Start, Length: h.IBM3624.Length, Pad: h.IBM3624.Pad,
+	})
 	if err != nil {
-		return false, err
+		return rule, err
 	}
+	if err := rule.PutValidationData(&w.verify.in, pan); err != nil {
+		return rule, fault.New(fault.RequestInvalid, "primary_account_number: shorter than the key's validation-data rule needs")
+	}
+	return rule, nil
+}
+
+// checkBoundPAN refuses a verification in which the caller could change PIN digits by
+// changing the PAN. In formats 0 and 3 (ISO 9564-1:2017 §9.3) the third PIN digit is
+// combined with the first of the 12 account digits, and so on; each of those that meets
+// a PIN digit must go into the validation data too. Format 4 is bound to the whole PAN.
+func checkBoundPAN(rule *hsm.IBM3624Rule, f hsm.Format, pan pinblock.PAN, pinLength int) error {
+	if rule.AllowUnboundPAN || f == hsm.Format4 {
+		return nil
+	}
+	first := pan.Len() - 13 // of the account digits; below 0 where they are padding
+	for i := range pinLength - 2 {
+		digit := first + i
+		if digit >= 0 && (digit < int(rule.Start) || digit >= int(rule.Start)+int(rule.Length)) {
+			return fault.New(fault.KeyUsageMismatch, "the key's validation data leaves out PAN digits that this format combines with the PIN: use ISO format 4")
+		}
+	}
+	return nil
+}
+
+// ibm3624 compares with an IBM 3624 offset; the validation data is in the workspace.
+func (w *workspace) ibm3624(s *token.Session, pvk *sealing.Key, rule *pinverify.IBM3624, expected *hsm.IBM3624) (verified bool, err error) {
 	v, pin := &w.verify, pinblock.PINIn(&w.pin)
-	if err := rule.PutValidationData(&v.in, pan); err != nil {
-		return false, fault.New(fault.RequestInvalid, "primary_account_number: shorter than the key's validation-data rule needs")
-	}
 	if err := s.Encrypt(pkcs11.CKM_DES3_ECB, pvk.Object, v.out[:], v.in[:]); err != nil {
 		return false, err
 	}

@@ -92,7 +92,7 @@ func FindMasters(session *token.Session, generation uint32) (*Masters, error) {
 			return nil, fmt.Errorf("%w: %q is missing", ErrNoMasters, spec.label(generation))
 		}
 		if err == nil {
-			err = session.CheckMaster(object, spec.rights)
+			err = session.CheckMaster(object, spec.rights, spec.mechanism)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("master key %q: %w", spec.label(generation), err)

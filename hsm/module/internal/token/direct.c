@@ -62,7 +62,8 @@ enum {
 	CKA_DERIVE = 0x10C,
 	CKA_VALUE_LEN = 0x161,
 	CKA_EXTRACTABLE = 0x162,
-	CKO_SECRET_KEY = 4
+	CKO_SECRET_KEY = 4,
+	CKR_FUNCTION_FAILED = 6
 };
 
 /* The stack below this frame is where the library worked. It is overwritten with
@@ -124,14 +125,16 @@ keyd_ulong keyd_encrypt(keyd_library *l, keyd_ulong session, keyd_ulong mechanis
                         void *in, keyd_ulong in_len, void *out)
 {
 	keyd_ulong out_len = in_len;
-	return one_part(l, F_ENCRYPT_INIT, F_ENCRYPT, session, mechanism, key, in, in_len, out, &out_len);
+	keyd_ulong rv = one_part(l, F_ENCRYPT_INIT, F_ENCRYPT, session, mechanism, key, in, in_len, out, &out_len);
+	return rv == 0 && out_len != in_len ? CKR_FUNCTION_FAILED : rv;
 }
 
 keyd_ulong keyd_decrypt(keyd_library *l, keyd_ulong session, keyd_ulong mechanism, keyd_ulong key,
                         void *in, keyd_ulong in_len, void *out)
 {
 	keyd_ulong out_len = in_len;
-	return one_part(l, F_DECRYPT_INIT, F_DECRYPT, session, mechanism, key, in, in_len, out, &out_len);
+	keyd_ulong rv = one_part(l, F_DECRYPT_INIT, F_DECRYPT, session, mechanism, key, in, in_len, out, &out_len);
+	return rv == 0 && out_len != in_len ? CKR_FUNCTION_FAILED : rv;
 }
 
 keyd_ulong keyd_sign(keyd_library *l, keyd_ulong session, keyd_ulong mechanism, keyd_ulong key,

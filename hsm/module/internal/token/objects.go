@@ -1,6 +1,7 @@
 package token
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -57,7 +58,7 @@ func (s *Session) GenerateMaster(label string, rights Rights, mechanism uint, un
 	if err != nil {
 		return 0, named("C_GenerateKey", err)
 	}
-	return Object(handle), s.CheckMaster(Object(handle), rights)
+	return Object(handle), s.CheckMaster(Object(handle), rights, mechanism)
 }
 
 // TemplateBool is a boolean attribute that an unwrap template forces.
@@ -120,16 +121,29 @@ func masterFlags(rights Rights) []TemplateBool {
 }
 
 // CheckMaster reads the attributes of a master key back and refuses it if one is not
-// as it should be, whoever made it.
-func (s *Session) CheckMaster(key Object, rights Rights) error {
-	for _, want := range masterFlags(rights) {
+// as it should be, whoever made it: rights, protection, type and length, origin in this
+// token, and the one mechanism it may be used with. An unwrap template cannot be read
+// through the pkcs11 package.
+func (s *Session) CheckMaster(key Object, rights Rights, mechanism uint) error {
+	want := []*pkcs11.Attribute{
+		pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_AES),
+		pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, 32),
+		pkcs11.NewAttribute(pkcs11.CKA_ALLOWED_MECHANISMS, binary.NativeEndian.AppendUint64(nil, uint64(mechanism))),
+		pkcs11.NewAttribute(pkcs11.CKA_LOCAL, true),
+		pkcs11.NewAttribute(pkcs11.CKA_ALWAYS_SENSITIVE, true),
+		pkcs11.NewAttribute(pkcs11.CKA_NEVER_EXTRACTABLE, true),
+	}
+	for _, flag := range masterFlags(rights) {
+		want = append(want, pkcs11.NewAttribute(flag.Type, flag.Value))
+	}
+	for _, w := range want {
 		got, err := s.token.lib.ctx.GetAttributeValue(s.handle, pkcs11.ObjectHandle(key),
-			[]*pkcs11.Attribute{pkcs11.NewAttribute(want.Type, nil)})
+			[]*pkcs11.Attribute{pkcs11.NewAttribute(w.Type, nil)})
 		if err != nil {
 			return named("C_GetAttributeValue", err)
 		}
-		if len(got) != 1 || len(got[0].Value) != 1 || (got[0].Value[0] != 0) != want.Value {
-			return fmt.Errorf("master key: attribute 0x%X is not %v: this key was not made by keyd or has been tampered with", want.Type, want.Value)
+		if len(got) != 1 || !bytes.Equal(got[0].Value, w.Value) {
+			return fmt.Errorf("master key: attribute 0x%X is not what keyd gives it: the key was not made by keyd or has been tampered with", w.Type)
 		}
 	}
 	return nil
@@ -157,10 +171,10 @@ func (s *Session) SetMark(label string) error {
 	return named("C_CreateObject", err)
 }
 
-// InitToken initialises the first uninitialised token of the library under a label,
-// with a security-officer PIN and a user PIN. It is used for development tokens only;
-// a production token is initialised with its maker's tools.
-func (l *Library) InitToken(label, soPIN, userPIN string) error {
+// InitToken initialises the first uninitialised token of the library under a label; one
+// PIN serves both roles. It is used for development tokens only; a production token is
+// initialised with its maker's tools.
+func (l *Library) InitToken(label, pin string) error {
 	slots, err := l.ctx.GetSlotList(true)
 	if err != nil {
 		return named("C_GetSlotList", err)
@@ -170,21 +184,26 @@ func (l *Library) InitToken(label, soPIN, userPIN string) error {
 		if err != nil || info.Flags&pkcs11.CKF_TOKEN_INITIALIZED != 0 {
 			continue
 		}
-		if err := l.ctx.InitToken(slot, soPIN, label); err != nil {
+		if err := l.ctx.InitToken(slot, pin, label); err != nil {
 			return named("C_InitToken", err)
 		}
-		session, err := l.ctx.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
-		if err != nil {
-			return named("C_OpenSession", err)
-		}
-		defer func() { _ = l.ctx.CloseSession(session) }()
-		if err := l.ctx.Login(session, pkcs11.CKU_SO, soPIN); err != nil {
-			return named("C_Login", err)
-		}
-		if err := l.ctx.InitPIN(session, userPIN); err != nil {
-			return named("C_InitPIN", err)
-		}
-		return named("C_Logout", l.ctx.Logout(session))
+		return l.InitUserPIN(slot, pin)
 	}
 	return errors.New("the library offers no uninitialised token")
+}
+
+// InitUserPIN sets the user PIN of a token whose security-officer PIN is the same.
+func (l *Library) InitUserPIN(slot uint, pin string) error {
+	session, err := l.ctx.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
+	if err != nil {
+		return named("C_OpenSession", err)
+	}
+	defer func() { _ = l.ctx.CloseSession(session) }()
+	if err := l.ctx.Login(session, pkcs11.CKU_SO, pin); err != nil {
+		return named("C_Login", err)
+	}
+	if err := l.ctx.InitPIN(session, pin); err != nil {
+		return named("C_InitPIN", err)
+	}
+	return named("C_Logout", l.ctx.Logout(session))
 }

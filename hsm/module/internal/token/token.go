@@ -104,7 +104,8 @@ type Token struct {
 
 	// renewal is held for reading by every operation and for writing while the keeper
 	// is replaced: a handle from before could name another object afterwards.
-	renewal sync.RWMutex
+	renewal  sync.RWMutex
+	renewing atomic.Int64 // Unix nanoseconds at which the keeper's replacement began; 0: none
 
 	mu         sync.Mutex // one call at a time on the keeper
 	keeper     pkcs11.SessionHandle
@@ -156,6 +157,8 @@ func (t *Token) Generation() uint64 { return t.generation.Load() }
 func (t *Token) Renew(generation uint64) error {
 	t.renewal.Lock()
 	defer t.renewal.Unlock()
+	t.renewing.Store(time.Now().UnixNano())
+	defer t.renewing.Store(0)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.generation.Load() != generation {
@@ -180,13 +183,13 @@ func (t *Token) Do(f func(*Session) error) error {
 	s.since.Store(time.Now().UnixNano())
 	err := f(s)
 	s.scratch.Wipe()
-	s.since.Store(0)
 	var failed *Error
-	if errors.As(err, &failed) {
+	if errors.As(err, &failed) && failed.Class() != TokenDead { // of a dead token nothing more is asked
 		if again := s.reopen(); again != nil {
 			err = errors.Join(err, again)
 		}
 	}
+	s.since.Store(0)
 	t.pool <- s
 	return err
 }
@@ -194,6 +197,9 @@ func (t *Token) Do(f func(*Session) error) error {
 // Stuck reports whether a session has been in one operation for longer than limit.
 func (t *Token) Stuck(limit time.Duration) bool {
 	now := time.Now().UnixNano()
+	if since := t.renewing.Load(); since != 0 && now-since > int64(limit) {
+		return true
+	}
 	for _, s := range t.all {
 		if since := s.since.Load(); since != 0 && now-since > int64(limit) {
 			return true

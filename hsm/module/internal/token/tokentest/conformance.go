@@ -53,11 +53,14 @@ func master(t *testing.T, tok *token.Token, label string) (key token.Object) {
 func masterAttributes(t *testing.T, tok *token.Token) {
 	key := master(t, tok, "attributes")
 	do(t, tok, func(s *token.Session) error {
-		if err := s.CheckMaster(key, token.MayWrap|token.MayUnwrap); err != nil {
+		if err := s.CheckMaster(key, token.MayWrap|token.MayUnwrap, token.CKMAESKeyWrapPad); err != nil {
 			return err
 		}
-		if s.CheckMaster(key, token.MayWrap) == nil {
+		if s.CheckMaster(key, token.MayWrap, token.CKMAESKeyWrapPad) == nil {
 			t.Error("a right that should not be there was not noticed")
+		}
+		if s.CheckMaster(key, token.MayWrap|token.MayUnwrap, pkcs11.CKM_AES_CMAC) == nil {
+			t.Error("another mechanism was not noticed")
 		}
 		return nil
 	})

@@ -74,7 +74,7 @@ func softHSMAt(t testing.TB, path string) Fresh {
 		t.Fatalf("SoftHSM: %v (apt-get install softhsm2)", loadErr)
 	}
 	f := Fresh{Library: library, Path: path, Label: "keyd-" + random(t), PIN: []byte(random(t))}
-	if err := f.Library.InitToken(f.Label, random(t), string(f.PIN)); err != nil {
+	if err := f.Library.InitToken(f.Label, string(f.PIN)); err != nil {
 		t.Fatal(err)
 	}
 	return f
