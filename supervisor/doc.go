@@ -13,13 +13,19 @@
 //
 // Standard input and output of a child are /dev/null and standard error. The control
 // socket is described in package child. The bound TCP socket stays open here, never
-// accepted from, so that a new front finds the port and the connections that wait.
+// accepted from, so that a new front finds the port and the connections that wait; it
+// is made anew if a front has shut it down.
 //
 // Whoever dies is replaced: at once the first time, then after pauses from 100 ms
 // doubling to 5 s, until it has been ready for 10 s. A child that leaves four pings, 250 ms
 // apart, unanswered is killed. Time is counted in the supervisor's own ticks, so that a
-// machine that was suspended kills nobody on waking. A child that never becomes ready
-// five times in a row, or ends with [ExitPermanent], ends everything.
+// machine that was suspended kills nobody on waking.
+//
+// Until the front has been ready once, or any module, a child of that kind that ends
+// with [ExitPermanent] or does not become ready five times in a row ends everything.
+// Later the front is started again whatever its status, so that a front which was
+// taken over cannot end the service; a module that ends with [ExitPermanent] is not
+// started again, and everything ends with the last of them. Others are tried without limit.
 //
 // While no module is ready, modules start one after the other: with a wrong PIN the
 // token then sees one attempt and not one for each module.

@@ -51,6 +51,8 @@ func play(part string, args []string) {
 		playFront(args)
 	case "supervisor":
 		playSupervisor()
+	case "once":
+		playOnce()
 	default:
 		fail("no such part")
 	}
@@ -128,6 +130,15 @@ func common(command string, sick *atomic.Bool) string {
 		return fmt.Sprint(os.Getuid(), os.Getgid(), must(os.Getgroups()))
 	case "sick":
 		sick.Store(true)
+	case "no append": // what a child could do to a description that it shares
+		if _, err := unix.FcntlInt(2, unix.F_SETFL, 0); err != nil {
+			return err.Error()
+		}
+		must(unix.Seek(2, 0, 0))
+	case "say":
+		fmt.Fprintln(os.Stderr, "said")
+	case "kill":
+		_ = unix.Kill(os.Getpid(), unix.SIGKILL)
 	case "permanent":
 		os.Exit(ExitPermanent)
 	}
@@ -153,7 +164,23 @@ func openFiles() ([]string, error) {
 	return names, nil
 }
 
+// endWhile ends a double as long as there is a file, and counts that in it.
+func endWhile(args []string) {
+	i := slices.Index(args, "end-while")
+	if i < 0 {
+		return
+	}
+	f, err := os.OpenFile(args[i+1], os.O_WRONLY|os.O_APPEND, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return
+	}
+	must(f, err)
+	must(f.WriteString("x"))
+	os.Exit(must(strconv.Atoi(args[i+2])))
+}
+
 func playModule(args []string) {
+	endWhile(args)
 	switch {
 	case slices.Contains(args, "wrong-pin"):
 		logAttempt()
@@ -215,10 +242,12 @@ type frontDouble struct {
 	channels map[int]*net.UnixConn
 	control  *child.Control
 	given    string // provision output
+	listener net.Listener
 	sick     atomic.Bool
 }
 
 func playFront(args []string) {
+	endWhile(args)
 	f := &frontDouble{channels: map[int]*net.UnixConn{}, given: "nothing"}
 	f.control = must(child.Connect(flagFD(args, "--control-fd"), func() bool { return !f.sick.Load() }))
 	if fd := flagFD(args, "--provision-fd"); fd >= 0 {
@@ -229,6 +258,7 @@ func playFront(args []string) {
 	file := os.NewFile(uintptr(flagFD(args, "--listen-fd")), "listen")
 	listener := must(net.FileListener(file))
 	_ = file.Close()
+	f.listener = listener
 	go func() {
 		for ch := range f.control.Channels() {
 			f.mu.Lock()
@@ -281,6 +311,12 @@ func (f *frontDouble) serve(conn net.Conn) {
 			answer = "unavailable"
 		}
 		fmt.Fprintln(conn, answer)
+	case "shutdown": // what a front that was taken over could do to its successors
+		raw := must(f.listener.(syscall.Conn).SyscallConn())
+		if err := raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RDWR) }); err != nil {
+			fail(err)
+		}
+		os.Exit(1)
 	case "provision":
 		fmt.Fprintln(conn, f.given)
 	case "state":
@@ -322,6 +358,25 @@ func playSupervisor() {
 		fail(err)
 	}
 	fmt.Println("stopped")
+}
+
+// playOnce tells how open the process is before and after RunOnce.
+func playOnce() {
+	config := doubles(1)
+	config.Provision = &Command{Args: []string{"internal", "provision"}, Input: must(os.Open(os.DevNull))}
+	config.Logger = slog.New(slog.DiscardHandler)
+	tell := func() {
+		var limit unix.Rlimit
+		if err := unix.Getrlimit(unix.RLIMIT_CORE, &limit); err != nil {
+			fail(err)
+		}
+		fmt.Println(must(unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)), limit.Max == 0)
+	}
+	tell()
+	if err := RunOnce(context.Background(), config); err != nil {
+		fail(err)
+	}
+	tell()
 }
 
 // doubles is a configuration in which every part is played by this binary.

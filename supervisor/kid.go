@@ -30,6 +30,7 @@ type kid struct {
 	failures   int  // since it was last steady
 	neverReady int  // starts in a row
 	wasReady   bool // the present process
+	everReady  bool // any process in this Run
 	steady     bool // the present process
 
 	ticks    int    // in the present phase
@@ -121,6 +122,9 @@ func (s *supervisor) launch(k *kid, control *os.File) (*os.Process, error) {
 	if k.role == child.RoleModule {
 		return s.launcher.start(k.command, append(grants, grant{"--pin-fd", s.pin}), s.moduleAttributes(), "--module", strconv.Itoa(k.index))
 	}
+	if err := s.mendListening(); err != nil {
+		return nil, err
+	}
 	grants = append(grants, grant{"--listen-fd", s.listening})
 	if s.provisioned != nil {
 		if _, err := s.provisioned.Seek(0, 0); err != nil {
@@ -179,7 +183,7 @@ func (s *supervisor) heard(k *kid, p *process, kind byte, seq uint32) {
 
 // ready takes a child into service.
 func (s *supervisor) ready(k *kid) {
-	k.wasReady, k.neverReady = true, 0
+	k.wasReady, k.everReady, k.neverReady = true, true, 0
 	s.Logger.Info("child ready", "child", k.String(), "pid", k.process.Pid, "took", time.Since(k.since).Round(time.Millisecond))
 	s.enter(k, child.PhaseReady)
 	if k.role == child.RoleModule {
@@ -245,7 +249,7 @@ func (s *supervisor) ended(k *kid, how string, status int) {
 	if s.stage != running {
 		s.enter(k, child.PhaseEnded)
 		s.Logger.Info("child ended", "child", k.String(), "how", how)
-		if status == ExitPermanent && s.err == nil {
+		if status == ExitPermanent && s.err == nil && !s.served(k) {
 			s.err = permanent(k, how)
 		}
 		return
@@ -258,16 +262,45 @@ func (s *supervisor) ended(k *kid, how string, status int) {
 		k.neverReady++
 	}
 	switch {
-	case status == ExitPermanent:
+	case status == ExitPermanent && !s.served(k):
 		s.enter(k, child.PhaseEnded)
 		s.stop(permanent(k, how))
-	case k.neverReady >= s.time.neverReady:
+	case status == ExitPermanent && k.role == child.RoleModule:
+		s.retire(k, how)
+	case k.neverReady >= s.time.neverReady && !s.served(k):
 		s.enter(k, child.PhaseEnded)
 		s.stop(&EndError{Child: k.String(), Status: how, Hint: fmt.Sprintf(
 			"it did not become ready in %d starts in a row; its messages on standard error say why. Correct that and start keyd again", k.neverReady)})
 	default:
 		s.restart(k, how)
 	}
+}
+
+// served reports whether the kid's role has been filled in this Run: by the front, or
+// by any module. Configuration and PIN were right then. What says otherwise later may
+// be a process that was taken over, and must not end the service.
+func (s *supervisor) served(k *kid) bool {
+	if k.role == child.RoleFront {
+		return k.everReady
+	}
+	for _, m := range s.modules {
+		if m.everReady {
+			return true
+		}
+	}
+	return false
+}
+
+// retire ends one module for good, because another start would try a refused PIN
+// again. Everything ends with the last module.
+func (s *supervisor) retire(k *kid, how string) {
+	s.enter(k, child.PhaseEnded)
+	end := permanent(k, how)
+	if s.modulesIn(child.PhaseEnded) == len(s.modules) {
+		s.stop(end)
+		return
+	}
+	s.Logger.Error("module ended for good; the others serve on", "child", k.String(), "error", end)
 }
 
 func permanent(k *kid, how string) *EndError {

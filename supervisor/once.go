@@ -11,13 +11,16 @@ import (
 
 // RunOnce runs the unlock and provision commands and nothing else: neither front nor
 // module is started. Only Unlock, Provision, Logger and Stderr of the configuration
-// matter.
+// matter. Like [Run] it leaves the process without core files and not dumpable.
 func RunOnce(ctx context.Context, config Config) (err error) {
 	if config.Provision == nil || config.Logger == nil {
 		return errors.New("supervisor: nothing to run, or no logger")
 	}
 	if config.Stderr == nil {
 		config.Stderr = os.Stderr
+	}
+	if err := shut(); err != nil {
+		return err
 	}
 	s := &supervisor{Config: config, time: standard, events: make(chan event), over: make(chan struct{})}
 	defer s.release()

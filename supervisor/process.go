@@ -24,16 +24,20 @@ const self = "/proc/self/exe"
 type launcher struct {
 	jobs chan func()
 	idle chan struct{}
-	log  *os.File // the children's standard error
+	log  stderr
 	null *os.File
 }
 
-func newLauncher(stderr *os.File) (*launcher, error) {
+func newLauncher(output *os.File) (*launcher, error) {
+	log, err := newStderr(output)
+	if err != nil {
+		return nil, err
+	}
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return nil, fmt.Errorf("supervisor: %w", err)
 	}
-	l := &launcher{jobs: make(chan func()), idle: make(chan struct{}), log: stderr, null: null}
+	l := &launcher{jobs: make(chan func()), idle: make(chan struct{}), log: log, null: null}
 	go func() {
 		defer close(l.idle)
 		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
@@ -64,7 +68,9 @@ func (l *launcher) start(c *Command, grants []grant, sys syscall.SysProcAttr, ex
 		return nil, err
 	}
 	argv := append([]string{filepath.Base(name)}, c.Args...)
-	files := []*os.File{l.null, l.log, l.log}
+	log, done := l.log.open()
+	defer done()
+	files := []*os.File{l.null, log, log}
 	for _, g := range grants {
 		argv = append(argv, g.flag, strconv.Itoa(len(files)))
 		files = append(files, g.file)
@@ -79,9 +85,9 @@ func (l *launcher) start(c *Command, grants []grant, sys syscall.SysProcAttr, ex
 		env = []string{} // nil would inherit the supervisor's
 	}
 	var p *os.Process
-	done := make(chan struct{})
+	started := make(chan struct{})
 	l.jobs <- func() {
-		defer close(done)
+		defer close(started)
 		// Go closes its own descriptors on exec. This is about those that the
 		// supervisor was started with, and those that C libraries opened.
 		if err = unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
@@ -90,7 +96,7 @@ func (l *launcher) start(c *Command, grants []grant, sys syscall.SysProcAttr, ex
 		}
 		p, err = os.StartProcess(self, argv, &os.ProcAttr{Dir: "/", Env: env, Files: files, Sys: &sys})
 	}
-	<-done
+	<-started
 	return p, err
 }
 

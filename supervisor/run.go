@@ -94,7 +94,7 @@ type supervisor struct {
 	launcher    *launcher
 	pin         *os.File
 	pinMemory   string
-	listening   *os.File
+	listening   *os.File // nil after it could not be made anew
 	address     net.Addr
 	provisioned *os.File // nil once a front has become ready
 	lockable    bool     // the supervisor can hand CAP_IPC_LOCK on
@@ -187,25 +187,4 @@ func mayLock() bool {
 		return false
 	}
 	return sets[0].Permitted&(1<<unix.CAP_IPC_LOCK) != 0
-}
-
-// listen binds the address. The socket is a plain file here, so that nothing in this
-// process can come to accept from it.
-func listen(ctx context.Context, address string) (*os.File, net.Addr, error) {
-	var lc net.ListenConfig
-	lc.SetMultipathTCP(false) // Landlock does not know it
-	l, err := lc.Listen(ctx, "tcp", address)
-	if err != nil {
-		return nil, nil, fmt.Errorf("supervisor: %w", err)
-	}
-	defer l.Close() //nolint:errcheck // a duplicate descriptor; nothing is buffered
-	tcp, ok := l.(*net.TCPListener)
-	if !ok {
-		return nil, nil, fmt.Errorf("supervisor: %s is not a TCP address", address)
-	}
-	f, err := tcp.File()
-	if err != nil {
-		return nil, nil, fmt.Errorf("supervisor: %w", err)
-	}
-	return f, l.Addr(), nil
 }

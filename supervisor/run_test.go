@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -444,16 +445,104 @@ func TestFaultsThatEndEverything(t *testing.T) {
 	}
 }
 
-// A child that finds a permanent fault after it has served ends everything too.
+// A module that finds a permanent fault is never started again, but only the last one
+// ends everything.
 func TestPermanentFaultLater(t *testing.T) {
 	s := startService(t, doubles(2), standard)
-	s.mustAsk("module 1 x", func(a string) bool { return a == "1:x" })
+	for i := range 2 {
+		s.mustAsk(fmt.Sprintf("module %d x", i), func(a string) bool { return a == fmt.Sprintf("%d:x", i) })
+	}
 	if answer, err := s.ask("module 1 permanent"); err == nil && answer != "unavailable" {
 		t.Errorf("answer %q", answer)
 	}
+	eventually(t, "end of the module", func() bool { return s.state().Children[2].Phase == child.PhaseEnded })
+	if c := s.state().Children[2]; c.Restarts != 0 || c.PID != 0 || c.LastExit != "exit status 78" {
+		t.Errorf("state %+v", c)
+	}
+
+	// The other one is still replaced, and serves.
+	old := s.pid("module 0 pid")
+	if err := unix.Kill(old, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "replacement", func() bool {
+		answer, err := s.ask("module 0 pid")
+		return err == nil && answer != "unavailable" && answer != fmt.Sprintf("0:%d", old)
+	})
+	if c := s.state().Children[2]; c.Phase != child.PhaseEnded || c.Restarts != 0 {
+		t.Errorf("state %+v", c)
+	}
+
+	if answer, err := s.ask("module 0 permanent"); err == nil && answer != "unavailable" {
+		t.Errorf("answer %q", answer)
+	}
 	var end *EndError
-	if err := s.wait(); !errors.As(err, &end) || end.Child != "module 1" {
+	if err := s.wait(); !errors.As(err, &end) || end.Child != "module 0" {
 		t.Fatalf("Run: %v", err)
+	}
+}
+
+// Once the service has been ready, no number of failed starts ends it, and no status of
+// a front does.
+func TestFaultsThatEndNothing(t *testing.T) {
+	quick := standard
+	quick.firstPause, quick.longest = time.Millisecond, 2*time.Millisecond
+	for name, test := range map[string]struct {
+		command func(*Config) *Command
+		status  int
+		end     string
+	}{
+		"front, permanent": {command: func(c *Config) *Command { return &c.Front }, status: ExitPermanent, end: "permanent"},
+		"front, crash":     {command: func(c *Config) *Command { return &c.Front }, status: 3, end: "shutdown"},
+		"module, crash":    {command: func(c *Config) *Command { return &c.Module }, status: 3, end: "module 0 kill"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			marker := t.TempDir() + "/end"
+			config := doubles(1)
+			command := test.command(&config)
+			command.Args = append(command.Args, "end-while", marker, strconv.Itoa(test.status))
+			s := startService(t, config, quick)
+			s.mustAsk("module 0 x", func(a string) bool { return a == "0:x" })
+			if err := os.WriteFile(marker, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if answer, err := s.ask(test.end); err == nil && answer != "unavailable" {
+				t.Errorf("answer %q", answer)
+			}
+			eventually(t, "failed starts", func() bool {
+				info, err := os.Stat(marker)
+				return err == nil && info.Size() > int64(2*quick.neverReady)
+			})
+			if err := os.Remove(marker); err != nil {
+				t.Fatal(err)
+			}
+			s.mustAsk("module 0 y", func(a string) bool { return a == "0:y" })
+			if err := s.stop(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// A front shares the listening socket with its successors; one that shuts it down must
+// not take them with it.
+func TestListeningSocketShutDown(t *testing.T) {
+	s := startService(t, doubles(1), standard)
+	for range 2 {
+		old := s.pid("pid")
+		if answer, err := s.ask("shutdown"); err == nil {
+			t.Errorf("answer %q", answer)
+		}
+		s.mustAsk("pid", func(answer string) bool { return answer != strconv.Itoa(old) })
+		s.mustAsk("module 0 x", func(a string) bool { return a == "0:x" })
+	}
+	for _, c := range s.state().Children {
+		if want := map[string]int{child.RoleFront: 2}[c.Role]; c.Restarts != want {
+			t.Errorf("state %+v", c)
+		}
+	}
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -510,9 +599,11 @@ func TestDrainTimeout(t *testing.T) {
 	config := doubles(1)
 	config.DrainTimeout = 50 * time.Millisecond
 	s := startService(t, config, standard)
-	if err := unix.Kill(s.pid("pid"), unix.SIGSTOP); err != nil {
+	pid := s.pid("pid")
+	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, "every thread stopped", func() bool { return frozen(pid) })
 	if err := s.stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -561,6 +652,56 @@ func gone(pid int) bool {
 	return err != nil || bytes.Contains(b, []byte(") Z "))
 }
 
+// frozen reports whether a signal has stopped all threads of a process.
+func frozen(pid int) bool {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, name := range threads {
+		b, err := os.ReadFile(name)
+		if err != nil || !bytes.Contains(b, []byte(") T ")) {
+			return false
+		}
+	}
+	return err == nil && len(threads) > 0
+}
+
+// A child that takes append mode from its standard error or moves its offset does that
+// to no other, and nothing in the file is overwritten.
+func TestStandardErrorIsNotShared(t *testing.T) {
+	log, err := os.Create(filepath.Join(t.TempDir(), "log")) // as by a shell, without O_APPEND
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	fmt.Fprintln(log, "before")
+	ctx, cancel := context.WithCancel(t.Context())
+	config := doubles(1)
+	config.Stderr = log
+	config.Logger = slog.New(slog.DiscardHandler)
+	ready, result := make(chan string, 1), make(chan error, 1)
+	config.OnReady = func(a net.Addr) { ready <- a.String() }
+	go func() { result <- Run(ctx, config) }()
+	s := &service{t: t}
+	select {
+	case s.address = <-ready:
+	case err := <-result:
+		t.Fatal(err)
+	}
+	s.mustAsk("no append", func(a string) bool { return a == "no append" })
+	s.mustAsk("module 0 say", func(a string) bool { return a == "0:say" })
+	fmt.Fprintln(log, "supervisor")
+	s.mustAsk("module 0 say", func(a string) bool { return a == "0:say" })
+	if got, err := os.ReadFile(log.Name()); err != nil || string(got) != "before\nsaid\nsupervisor\nsaid\n" {
+		t.Errorf("log %q, %v", got, err)
+	}
+	if flags, err := unix.FcntlInt(log.Fd(), unix.F_GETFL, 0); err != nil || flags&unix.O_APPEND == 0 {
+		t.Errorf("the supervisor's flags are %o, %v", flags, err)
+	}
+	cancel()
+	if err := <-result; err != nil {
+		t.Fatal(err)
+	}
+}
+
 // The PIN file's descriptor must be out of reach for the rest of the user's processes.
 func TestSupervisorIsNotDumpable(t *testing.T) {
 	startService(t, doubles(1), standard)
@@ -570,6 +711,20 @@ func TestSupervisorIsNotDumpable(t *testing.T) {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_CORE, &limit); err != nil || limit.Max != 0 {
 		t.Errorf("core limit: %+v, %v", limit, err)
+	}
+}
+
+// A fresh process, because this one is closed already and cannot be opened again.
+func TestRunOnceIsNotDumpable(t *testing.T) {
+	cmd := exec.Command("/proc/self/exe", "internal", "once")
+	cmd.Stderr = t.Output()
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, after, _ := strings.Cut(string(out), "\n")
+	if !strings.HasPrefix(before, "1 ") || after != "0 true\n" {
+		t.Errorf("dumpable and without core files: before %q, after %q", before, after)
 	}
 }
 

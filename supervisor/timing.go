@@ -10,7 +10,7 @@ type timing struct {
 	steady      int           // ticks of readiness that wipe out earlier failures
 	firstPause  time.Duration // before the second restart; the first is immediate
 	longest     time.Duration
-	neverReady  int           // starts in a row without readiness that end everything
+	neverReady  int           // starts in a row without readiness that end everything, if there never was any
 	hangup      int           // ticks a child may live on after it closed its control socket
 	moduleStop  time.Duration // modules have nothing to drain once the front has gone
 	oneShotStop time.Duration // from SIGTERM to SIGKILL

@@ -47,7 +47,8 @@ type Options struct {
 }
 
 // Permanent is an error that another start cannot mend: the process ends with
-// child.ExitPermanent and the supervisor stops everything.
+// child.ExitPermanent and is not started again; where no module has served yet, the
+// supervisor stops everything.
 type Permanent struct{ error }
 
 // Unwrap returns the cause.

@@ -4,8 +4,9 @@ package child
 // status, or by a signal, is started again.
 const (
 	// ExitPermanent (EX_CONFIG of sysexits.h) says that another start cannot help: a fault in
-	// the configuration, a failed self-test, a wrong token PIN. Everything is stopped.
-	// A wrong PIN above all is never tried again, since the token would lock.
+	// the configuration, a failed self-test, a wrong token PIN. It stops everything as
+	// long as no child of its kind has been ready. Later a module is retired, since the
+	// token would lock if it tried a wrong PIN again and again, and a front is started again.
 	ExitPermanent = 78
 	// ExitOrphaned is the status of a child whose supervisor has gone.
 	ExitOrphaned = 75

@@ -62,6 +62,9 @@ var expectations = map[string]expectation{
 	"dumpable, wide":       {"EPERM", "EPERM", "EPERM"},
 	"kill the parent":      {"EPERM", "EPERM", "EPERM"},
 	"newer than known":     {"ENOSYS", "ENOSYS", "ENOSYS"},
+	"own a descriptor":     {"EPERM", "allowed", "allowed"},
+	"signal by descriptor": {"EPERM", "allowed", "allowed"},
+	"duplicate":            {"allowed", "allowed", "allowed"},
 	"write and execute":    {"EPERM", "EPERM", "EPERM"},
 	"execute":              {"EPERM", "allowed", "allowed"},
 }

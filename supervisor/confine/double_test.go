@@ -312,6 +312,21 @@ func syscallProbes(sibling string) map[string]func() error {
 		"dumpable, wide":     func() error { return call(unix.SYS_PRCTL, 1<<32|unix.PR_SET_DUMPABLE, 1) },
 		"kill the parent":    func() error { return call(unix.SYS_KILL, uintptr(os.Getppid()), 0) },
 		"newer than known":   func() error { return call(newestKnown + 1) },
+		"own a descriptor":   func() error { return call(unix.SYS_FCNTL, 0, unix.F_SETOWN, uintptr(os.Getpid())) },
+		"signal by descriptor": func() error {
+			flags, err := unix.FcntlInt(0, unix.F_GETFL, 0)
+			if err != nil {
+				return err
+			}
+			return call(unix.SYS_FCNTL, 0, unix.F_SETFL, uintptr(flags|unix.O_ASYNC))
+		},
+		"duplicate": func() error {
+			fd, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 3)
+			if err == nil {
+				_ = unix.Close(fd)
+			}
+			return err
+		},
 		"write and execute": func() error {
 			return call(unix.SYS_MMAP, 0, 4096, unix.PROT_WRITE|unix.PROT_EXEC, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS, uintptr(1<<64-1), 0)
 		},
