@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -14,9 +15,11 @@ import (
 // keyd dev at a time has it.
 const markFile = ".keyd-dev"
 
-// claim takes the directory: one that is new, empty, or a development service
-// already. Anything else is left alone, since what is made here changes modes and
-// owners.
+// made is what a development service consists of besides the mark.
+var made = []string{"certs", "config", "front", "token", "terminals", "pin", "ca.key", addressFile}
+
+// claim takes the directory: a development service already, or one that holds nothing
+// of the names that a service uses. What is there of other names is left alone.
 func (s *Service) claim() error {
 	if err := os.MkdirAll(s.Dir, 0o711); err != nil {
 		return fmt.Errorf("development directory: %w", err)
@@ -56,8 +59,13 @@ func (s *Service) mayClaim(info fs.FileInfo) error {
 	if err != nil {
 		return fmt.Errorf("development directory: %w", err)
 	}
+	for _, entry := range content {
+		if slices.Contains(made, entry.Name()) {
+			return fmt.Errorf("%s holds %s, which is not of a development service: choose another directory", s.Dir, entry.Name())
+		}
+	}
 	if len(content) > 0 {
-		return fmt.Errorf("%s is not empty and no development service of keyd's: choose another directory", s.Dir)
+		return nil
 	}
 	// It is empty and this user's: others may pass through, for the users of front
 	// and modules.

@@ -103,11 +103,13 @@ func TestDirectoriesThatAreNotTaken(t *testing.T) {
 	if err := os.Mkdir(full, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(full, "letter"), []byte("x"), 0o600); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"letter", "pin"} {
+		if err := os.WriteFile(filepath.Join(full, name), []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	used := startIn(t, filepath.Join(dir, "used"))
-	for path, want := range map[string]string{full: "not empty", filepath.Join(full, "letter"): "not a directory", used.dir: "in use"} {
+	for path, want := range map[string]string{full: "holds pin", filepath.Join(full, "letter"): "not a directory", used.dir: "in use"} {
 		out, err := exec.Command(keydBinary, "dev", "--dir", path, "--listen", "127.0.0.1:0").CombinedOutput()
 		if err == nil || !strings.Contains(string(out), want) {
 			t.Errorf("%s: %v\n%s", path, err, out)
@@ -117,6 +119,18 @@ func TestDirectoriesThatAreNotTaken(t *testing.T) {
 		t.Errorf("the mode of a directory that was refused: %v, %v", info.Mode(), err)
 	}
 	checkStillServes(t, used)
+
+	// With files of other names it is taken, and they stay as they are.
+	if err := os.Remove(filepath.Join(full, "pin")); err != nil {
+		t.Fatal(err)
+	}
+	checkStillServes(t, startIn(t, full))
+	if info, err := os.Stat(filepath.Join(full, "letter")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("a file that was there: %v, %v", info, err)
+	}
+	if info, err := os.Stat(full); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("the mode of the directory: %v, %v", info.Mode(), err)
+	}
 }
 
 func checkStillServes(t *testing.T, s *service) {
