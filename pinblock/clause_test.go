@@ -197,8 +197,8 @@ func TestFormat(t *testing.T) {
 	for n := range 256 {
 		f := Format(n)
 		valid := n == 0 || n == 1 || n == 3 || n == 4
-		if f.Valid() != valid || (f.Size() != 0) != valid || f.BindsPAN() != (valid && n != 1) {
-			t.Errorf("%s: Valid %t, Size %d, BindsPAN %t", f, f.Valid(), f.Size(), f.BindsPAN())
+		if f.Valid() != valid || (f.Size() != 0) != valid {
+			t.Errorf("%s: Valid %t, Size %d", f, f.Valid(), f.Size())
 		}
 		if want := fmt.Sprintf("ISO-%d", n); f.String() != want {
 			t.Errorf("%q, want %q", f.String(), want)

@@ -44,8 +44,5 @@ func (f Format) Size() int {
 	}
 }
 
-// BindsPAN reports whether a block of this format depends on the PAN.
-func (f Format) BindsPAN() bool { return f.Valid() && f != ISO1 }
-
 // String returns "ISO-" and the number.
 func (f Format) String() string { return "ISO-" + strconv.Itoa(int(f)) }

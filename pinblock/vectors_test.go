@@ -90,7 +90,7 @@ func TestVectors(t *testing.T) {
 func testOtherFormat(t *testing.T, v vector) {
 	if strings.HasPrefix(v.Format, "ISO-") {
 		number := Format(v.Format[4] - '0')
-		if number.Valid() || number.Size() != 0 || number.BindsPAN() {
+		if number.Valid() || number.Size() != 0 {
 			t.Errorf("%s counts as implemented", v.Format)
 		}
 		pin := filledPIN(t)

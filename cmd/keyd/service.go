@@ -77,6 +77,14 @@ Every sample key is published: this is no place for a real key.`,
 	return c
 }
 
+// configFlag is the flag of commands that work from a configuration file.
+func configFlag(c *cobra.Command, path *string) {
+	c.Flags().StringVar(path, "config", "", "configuration file (keyd config check FILE looks at it)")
+	if err := c.MarkFlagRequired("config"); err != nil {
+		panic(err) // the flag is defined above
+	}
+}
+
 func serveCommand() *cobra.Command {
 	var path string
 	c := &cobra.Command{
@@ -89,10 +97,7 @@ them running. SIGTERM drains and ends with status 0. docs/operations.md has the 
 A token that carries the development mark is refused.`,
 		Args: cobra.NoArgs,
 	}
-	c.Flags().StringVar(&path, "config", "", "configuration file (keyd config check FILE looks at it)")
-	if err := c.MarkFlagRequired("config"); err != nil {
-		panic(err) // the flag is defined above
-	}
+	configFlag(c, &path)
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		loaded, err := config.Load(path)
 		if err != nil {
@@ -119,10 +124,7 @@ given the same ones. Where an earlier run was interrupted it makes what is missi
 all are there it changes nothing.`,
 		Args: cobra.NoArgs,
 	}
-	c.Flags().StringVar(&path, "config", "", "configuration file")
-	if err := c.MarkFlagRequired("config"); err != nil {
-		panic(err) // the flag is defined above
-	}
+	configFlag(c, &path)
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		loaded, err := config.Load(path)
 		if err != nil {

@@ -115,7 +115,7 @@ func Run(o Options) error {
 	for {
 		select {
 		case channel := <-control.Channels():
-			go server.serve(channel.Conn)
+			server.attach(channel.Conn)
 		case err := <-dead:
 			return fmt.Errorf("the token is lost, so this process ends: %w", err)
 		case <-control.Stopping():

@@ -49,7 +49,7 @@ func testServer(t *testing.T) (front net.Conn, dead chan error) {
 	t.Helper()
 	s, dead := newTestServer(t)
 	front, back := net.Pipe()
-	go s.serve(back)
+	s.attach(back)
 	t.Cleanup(func() { _ = front.Close() })
 	return front, dead
 }
@@ -142,7 +142,7 @@ func TestAHostileFrontGetsRefusals(t *testing.T) {
 func TestAFrontThatDoesNotReadBlocksNobody(t *testing.T) {
 	s, _ := newTestServer(t)
 	flooder, back := net.Pipe()
-	go s.serve(back)
+	s.attach(back)
 	flooded := make(chan struct{})
 	go func() {
 		defer close(flooded)
@@ -162,17 +162,14 @@ func TestAFrontThatDoesNotReadBlocksNobody(t *testing.T) {
 		t.Error("a worker is stuck")
 	}
 	front, back := net.Pipe()
-	go s.serve(back)
+	s.attach(back)
 	defer front.Close() //nolint:errcheck // the end of the test
 	if f := ask(t, front, bufio.NewReader(front), 7, wire.OpDescribe, &wire.Describe{}); f.Op != wire.OpAnswer {
 		t.Errorf("op %d", f.Op)
 	}
 	successor, back := net.Pipe()
-	go s.serve(back)
+	s.attach(back)
 	defer successor.Close() //nolint:errcheck // the end of the test
-	if err := front.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
-		t.Fatal(err)
-	}
 	if _, err := front.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("the channel of a front that was replaced is open: %v", err)
 	}

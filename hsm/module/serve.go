@@ -21,8 +21,8 @@ import (
 
 // server carries out the closed set of operations for fronts.
 type server struct {
-	current  atomic.Pointer[net.Conn] // the front's channel: there is one
-	busy     []atomic.Int64           // per worker: Unix nanoseconds at which its job began; 0: idle
+	current  net.Conn       // the front's channel: there is one
+	busy     []atomic.Int64 // per worker: Unix nanoseconds at which its job began; 0: idle
 	engine   *pinops.Engine
 	describe func() *wire.Description
 	log      *slog.Logger
@@ -55,12 +55,19 @@ func (s *server) stuck(limit time.Duration) bool {
 	return false
 }
 
-// serve reads requests from a front until the channel ends. What is no frame ends it,
-// and so does a new channel: a front that has been replaced must not be served on.
-func (s *server) serve(conn net.Conn) {
-	if old := s.current.Swap(&conn); old != nil {
-		_ = (*old).Close() // nobody is left to tell
+// attach serves the front behind a new channel in place of the one before: a front
+// that has been replaced must not be served on. Channels are attached by one goroutine,
+// in the order in which they come, so that the newest stays.
+func (s *server) attach(conn net.Conn) {
+	if s.current != nil {
+		_ = s.current.Close() // nobody is left to tell
 	}
+	s.current = conn
+	go s.serve(conn)
+}
+
+// serve reads requests from a front until the channel ends. What is no frame ends it.
+func (s *server) serve(conn net.Conn) {
 	out := wire.NewWriter(conn, func(error) { _ = conn.Close() })
 	defer func() { _ = conn.Close() }()
 	defer out.Close()

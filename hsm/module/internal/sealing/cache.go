@@ -48,9 +48,6 @@ type Key struct {
 	evicted bool // guarded by cache.mu
 }
 
-// Generation is the token generation that the key's objects are of.
-func (k *Key) Generation() uint64 { return k.generation }
-
 // Len returns the number of keys held.
 func (c *Cache) Len() int {
 	c.mu.Lock()
@@ -93,7 +90,8 @@ func (c *Cache) lookup(sealed []byte) *Key {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.current != generation {
-		// The keeper was replaced: every object is gone.
+		// The keeper was replaced between operations (token.Renew waits for those under
+		// way, so no key is in use): every object is gone.
 		clear(c.keys)
 		c.recent.Init()
 		c.current = generation
@@ -120,18 +118,14 @@ func (c *Cache) insert(fresh *Key) *Key {
 		c.discard(fresh)
 		return k
 	}
-	if fresh.generation == c.current {
-		c.keys[fresh.index] = c.recent.PushFront(fresh)
-		for len(c.keys) > c.bound {
-			oldest := c.recent.Remove(c.recent.Back()).(*Key)
-			delete(c.keys, oldest.index)
-			oldest.evicted = true
-			if oldest.users == 0 {
-				discard = append(discard, oldest)
-			}
+	c.keys[fresh.index] = c.recent.PushFront(fresh)
+	for len(c.keys) > c.bound {
+		oldest := c.recent.Remove(c.recent.Back()).(*Key)
+		delete(c.keys, oldest.index)
+		oldest.evicted = true
+		if oldest.users == 0 {
+			discard = append(discard, oldest)
 		}
-	} else {
-		fresh.evicted = true
 	}
 	c.mu.Unlock()
 	for _, k := range discard {
