@@ -11,6 +11,8 @@ var (
 	ErrUnwritable = errors.New("the audit log cannot be written")
 	// ErrClosed says that the log was closed before the entry came.
 	ErrClosed = errors.New("the audit log is closed")
+	// ErrSlow says that an entry was not durable in time. It may or may not be in the log.
+	ErrSlow = errors.New("the audit log is too slow")
 	// ErrLocked says that another process has the log open for writing.
 	ErrLocked = errors.New("the audit log is in use by another process")
 	// ErrEntry says that an entry holds what no entry may hold. The log is unharmed.

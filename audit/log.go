@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,6 +19,9 @@ type Log struct {
 	wake  chan struct{} // room for one: the queue is not empty, or the log closes
 	ended chan struct{} // closed when the writer has ended
 
+	underway atomic.Int64  // requests that have begun and will append an entry
+	whole    chan struct{} // room for one: all of these are in the queue
+
 	mu     sync.Mutex
 	queue  []*pending
 	closed bool
@@ -29,22 +33,40 @@ type Log struct {
 // never longer than the number of requests in progress.
 type pending struct {
 	body []byte
-	done chan error // room for one: the writer waits for nobody
+	done chan error  // room for one: the writer waits for nobody
+	late *time.Timer // stopped
 }
 
 // maxBatch bounds one write, in bytes.
 const maxBatch = 512 << 10
+
+// gather is how long the writer lets entries come in before it writes, where it knows of
+// requests that will append one: a write costs the processor as much as some twenty
+// entries. It does not wait longer than for the last of them, and not at all for fewer
+// than worthWaiting.
+const (
+	gather       = time.Millisecond
+	worthWaiting = 4
+)
 
 func newLog(f *os.File, clock func() time.Time, head Head) *Log {
 	l := &Log{
 		file:  f,
 		clock: clock,
 		wake:  make(chan struct{}, 1),
+		whole: make(chan struct{}, 1),
 		ended: make(chan struct{}),
 		head:  head,
 	}
 	go l.write()
 	return l
+}
+
+// Begin tells the log that a request has begun, at whose end an entry comes. The function
+// that it returns is called after that.
+func (l *Log) Begin() (end func()) {
+	l.underway.Add(1)
+	return func() { l.underway.Add(-1) }
 }
 
 // Append adds an entry and returns when it is on stable storage (fdatasync). Entries
@@ -58,12 +80,8 @@ func (l *Log) Append(ctx context.Context, e Entry) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	e, err := e.normalize()
+	p, err := l.enter(e)
 	if err != nil {
-		return err
-	}
-	p := &pending{body: appendBody(make([]byte, 0, 512), &e), done: make(chan error, 1)}
-	if err := l.enqueue(p); err != nil {
 		return err
 	}
 	select {
@@ -72,6 +90,41 @@ func (l *Log) Append(ctx context.Context, e Entry) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// AppendWithin is [Log.Append] that waits for at most that long: [ErrSlow] then.
+func (l *Log) AppendWithin(limit time.Duration, e Entry) error {
+	p, err := l.enter(e)
+	if err != nil {
+		return err
+	}
+	p.late.Reset(limit)
+	select {
+	case err := <-p.done:
+		p.late.Stop()
+		entries.Put(p)
+		return err
+	case <-p.late.C:
+		return ErrSlow // the writer has p
+	}
+}
+
+// entries are those that nobody uses, to be used again.
+var entries = sync.Pool{New: func() any {
+	p := &pending{body: make([]byte, 0, 512), done: make(chan error, 1), late: time.NewTimer(time.Hour)}
+	p.late.Stop()
+	return p
+}}
+
+// enter queues an entry.
+func (l *Log) enter(e Entry) (*pending, error) {
+	e, err := e.normalize()
+	if err != nil {
+		return nil, err
+	}
+	p := entries.Get().(*pending)
+	p.body = appendBody(p.body[:0], &e)
+	return p, l.enqueue(p)
 }
 
 // Head returns the newest durable entry.
@@ -114,6 +167,12 @@ func (l *Log) enqueue(p *pending) error {
 	}
 	l.queue = append(l.queue, p)
 	l.signal()
+	if int64(len(l.queue)) >= l.underway.Load() {
+		select {
+		case l.whole <- struct{}{}:
+		default:
+		}
+	}
 	return nil
 }
 
@@ -130,12 +189,12 @@ func (l *Log) write() {
 	var spare []*pending
 	buffer := make([]byte, 0, 64<<10)
 	for range l.wake {
+		l.gather()
 		l.mu.Lock()
 		batch := l.queue
 		l.queue = spare[:0]
 		closed := l.closed
 		l.mu.Unlock()
-
 		for rest := batch; len(rest) > 0; {
 			var n int
 			n, buffer = l.writeSome(rest, buffer[:0])
@@ -146,6 +205,26 @@ func (l *Log) write() {
 		if closed { // nothing can have been queued since
 			return
 		}
+	}
+}
+
+// gather waits for entries that are on their way.
+func (l *Log) gather() {
+	l.mu.Lock()
+	coming, closed := l.underway.Load()-int64(len(l.queue)), l.closed
+	select { // what an earlier batch has left
+	case <-l.whole:
+	default:
+	}
+	l.mu.Unlock()
+	if coming < worthWaiting || closed {
+		return
+	}
+	late := time.NewTimer(gather)
+	defer late.Stop()
+	select {
+	case <-l.whole:
+	case <-late.C:
 	}
 }
 

@@ -1,189 +1,143 @@
-// Command bench is the load generator of make bench: it starts a real development
-// service (mutual TLS, policy, audit), drives it with clients in this process, and
-// measures in the same run what the bare token does with the same PKCS#11 calls.
+// Command bench is the load generator of make bench. It starts a real development
+// service (mutual TLS, policy, audit log, KSN checks), drives it from this process as a
+// switch does, and measures in the same run what the bare token makes of the same
+// PKCS#11 calls and what an empty gRPC call costs on this machine.
+//
+// Rules. Every request is a new one: simulated terminals, each with an initial key and a
+// counter of its own, encipher the PIN of another card for each. A terminal has one call
+// under way at most. Requests are made before a measurement, never during one. A wrong
+// answer or an error ends the run: a rate of wrong answers is no rate. The load goes to
+// 127.0.0.1 only, and what was started is stopped, whatever ends the run.
+//
+// Units. Rates are operations a second, latencies milliseconds, processor time
+// microseconds an operation, memory MiB. Latencies of a closed loop count from sending;
+// those of a paced load from when the request was due, so that a stall is seen by every
+// request that it delays.
 //
 // Figures depend on the machine and on who else uses it: compare within a run.
+// bench stands above the service and is no part of it: only here, on the terminal's
+// side, do PIN blocks and the keys of a load exist in the clear, and all are published.
 package main
 
 import (
-	"bufio"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"runtime"
-	"strings"
+	"os/signal"
+	"regexp"
 	"syscall"
-	"text/tabwriter"
 	"time"
-
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
-
-	keydv1 "keyd/api/keyd/v1"
 )
 
+// options are the flags.
+type options struct {
+	keyd          string        // binary to measure
+	length        time.Duration // of each measurement
+	underWay      int           // calls at once
+	perConnection int           // calls that share a connection
+	terminals     int           // where their number is not what is measured
+	age           int           // transactions that terminals have behind them, at most
+	accounts      int           // cards
+	ksn           string        // what BDKs say about their KSNs
+	full          bool
+	only          *regexp.Regexp
+	keep          bool
+	profile       string
+	progress      io.Writer
+}
+
 func main() {
-	keyd := flag.String("keyd", "bin/keyd", "the binary to measure")
-	seconds := flag.Float64("seconds", 3, "length of each measurement")
-	clients := flag.Int("clients", 128, "calls under way at once")
-	connections := flag.Int("connections", 4, "connections that share them")
+	var o options
+	var only, format, page, empty string
+	var limit time.Duration
+	flag.StringVar(&o.keyd, "keyd", "bin/keyd", "the binary to measure")
+	flag.DurationVar(&o.length, "length", 2*time.Second, "length of each measurement")
+	flag.IntVar(&o.underWay, "calls", 128, "calls under way at once in a closed loop")
+	flag.IntVar(&o.perConnection, "per-connection", 32, "calls that share a connection")
+	flag.IntVar(&o.terminals, "terminals", 1000, "terminals, where their number is not what is measured")
+	flag.IntVar(&o.age, "age", 10_000, "each terminal starts at a random counter up to this one")
+	flag.IntVar(&o.accounts, "accounts", 1_000_000, "cards, used one after the other")
+	flag.StringVar(&o.ksn, "ksn", "monotonic", `KSN checks of the BDKs: "monotonic", or "off" for a keyd that has none`)
+	flag.BoolVar(&o.full, "full", false, "also 100,000 terminals and 100,000 keys, which takes several minutes")
+	flag.StringVar(&only, "only", "", "regular expression: measure the scenarios whose names it matches")
+	flag.BoolVar(&o.keep, "keep", false, "keep the directory of the services, and say where it is")
+	flag.StringVar(&o.profile, "profile", "", "build keyd for profiling and leave CPU profiles of front and modules in this directory")
+	flag.StringVar(&format, "o", "text", "what standard output gets: text or json")
+	flag.StringVar(&page, "write", "", "write the page of results to this file (docs/performance.md)")
+	flag.DurationVar(&limit, "limit", 30*time.Minute, "end the run, with an error, after this time")
+	flag.StringVar(&empty, "serve-empty", "", "internal: serve empty calls with the certificates of this development directory")
 	flag.Parse()
-	if err := run(*keyd, time.Duration(*seconds*float64(time.Second)), *clients, *connections); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	o.progress = os.Stderr
+	err := func() error {
+		if empty != "" {
+			return serveEmpty(ctx, empty, os.Stdout)
+		}
+		if err := o.check(only, format, page, flag.Args()); err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the run took longer than -limit %v", limit))
+		defer cancel()
+		return report(ctx, o, format, page, os.Stdout)
+	}()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(keyd string, length time.Duration, clients, connections int) (err error) {
-	dir, err := os.MkdirTemp("", "keyd-bench-")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if err := os.Chmod(dir, 0o755); err != nil {
-		return err
-	}
-	s, err := start(keyd, dir)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, s.stop()) }()
-	conns, err := s.connect(connections)
-	if err != nil {
-		return err
-	}
-	status, err := s.status()
-	if err != nil {
-		return err
-	}
-	bare, err := newBareToken(dir)
-	if err != nil {
-		return err
-	}
-	fmt.Printf("%s, %d processors, %s; %d calls under way on %d connections, %v each; load generator on the same processors\n\n",
-		status.Version, runtime.NumCPU(), runtime.GOARCH, clients, connections, length)
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "operation\t\tops/s\tp50 ms\tp99 ms\tp99.9 ms\tfront µs\tmodules µs\tclient µs\tbare token/s\tratio\t") //nolint:errcheck // Flush reports it
-	for _, o := range operations {
-		rate, err := bare.rate(o, length/3)
-		if err != nil {
-			return fmt.Errorf("%s on the bare token: %w", o.name, err)
-		}
-		for _, mode := range []string{"unary", "stream"} {
-			drive := o.unary
-			if mode == "stream" {
-				if drive = o.stream; drive == nil {
-					continue
-				}
-			}
-			before := readCPU(status)
-			m := measure(conns, clients, length, drive)
-			cpu := readCPU(status).minus(before)
-			if m.err != nil {
-				return fmt.Errorf("%s, %s: %w", o.name, mode, m.err)
-			}
-			n := float64(len(m.latencies))
-			fmt.Fprintf(w, "%s\t%s\t%.0f\t%.2f\t%.2f\t%.2f\t%.1f\t%.1f\t%.1f\t%.0f\t%.2f\t\n", o.name, mode, n/m.took.Seconds(), //nolint:errcheck // Flush reports it
-				m.percentile(0.5), m.percentile(0.99), m.percentile(0.999),
-				cpu.front/n, cpu.modules/n, cpu.client/n, rate, n/m.took.Seconds()/rate)
+// check refuses flags that make no measurement.
+func (o *options) check(only, format, page string, rest []string) (err error) {
+	if only != "" {
+		if o.only, err = regexp.Compile(only); err != nil {
+			return fmt.Errorf("-only: %w", err)
 		}
 	}
-	if err := w.Flush(); err != nil {
-		return err
+	switch {
+	case len(rest) > 0:
+		return fmt.Errorf("unexpected argument %q", rest[0])
+	case o.length < 10*time.Millisecond || o.length > time.Minute:
+		return errors.New("-length must be from 10ms to 1m")
+	case o.underWay < 1 || o.underWay > 4096:
+		return errors.New("-calls must be from 1 to 4096")
+	case o.perConnection < 1 || o.perConnection > 200: // the server reads 256 items of a stream ahead
+		return errors.New("-per-connection must be from 1 to 200")
+	case o.terminals < 1 || o.terminals > maxTerminals:
+		return fmt.Errorf("-terminals must be from 1 to %d", maxTerminals)
+	case o.age < 1 || o.age > 1_000_000:
+		return errors.New("-age must be from 1 to 1,000,000: a TDES terminal has no more transactions")
+	case o.accounts < 1 || o.accounts > 1_000_000_000:
+		return errors.New("-accounts must be from 1 to 1,000,000,000")
+	case o.ksn != "monotonic" && o.ksn != "off":
+		return errors.New("-ksn must be monotonic or off")
+	case format != "text" && format != "json":
+		return errors.New("-o must be text or json")
+	case page != "" && only != "":
+		return errors.New("-write needs the whole run: leave -only out")
 	}
-	fmt.Println("\nbare token: one process, one session, the same PKCS#11 calls for each operation, nothing else.")
-	fmt.Printf("keyd: %d modules, each a client of the token of its own.\n", len(status.Processes)-1)
 	return nil
 }
 
-// service is the development service under load.
-type service struct {
-	cmd     *exec.Cmd
-	dir     string
-	address string
-}
-
-func start(keyd, dir string) (*service, error) {
-	keys, err := json.Marshal(testKeys)
+// report measures and says what was found.
+func report(ctx context.Context, o options, format, page string, out io.Writer) error {
+	r, err := run(ctx, o)
 	if err != nil {
-		return nil, err
-	}
-	file := filepath.Join(dir, "keys.json")
-	if err := os.WriteFile(file, keys, 0o600); err != nil {
-		return nil, err
-	}
-	log, err := os.Create(filepath.Join(dir, "log"))
-	if err != nil {
-		return nil, err
-	}
-	defer log.Close() //nolint:errcheck // the service has its own descriptor
-	s := &service{cmd: exec.Command(keyd, "dev", "--dir", filepath.Join(dir, "dev"), "--listen", "127.0.0.1:0", "--keys", file), dir: filepath.Join(dir, "dev")}
-	s.cmd.Stderr = log
-	out, err := s.cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := s.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("%w (make build makes it)", err)
-	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	address, ready := strings.CutPrefix(strings.TrimSpace(line), "ready ")
-	if err != nil || !ready {
-		text, _ := os.ReadFile(log.Name()) // what there is of it
-		return nil, fmt.Errorf("the service did not start:\n%s", text)
-	}
-	s.address = address
-	return s, nil
-}
-
-func (s *service) stop() error {
-	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
-	return s.cmd.Wait()
-}
-
-func (s *service) dial(as string) (*grpc.ClientConn, error) {
-	certs := filepath.Join(s.dir, "certs")
-	pem, err := os.ReadFile(filepath.Join(certs, "ca.crt"))
-	if err != nil {
-		return nil, err
+	if format == "json" {
+		e := json.NewEncoder(out)
+		e.SetIndent("", "  ")
+		err = e.Encode(r)
+	} else {
+		err = printTables(out, r)
 	}
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(pem)
-	certificate, err := tls.LoadX509KeyPair(filepath.Join(certs, as+".crt"), filepath.Join(certs, as+".key"))
-	if err != nil {
-		return nil, err
+	if err != nil || page == "" {
+		return err
 	}
-	return grpc.NewClient(s.address, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{
-		MinVersion: tls.VersionTLS13, RootCAs: roots, Certificates: []tls.Certificate{certificate},
-	})))
-}
-
-func (s *service) connect(n int) ([]*grpc.ClientConn, error) {
-	var conns []*grpc.ClientConn
-	for range n {
-		c, err := s.dial("switch")
-		if err != nil {
-			return nil, err
-		}
-		conns = append(conns, c)
-	}
-	return conns, nil
-}
-
-func (s *service) status() (*keydv1.GetStatusResponse, error) {
-	c, err := s.dial("auditor")
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close() //nolint:errcheck // the answer is there
-	return keydv1.NewStatusServiceClient(c).GetStatus(context.Background(), &keydv1.GetStatusRequest{})
+	return writePage(page, r)
 }

@@ -2,110 +2,216 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"os"
-	"slices"
-	"strconv"
-	"strings"
-	"sync"
 	"time"
-
-	"google.golang.org/grpc"
-
-	keydv1 "keyd/api/keyd/v1"
 )
 
-// driver makes calls on a connection until ctx ends, with some under way at once, and
-// passes how long each took to done.
-type driver func(ctx context.Context, conn *grpc.ClientConn, underWay int, done func(time.Duration)) error
+// figures are what was measured of a load.
+type figures struct {
+	Name      string  `json:"name"`
+	Operation string  `json:"operation"`
+	Mode      string  `json:"mode"`
+	Target    float64 `json:"target_per_second,omitempty"` // paced loads: how many were due
+	UnderWay  int     `json:"calls_under_way"`             // at most
+	Terminals int     `json:"terminals,omitempty"`
+	Keys      int     `json:"keys,omitempty"` // zone keys to choose from
 
-// measurement is what a driver did in a time.
-type measurement struct {
-	latencies []time.Duration
-	took      time.Duration
-	err       error
+	Count   uint64  `json:"operations"`
+	Seconds float64 `json:"seconds"`
+	Rate    float64 `json:"per_second"`
+
+	P50  float64 `json:"p50_ms"`
+	P99  float64 `json:"p99_ms"`
+	P999 float64 `json:"p999_ms"`
+	Max  float64 `json:"max_ms"`
+	Late float64 `json:"generator_late_p99_ms,omitempty"` // paced loads
+
+	CPU    map[string]float64 `json:"cpu_us_per_operation"`
+	Others float64            `json:"other_programs_percent"` // of all processors, while this was measured
+	Memory map[string]float64 `json:"resident_mib,omitempty"`
+
+	// The bare token, with the calls that a program without keyd would make, and with
+	// those that keyd has made.
+	BareRate  float64    `json:"bare_token_per_second,omitempty"`
+	Ratio     float64    `json:"ratio_to_bare_token,omitempty"`
+	Made      tokenCalls `json:"token_calls_made,omitzero"`
+	MadeRate  float64    `json:"bare_token_per_second_for_calls_made,omitempty"`
+	MadeRatio float64    `json:"ratio_for_calls_made,omitempty"`
 }
 
-func measure(conns []*grpc.ClientConn, clients int, length time.Duration, drive driver) measurement {
-	warm, cancel := context.WithTimeout(context.Background(), length/5)
-	m := round(warm, conns, clients, drive)
-	cancel()
-	if m.err != nil {
-		return m
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), length)
-	defer cancel()
-	return round(ctx, conns, clients, drive)
-}
-
-func round(ctx context.Context, conns []*grpc.ClientConn, clients int, drive driver) (m measurement) {
-	var mu sync.Mutex
-	var wait sync.WaitGroup
-	began := time.Now()
-	for _, conn := range conns {
-		wait.Go(func() {
-			var own []time.Duration
-			var ownMu sync.Mutex
-			err := drive(ctx, conn, max(1, clients/len(conns)), func(d time.Duration) {
-				ownMu.Lock()
-				own = append(own, d)
-				ownMu.Unlock()
-			})
-			mu.Lock()
-			defer mu.Unlock()
-			m.latencies = append(m.latencies, own...)
-			if err != nil && ctx.Err() == nil {
-				m.err = errors.Join(m.err, err)
-			}
-		})
-	}
-	wait.Wait()
-	m.took = time.Since(began)
-	slices.Sort(m.latencies)
-	if len(m.latencies) == 0 && m.err == nil {
-		m.err = errors.New("nothing was answered")
-	}
-	return m
-}
-
-// percentile returns a latency in milliseconds.
-func (m measurement) percentile(p float64) float64 {
-	return float64(m.latencies[int(p*float64(len(m.latencies)-1))]) / float64(time.Millisecond)
-}
-
-// cpuTimes is processor time in microseconds, by kind of process.
-type cpuTimes struct{ front, modules, client float64 }
-
-func (c cpuTimes) minus(o cpuTimes) cpuTimes {
-	return cpuTimes{c.front - o.front, c.modules - o.modules, c.client - o.client}
-}
-
-func readCPU(s *keydv1.GetStatusResponse) (c cpuTimes) {
-	for _, p := range s.Processes {
-		if p.Role == "front" {
-			c.front += processCPU(int(p.Pid))
-		} else {
-			c.modules += processCPU(int(p.Pid))
+// sum adds up what belongs to the processes whose names begin with prefix.
+func sum(of map[string]float64, prefix string) (total float64) {
+	for name, value := range of {
+		if len(name) >= len(prefix) && name[:len(prefix)] == prefix {
+			total += value
 		}
 	}
-	c.client = processCPU(os.Getpid())
-	return c
+	return total
 }
 
-// processCPU reads user and system time of a process from the kernel, which counts in
-// hundredths of a second.
-func processCPU(pid int) float64 {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+// target is what a load is measured on.
+type target struct {
+	server    *server
+	processes []process
+	token     bool // the server has one, and says what it has asked of it
+}
+
+// longestPass bounds a measurement that goes on until each terminal has been used.
+const longestPass = 2 * time.Minute
+
+// measureClosed measures the highest rate of a workload with up to underWay calls under
+// way: for length, and on until every terminal has been used once where whole says so.
+// Requests are made in pauses that do not count.
+func (t target) measureClosed(ctx context.Context, w *workload, m mode, underWay int, length time.Duration, whole bool) (f figures, err error) {
+	l, err := newLoad(w, m, t.server.conns, underWay)
 	if err != nil {
-		return 0
+		return f, err
 	}
-	_, after, _ := strings.Cut(string(b), ") ")
-	fields := strings.Fields(after)
-	if len(fields) < 13 {
-		return 0
+	defer l.giveBack()
+	warm := length / 4
+	rate := 2000.0 // a first guess
+	for left := warm; left > 0; {
+		if err := l.generate(ctx, int(rate*left.Seconds())/len(l.callers)+8); err != nil {
+			return f, err
+		}
+		took, err := l.closed(ctx, left)
+		if err != nil {
+			return f, err
+		}
+		rate = float64(l.counted.Load()) / took.Seconds() * 1.2
+		left -= max(took, warm/8)
 	}
-	user, _ := strconv.ParseFloat(fields[11], 64)   // 0 if the kernel changed its format
-	system, _ := strconv.ParseFloat(fields[12], 64) // likewise
-	return (user + system) * 10_000
+	f = newFigures(w, m, len(l.callers))
+	total := new(histogram)
+	var used usage
+	var took time.Duration
+	var answered uint64
+	begun, err := t.calls(ctx)
+	if err != nil {
+		return f, err
+	}
+	for took < length || whole && !l.usedAll() && took < longestPass {
+		left := max(length-took, length/8)
+		if err := l.generate(ctx, int(rate*left.Seconds())/len(l.callers)+8); err != nil {
+			return f, err
+		}
+		before, err := readCPU(t.processes)
+		if err != nil {
+			return f, err
+		}
+		slice, err := l.closed(ctx, left)
+		if err != nil {
+			return f, err
+		}
+		after, err := readCPU(t.processes)
+		if err != nil {
+			return f, err
+		}
+		used.add(before, after)
+		took += slice
+		f.Count += l.counted.Load()
+		answered += l.answered.Load()
+		total.merge(l.latencies)
+	}
+	f.take(total, took)
+	f.charge(t.processes, &used, answered)
+	ended, err := t.calls(ctx)
+	if err != nil {
+		return f, err
+	}
+	f.Made = ended.since(begun, float64(answered))
+	return f, nil
+}
+
+// calls returns what keyd has asked of its token so far.
+func (t target) calls(ctx context.Context) (tokenCalls, error) {
+	if !t.token {
+		return tokenCalls{}, nil
+	}
+	status, err := t.server.status(ctx)
+	return callsIn(status), err
+}
+
+// measurePaced measures latencies at a fixed rate.
+func (t target) measurePaced(ctx context.Context, w *workload, m mode, rate float64, length time.Duration) (f figures, err error) {
+	l, err := newLoad(w, m, t.server.conns, pacedCallers)
+	if err != nil {
+		return f, err
+	}
+	defer l.giveBack()
+	if _, err := l.paced(ctx, schedule{rate, length / 4}); err != nil { // warm
+		return f, err
+	}
+	s := schedule{rate, length}
+	if err := l.generate(ctx, s.arrivals()/len(l.callers)+1); err != nil {
+		return f, err
+	}
+	before, err := readCPU(t.processes)
+	if err != nil {
+		return f, err
+	}
+	took, err := l.paced(ctx, s)
+	if err != nil {
+		return f, err
+	}
+	after, err := readCPU(t.processes)
+	if err != nil {
+		return f, err
+	}
+	f = newFigures(w, m, len(l.callers))
+	f.Target = rate
+	f.Count = l.answered.Load()
+	f.take(l.latencies, took)
+	f.Late = l.lateness.percentile(0.99)
+	var used usage
+	used.add(before, after)
+	f.charge(t.processes, &used, f.Count)
+	return f, nil
+}
+
+// pacedCallers is how many calls a paced load may have under way: more than any rate
+// needs that is served in time.
+const pacedCallers = 512
+
+func newFigures(w *workload, m mode, underWay int) figures {
+	return figures{
+		Operation: w.operation.String(), Mode: string(m), UnderWay: underWay,
+		Terminals: len(w.counters), Keys: len(w.zones), CPU: make(map[string]float64),
+	}
+}
+
+func (f *figures) take(h *histogram, took time.Duration) {
+	f.Seconds = took.Seconds()
+	f.Rate = float64(f.Count) / f.Seconds
+	f.P50, f.P99, f.P999, f.Max = h.percentile(0.5), h.percentile(0.99), h.percentile(0.999), h.percentile(1)
+}
+
+// charge divides processor time among the answers.
+func (f *figures) charge(list []process, u *usage, answered uint64) {
+	for i, p := range list {
+		f.CPU[p.name] = u.own[i] / float64(answered)
+	}
+	f.Others = u.others()
+}
+
+// readMemory notes the resident memory after a measurement.
+func (t target) readMemory(f *figures) error {
+	sizes, err := readMemory(t.processes)
+	if err != nil {
+		return err
+	}
+	f.Memory = make(map[string]float64)
+	for i, p := range t.processes {
+		f.Memory[p.name] = sizes[i]
+	}
+	return nil
+}
+
+// newTarget connects to a service and finds its processes.
+func newTarget(ctx context.Context, o *options, s *server) (t target, version string, err error) {
+	status, err := s.settled(ctx)
+	if err != nil {
+		return t, "", err
+	}
+	connections := (o.underWay + o.perConnection - 1) / o.perConnection
+	return target{s, processesOf(status), true}, status.GetVersion(), s.connect(connections)
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -35,6 +36,12 @@ type Config struct {
 
 	// Users separates the processes when keyd is started as root.
 	Users Users `yaml:"users"`
+
+	// KSN is about key serial numbers of keys whose KSNs are checked.
+	KSN KSN `yaml:"ksn"`
+
+	// Velocity limits how often the PIN of one account may be tried.
+	Velocity Velocity `yaml:"velocity"`
 
 	// OperationTimeout is how long an operation may take in a module before the caller
 	// is told UNAVAILABLE and the module is replaced; 2s when it is not set.
@@ -65,12 +72,19 @@ type Token struct {
 	PINFile string `yaml:"pin_file"`
 
 	// Sessions is the number of PKCS#11 sessions of each module, 1 to 256; 4 when it
-	// is not set.
+	// is not set. What is queued is carried out together on one session, and several
+	// sessions work side by side where the token does: a network HSM does, SoftHSM does
+	// not, and is fastest with 1.
 	Sessions int `yaml:"sessions"`
 
 	// CachedKeys bounds the unsealed keys that each module keeps in the token as
 	// session objects; 4096 when it is not set.
 	CachedKeys int `yaml:"cached_keys"`
+
+	// DerivedKeys bounds the AES DUKPT derivation keys that each module keeps likewise;
+	// 4096 when it is not set. A terminal in use takes as many as its counter has
+	// one-bits, and one; SoftHSM needs 8 KiB for each.
+	DerivedKeys int `yaml:"derived_keys"`
 
 	// Directories are what the library may read and write: the token's store. Nothing
 	// else of the file system is open to the module but the libraries themselves.
@@ -87,6 +101,70 @@ type Token struct {
 	// HSM. Without any the module cannot make a socket.
 	ConnectPorts []uint16 `yaml:"connect_ports"`
 }
+
+// KSN is about DUKPT keys whose header demands that a terminal's counter only grows.
+type KSN struct {
+	// RetryWindow is how long the answer to a request is kept, enciphered, for an
+	// identical retry: at least this long and at most twice as long, 1s to 10m; 1m when
+	// it is not set.
+	RetryWindow Duration `yaml:"retry_window"`
+
+	// MaxJump is how far a counter may be ahead of the last one accepted, 1 to 2^31;
+	// 65536 when it is not set, which no terminal exceeds by counting on.
+	MaxJump uint32 `yaml:"max_jump"`
+}
+
+// Velocity limits tries. The modules count, and remember in a file that the front
+// cannot reach.
+type Velocity struct {
+	// File is what the modules share; it is made when it is missing. The state
+	// directory's path with ".velocity" when it is not set.
+	File string `yaml:"file"`
+
+	// Entries is for how many accounts the file has room, a power of two from 1024 to
+	// 2^26; 2^20 when it is not set. Each takes 128 bytes. When there are more in a day
+	// they share entries, and are limited sooner.
+	Entries int `yaml:"entries"`
+
+	// Verify limits the verifications under one verification key of one account; 10 a
+	// minute, 60 an hour, 200 a day when it is not set.
+	Verify Limits `yaml:"verify"`
+
+	// Translate limits the translations of one account's PIN; 30 a minute, 300 an hour,
+	// 1000 a day when it is not set.
+	Translate Limits `yaml:"translate"`
+}
+
+// Limits are how often something may be done in any minute, hour and day.
+type Limits struct {
+	Minute Limit `yaml:"minute"`
+	Hour   Limit `yaml:"hour"`
+	Day    Limit `yaml:"day"`
+}
+
+// Limit is a number from 1 to 60000, or [Unlimited].
+type Limit int
+
+// Unlimited is no limit, "unlimited" in the file.
+const Unlimited Limit = -1
+
+// UnmarshalYAML parses a limit.
+func (l *Limit) UnmarshalYAML(b []byte) error {
+	var text string
+	if err := yaml.Unmarshal(b, &text); err == nil && text == "unlimited" {
+		*l = Unlimited
+		return nil
+	}
+	var n int
+	if err := yaml.Unmarshal(b, &n); err != nil || n < 1 || n > MaxLimit {
+		return fmt.Errorf("a limit is a number from 1 to %d, or unlimited", MaxLimit)
+	}
+	*l = Limit(n)
+	return nil
+}
+
+// MaxLimit is the highest limit.
+const MaxLimit = 60_000
 
 // Users are the accounts, by name or number, under which the processes run when keyd
 // is started as root. They must differ.
@@ -159,10 +237,31 @@ func (c *Config) fillIn() {
 	set(&c.Modules, 2)
 	set(&c.Token.Sessions, 4)
 	set(&c.Token.CachedKeys, 4096)
+	set(&c.Token.DerivedKeys, 4096)
+	set(&c.Velocity.Entries, 1<<20)
+	if c.Velocity.File == "" && c.State != "" {
+		c.Velocity.File = filepath.Clean(c.State) + ".velocity"
+	}
+	c.Velocity.Verify.fillIn(Limits{10, 60, 200})
+	c.Velocity.Translate.fillIn(Limits{30, 300, 1000})
+	if c.KSN.RetryWindow == 0 {
+		c.KSN.RetryWindow = Duration(time.Minute)
+	}
+	if c.KSN.MaxJump == 0 {
+		c.KSN.MaxJump = 1 << 16
+	}
 	if c.OperationTimeout == 0 {
 		c.OperationTimeout = Duration(2 * time.Second)
 	}
 	if c.DrainTimeout == 0 {
 		c.DrainTimeout = Duration(10 * time.Second)
+	}
+}
+
+func (l *Limits) fillIn(d Limits) {
+	for _, one := range []struct{ have, value *Limit }{{&l.Minute, &d.Minute}, {&l.Hour, &d.Hour}, {&l.Day, &d.Day}} {
+		if *one.have == 0 {
+			*one.have = *one.value
+		}
 	}
 }

@@ -40,7 +40,7 @@ func (c *Config) validate() error {
 	paths := []struct{ name, value string }{
 		{"state", c.State}, {"policy", c.Policy},
 		{"tls.certificate", c.TLS.Certificate}, {"tls.key", c.TLS.Key}, {"tls.client_ca", c.TLS.ClientCA},
-		{"token.library", c.Token.Library},
+		{"token.library", c.Token.Library}, {"velocity.file", c.Velocity.File},
 	}
 	if c.Token.PINFile != Prompt {
 		paths = append(paths, struct{ name, value string }{"token.pin_file", c.Token.PINFile})
@@ -65,11 +65,27 @@ func (c *Config) validate() error {
 		{"modules", c.Modules, 1, 64},
 		{"token.sessions", c.Token.Sessions, 1, 256},
 		{"token.cached_keys", c.Token.CachedKeys, 16, 1 << 20},
+		{"token.derived_keys", c.Token.DerivedKeys, 16, 1 << 20},
+		{"velocity.entries", c.Velocity.Entries, 1 << 10, 1 << 26},
 	}
 	for _, r := range ranges {
 		if r.value < r.least || r.value > r.most {
 			return fmt.Errorf("%s: %d is not between %d and %d", r.name, r.value, r.least, r.most)
 		}
+	}
+	if c.Velocity.Entries&(c.Velocity.Entries-1) != 0 {
+		return fmt.Errorf("velocity.entries: %d is no power of two", c.Velocity.Entries)
+	}
+	for name, l := range map[string]Limits{"velocity.verify": c.Velocity.Verify, "velocity.translate": c.Velocity.Translate} {
+		if err := l.validate(); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	if d := time.Duration(c.KSN.RetryWindow); d < time.Second || d > 10*time.Minute {
+		return errors.New("ksn.retry_window must be between 1s and 10m")
+	}
+	if c.KSN.MaxJump > 1<<31 {
+		return fmt.Errorf("ksn.max_jump: %d is not between 1 and %d", c.KSN.MaxJump, uint32(1)<<31)
 	}
 	if d := time.Duration(c.OperationTimeout); d < 100*time.Millisecond || d > time.Minute {
 		return errors.New("operation_timeout must be between 100ms and 1m")
@@ -87,6 +103,22 @@ func (c *Config) validate() error {
 	}
 	if c.Users.Front != "" && c.Users.Front == c.Users.Module {
 		return errors.New("users: front and module must be two users")
+	}
+	return nil
+}
+
+// validate refuses a longer window with a smaller limit: the shorter one would be
+// without effect, which nobody means.
+func (l Limits) validate() error {
+	last := Limit(0)
+	for _, limit := range []Limit{l.Minute, l.Hour, l.Day} {
+		if limit == Unlimited {
+			continue
+		}
+		if limit < last {
+			return fmt.Errorf("%d a minute, %d an hour, %d a day: a longer time has a smaller limit (not set: the default)", l.Minute, l.Hour, l.Day)
+		}
+		last = limit
 	}
 	return nil
 }

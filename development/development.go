@@ -73,7 +73,30 @@ func Prepare(dir, listen string) (*Service, error) {
 	if err := s.files(host); err != nil {
 		return nil, fmt.Errorf("development directory %s: %w", dir, err)
 	}
-	s.Config = &config.Config{
+	s.Config = s.config(listen, library)
+	return s, nil
+}
+
+// Config returns the configuration of the development service in dir, which may be
+// running.
+func Config(dir string) (*config.Config, error) {
+	address, err := Address(dir)
+	if err != nil {
+		return nil, err
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil, err
+	}
+	library, err := FindSoftHSM()
+	if err != nil {
+		return nil, err
+	}
+	s := &Service{Dir: dir}
+	return s.config(address, library), nil
+}
+
+func (s *Service) config(listen, library string) *config.Config {
+	return &config.Config{
 		Listen: listen,
 		State:  s.path("front"),
 		Policy: s.path("config", "policy.yaml"),
@@ -86,16 +109,18 @@ func Prepare(dir, listen string) (*Service, error) {
 			Library:     library,
 			Label:       TokenLabel,
 			PINFile:     s.path("pin"),
-			Sessions:    4,
+			Sessions:    1,
 			CachedKeys:  4096,
+			DerivedKeys: 4096,
 			Directories: []string{s.path("token")},
 			Environment: map[string]string{"SOFTHSM2_CONF": s.path("token", "softhsm2.conf")},
 		},
 		Modules:          2,
+		KSN:              config.KSN{RetryWindow: config.Duration(time.Minute), MaxJump: 1 << 16},
+		Velocity:         config.Velocity{File: s.path("velocity"), Entries: 1 << 14},
 		OperationTimeout: config.Duration(2 * time.Second),
 		DrainTimeout:     config.Duration(10 * time.Second),
 	}
-	return s, nil
 }
 
 // addressFile says where the service was reached when it was last ready.

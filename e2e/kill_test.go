@@ -104,6 +104,14 @@ func processes(s *keydv1.GetStatusResponse, role string) (found []*keydv1.Proces
 	return found
 }
 
+// kill ends a process of the service at once. One that is about to be started has no
+// process ID, and 0 would be this test's own process group.
+func kill(p *keydv1.Process) {
+	if p.Pid > 0 {
+		_ = syscall.Kill(int(p.Pid), syscall.SIGKILL) // it may just have ended
+	}
+}
+
 // waitUntil polls for a condition. Its limit only ends a test that would hang.
 func waitUntil(t testing.TB, what string, condition func() bool) {
 	t.Helper()

@@ -96,7 +96,13 @@ func start(t testing.TB, keys ...testKey) *service {
 
 func startIn(t testing.TB, dir string, keys ...testKey) *service {
 	t.Helper()
-	args := []string{"dev", "--dir", dir, "--listen", "127.0.0.1:0"}
+	return startWith(t, dir, nil, keys...)
+}
+
+// startWith runs keyd dev with flags of its own.
+func startWith(t testing.TB, dir string, flags []string, keys ...testKey) *service {
+	t.Helper()
+	args := append([]string{"dev", "--dir", dir, "--listen", "127.0.0.1:0"}, flags...)
 	if len(keys) > 0 {
 		file := filepath.Join(tempDir(t), "keys.json")
 		b, err := json.Marshal(keys)
@@ -211,6 +217,21 @@ func (s *service) connect(c *tls.Config) *grpc.ClientConn {
 	return conn
 }
 
+// command runs keyd as a person does, with that text on its standard input, and returns
+// standard output and what went wrong.
+func (s *service) command(stdin string, args ...string) (string, error) {
+	s.t.Helper()
+	c := exec.Command(keydBinary, args...)
+	c.Stdin = strings.NewReader(stdin)
+	var errs strings.Builder
+	c.Stderr = &errs
+	out, err := c.Output()
+	if err != nil {
+		err = fmt.Errorf("%w: %s", err, strings.TrimSpace(errs.String()))
+	}
+	return string(out), err
+}
+
 // pins returns a client of PinService with the switch's certificate.
 func (s *service) pins() keydv1.PinServiceClient {
 	s.t.Helper()
@@ -256,6 +277,7 @@ type testKey struct {
 	Algorithm string   `json:"algorithm"`
 	Mode      string   `json:"mode_of_use"`
 	Value     string   `json:"value"`
+	KSN       string   `json:"ksn,omitempty"`
 	Direction string   `json:"direction,omitempty"`
 	Formats   []string `json:"formats,omitempty"`
 	Peers     []string `json:"peers,omitempty"`

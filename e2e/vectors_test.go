@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/bits"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -36,9 +37,9 @@ func (k *keyring) add(usage, algorithm, mode, value string, change ...func(*test
 	for _, c := range change {
 		c(&key)
 	}
-	id := fmt.Sprint(usage, algorithm, mode, value, key.IBM3624)
+	id := fmt.Sprint(usage, algorithm, mode, value, key.KSN, key.IBM3624)
 	if key.IBM3624 != nil {
-		id = fmt.Sprint(usage, algorithm, mode, value, *key.IBM3624)
+		id = fmt.Sprint(usage, algorithm, mode, value, key.KSN, *key.IBM3624)
 	}
 	if name, ok := k.names[id]; ok {
 		return name
@@ -47,6 +48,12 @@ func (k *keyring) add(usage, algorithm, mode, value string, change ...func(*test
 	k.names[id] = key.Name
 	k.keys = append(k.keys, key)
 	return key.Name
+}
+
+// find returns the key of a name.
+func (k *keyring) find(name string) testKey {
+	i := slices.IndexFunc(k.keys, func(key testKey) bool { return key.Name == name })
+	return k.keys[i]
 }
 
 // attempt is a call that is made once the service with all keys runs.

@@ -29,11 +29,14 @@ const (
 	KeySealInvalid       Reason = 7  // altered, swapped or renamed sealed key
 	KeyUsageMismatch     Reason = 8  // usage, mode, direction, algorithm against format
 	TranslationForbidden Reason = 9  // ISO 9564-1 / PCI PIN 3-3 matrix, peer groups
-	PINBlockInvalid      Reason = 10 // the PIN block does not decipher to one
-	ModuleUnavailable    Reason = 11 // no module answered in time
-	StoreUnavailable     Reason = 12 // the key inventory cannot be read
-	AuditUnavailable     Reason = 13 // the audit log cannot be written
-	Internal             Reason = 14 // a bug in keyd
+	PermitMissing        Reason = 10 // nobody at the machine has permitted it
+	KSNReplayed          Reason = 11 // the key serial number was used, or jumps too far
+	PINBlockInvalid      Reason = 12 // the PIN block does not decipher to one
+	RateLimited          Reason = 13 // too many tries for one account
+	ModuleUnavailable    Reason = 14 // no module answered in time
+	StoreUnavailable     Reason = 15 // the database cannot be read or written
+	AuditUnavailable     Reason = 16 // the audit log cannot be written
+	Internal             Reason = 17 // a bug in keyd
 )
 
 // Row is a line of the table of reasons.
@@ -55,9 +58,12 @@ var Table = []Row{
 	{KeySealInvalid, "KEY_SEAL_INVALID", codes.FailedPrecondition, "the stored key is not what was sealed under this name"},
 	{KeyUsageMismatch, "KEY_USAGE_MISMATCH", codes.FailedPrecondition, "the key may not be used this way"},
 	{TranslationForbidden, "TRANSLATION_FORBIDDEN", codes.FailedPrecondition, "this translation is forbidden"},
+	{PermitMissing, "PERMIT_MISSING", codes.FailedPrecondition, "nobody has permitted this at the machine"},
+	{KSNReplayed, "KSN_REPLAYED", codes.FailedPrecondition, "the key serial number is not a new one"},
 	{PINBlockInvalid, "PIN_BLOCK_INVALID", codes.InvalidArgument, "the PIN block is not valid"},
+	{RateLimited, "RATE_LIMITED", codes.ResourceExhausted, "there were too many tries"},
 	{ModuleUnavailable, "MODULE_UNAVAILABLE", codes.Unavailable, "no security module answered in time"},
-	{StoreUnavailable, "STORE_UNAVAILABLE", codes.Unavailable, "the key inventory cannot be read"},
+	{StoreUnavailable, "STORE_UNAVAILABLE", codes.Unavailable, "the database cannot be read or written"},
 	{AuditUnavailable, "AUDIT_UNAVAILABLE", codes.Unavailable, "the audit log cannot be written, so nothing is done"},
 	{Internal, "INTERNAL", codes.Internal, "an internal error; the operator's log has the details"},
 }

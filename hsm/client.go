@@ -4,20 +4,23 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"hash/fnv"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 
+	"keyd/dukpt"
 	"keyd/fault"
 	"keyd/hsm/internal/wire"
 )
 
-// Client sends operations to the modules that are attached to it, to the one with
-// the fewest operations under way. It is safe for concurrent use.
+// Client sends operations to the modules that are attached to it, in general to the one
+// with the fewest operations under way. It is safe for concurrent use.
 //
 // An operation that a module has not answered in time fails with
 // [fault.ModuleUnavailable], as do all that were under way when a module ended:
@@ -50,7 +53,9 @@ func (c *Client) Attach(module int, conn net.Conn) {
 		}
 		kept = append(kept, other)
 	}
-	c.channels = append(kept, ch)
+	kept = append(kept, ch)
+	slices.SortFunc(kept, func(a, b *channel) int { return a.module - b.module })
+	c.channels = kept
 	c.mu.Unlock()
 	if old != nil {
 		old.close()
@@ -93,7 +98,14 @@ func (c *Client) detach(ch *channel) {
 	ch.close()
 }
 
-func (c *Client) leastLoaded() *channel {
+// detour is how many more operations than another's may be under way at a home module
+// before an operation goes to the other.
+const detour = 16
+
+// choose returns the module with the fewest operations under way. An operation with a
+// home goes to that module as long as it is not much busier: the keys that are derived
+// for a terminal are then kept in one module and not in all.
+func (c *Client) choose(home uint64) *channel {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	var best *channel
@@ -102,12 +114,32 @@ func (c *Client) leastLoaded() *channel {
 			best = ch
 		}
 	}
+	if best == nil || home == 0 {
+		return best
+	}
+	if at := c.channels[home%uint64(len(c.channels))]; at.load.Load() <= best.load.Load()+detour {
+		return at
+	}
 	return best
 }
 
-// call sends one operation to the least loaded module and decodes its answer.
-func (c *Client) call(ctx context.Context, op wire.Op, request, answer proto.Message) error {
-	ch := c.leastLoaded()
+// homeOf is not 0 for a key from which a token derives keys that it keeps: AES DUKPT.
+func homeOf(keys ...*PINKey) uint64 {
+	for _, k := range keys {
+		if k.KSN.Scheme() == dukpt.AES {
+			id := k.KSN.InitialKeyID()
+			h := fnv.New64a()
+			_, _ = h.Write(id[:]) // never fails
+			return h.Sum64() | 1<<63
+		}
+	}
+	return 0
+}
+
+// call sends one operation to a module and decodes its answer. home is that of
+// [homeOf], or 0.
+func (c *Client) call(ctx context.Context, home uint64, op wire.Op, request, answer proto.Message) error {
+	ch := c.choose(home)
 	if ch == nil {
 		return fault.New(fault.ModuleUnavailable, "")
 	}
@@ -115,9 +147,7 @@ func (c *Client) call(ctx context.Context, op wire.Op, request, answer proto.Mes
 }
 
 func (c *Client) callOn(ctx context.Context, ch *channel, op wire.Op, request, answer proto.Message) error {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
-	frame, err := ch.roundTrip(ctx, op, request)
+	frame, err := ch.roundTrip(ctx, c.timeout, op, request)
 	if err != nil {
 		return err
 	}
@@ -149,7 +179,7 @@ type channel struct {
 	waiting map[uint64]chan<- wire.Frame // nil once closed
 }
 
-func (ch *channel) roundTrip(ctx context.Context, op wire.Op, request proto.Message) (wire.Frame, error) {
+func (ch *channel) roundTrip(ctx context.Context, timeout time.Duration, op wire.Op, request proto.Message) (wire.Frame, error) {
 	ch.load.Add(1)
 	defer ch.load.Add(-1)
 	id := ch.next.Add(1)
@@ -165,26 +195,45 @@ func (ch *channel) roundTrip(ctx context.Context, op wire.Op, request proto.Mess
 	}
 	ch.waiting[id] = answer
 	ch.mu.Unlock()
+	// A queue that stays full is that of a module which does not read: it is as good as
+	// one that does not answer, and a deadline of its own would cost every call.
 	if err := ch.out.Send(ctx, encoded); err != nil {
 		ch.forget(id)
-		if errors.Is(err, context.Canceled) {
-			return wire.Frame{}, err
-		}
-		return wire.Frame{}, fault.New(fault.ModuleUnavailable, "")
+		return wire.Frame{}, unanswered(err)
 	}
+	late := timers.Get().(*time.Timer)
+	late.Reset(timeout)
+	defer timers.Put(late)
+	defer late.Stop()
 	select {
 	case frame, ok := <-answer:
 		if !ok {
 			return wire.Frame{}, fault.New(fault.ModuleUnavailable, "")
 		}
 		return frame, nil
+	case <-late.C:
+		ch.forget(id)
+		return wire.Frame{}, fault.New(fault.ModuleUnavailable, "")
 	case <-ctx.Done():
 		ch.forget(id)
-		if errors.Is(ctx.Err(), context.Canceled) {
-			return wire.Frame{}, ctx.Err()
-		}
-		return wire.Frame{}, fault.New(fault.ModuleUnavailable, "")
+		return wire.Frame{}, unanswered(ctx.Err())
 	}
+}
+
+// timers are stopped: every call needs one for as long as it waits.
+var timers = sync.Pool{New: func() any {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return t
+}}
+
+// unanswered keeps the error of a caller who gave up; in any other case the module was
+// too slow.
+func unanswered(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	return fault.New(fault.ModuleUnavailable, "")
 }
 
 func (ch *channel) read() error {

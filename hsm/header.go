@@ -32,7 +32,7 @@ type Header struct {
 	Direction     string       `json:"direction"`            // DirectionIncoming, -Outgoing, -Both
 	Peers         []string     `json:"peers,omitempty"`      // peer groups; "*" is every group
 	Formats       []Format     `json:"formats,omitempty"`    // PIN-block formats it may carry
-	KSNCheck      string       `json:"ksn_check,omitempty"`  // "monotonic", or empty for none
+	KSNCheck      string       `json:"ksn_check,omitempty"`  // KSNMonotonic, or empty for none
 	IBM3624       *IBM3624Rule `json:"ibm3624,omitempty"`    // V1 keys only
 }
 
@@ -64,6 +64,10 @@ const (
 	DirectionOutgoing = "outgoing" // blocks that are enciphered here
 	DirectionBoth     = "both"
 )
+
+// KSNMonotonic demands of a BDK's transactions that each terminal's counter only grows:
+// a key serial number is accepted once (package ksn).
+const KSNMonotonic = "monotonic"
 
 // MaxHeaderSize bounds an encoded header, in bytes.
 const MaxHeaderSize = 4096

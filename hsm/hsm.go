@@ -9,6 +9,7 @@ package hsm
 
 import (
 	"fmt"
+	"time"
 
 	"keyd/dukpt"
 )
@@ -130,6 +131,14 @@ type VerifiedPIN struct {
 	Custody  Custody
 }
 
+// ResetTries asks for the tries of an account to be reset, which somebody at the
+// machine has permitted: those of verifications under a key or, without one, those of
+// translations.
+type ResetTries struct {
+	Verification *Key
+	PAN          string // 1 to 19 decimal digits
+}
+
 // Description is what a module says of itself and its token.
 type Description struct {
 	Module       int // index of the module
@@ -142,7 +151,29 @@ type Description struct {
 	Confinement  []Measure
 	SelfTests    []string
 	CachedKeys   int64
+	DerivedKeys  int64 // AES DUKPT derivation keys
 	Erasure      string
+	Velocity     *Velocity // nil where tries are not limited
+	Calls        []TokenCalls
+}
+
+// Velocity is how the table of tries stands, as a module sees it.
+type Velocity struct {
+	Verifications, Translations Limits
+	Entries, InUse              uint64
+	Refusals, Crowded           uint64
+	PresumedUntil               time.Time // zero: nothing is presumed
+	Failing                     string    // why nothing is allowed; empty if all is well
+}
+
+// Limits are how often in any minute, hour and day; 0 is no limit.
+type Limits struct{ Minute, Hour, Day uint32 }
+
+// TokenCalls is how often a module called one function of its token, and how many
+// blocks went through.
+type TokenCalls struct {
+	Name          string
+	Count, Blocks uint64
 }
 
 // Measure is one thing that is on, off or partial, and why.

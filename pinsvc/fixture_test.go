@@ -13,6 +13,7 @@ import (
 	"keyd/fault"
 	"keyd/hsm"
 	"keyd/keys"
+	"keyd/ksn"
 	"keyd/policies"
 	"keyd/store"
 )
@@ -88,9 +89,18 @@ func newService(t *testing.T) *service {
 			t.Fatal(err)
 		}
 	}
+	serials, err := ksn.Open(context.Background(), s, ksn.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := serials.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	c := &caller{policy: policy, identity: "spiffe://test.example/switch"}
 	modules := hsm.NewClient(time.Second, slog.New(slog.DiscardHandler))
-	return &service{New(keys.New(s), modules, c), c, s}
+	return &service{New(keys.New(s), serials, modules, c), c, s}
 }
 
 func row(t *testing.T, name, usage string, change func(*store.KeyRecord, *hsm.Header)) store.KeyRecord {

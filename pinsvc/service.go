@@ -10,6 +10,7 @@ import (
 	"keyd/fault"
 	"keyd/hsm"
 	"keyd/keys"
+	"keyd/ksn"
 	"keyd/policies"
 )
 
@@ -17,6 +18,9 @@ import (
 const (
 	ActionTranslate = "PinService/TranslatePinData"
 	ActionVerify    = "PinService/VerifyPinData"
+
+	ActionResetVerifications = "VelocityService/ResetVerifications"
+	ActionResetTranslations  = "VelocityService/ResetTranslations"
 )
 
 // Authorizer knows who asks.
@@ -36,14 +40,15 @@ type Authorizer interface {
 // Service carries out PIN operations. It is safe for concurrent use.
 type Service struct {
 	inventory *keys.Inventory
+	serials   *ksn.Ledger
 	modules   *hsm.Client
 	access    Authorizer
 }
 
-// New returns a service with the keys of an inventory, on the modules that are attached
-// to a client.
-func New(inventory *keys.Inventory, modules *hsm.Client, access Authorizer) *Service {
-	return &Service{inventory: inventory, modules: modules, access: access}
+// New returns a service with the keys of an inventory and the record of the key serial
+// numbers that were used, on the modules that are attached to a client.
+func New(inventory *keys.Inventory, serials *ksn.Ledger, modules *hsm.Client, access Authorizer) *Service {
+	return &Service{inventory: inventory, serials: serials, modules: modules, access: access}
 }
 
 // named is a key that a request names in a field.

@@ -2,10 +2,14 @@ package pinsvc
 
 import (
 	"context"
+	"errors"
 
 	"keyd/audit"
 	"keyd/dukpt"
+	"keyd/fault"
 	"keyd/hsm"
+	"keyd/keys"
+	"keyd/ksn"
 )
 
 // TranslateRequest asks for a PIN block under another key.
@@ -30,19 +34,61 @@ func (s *Service) Translate(ctx context.Context, r TranslateRequest) (hsm.Transl
 	if err != nil {
 		return hsm.TranslatedPIN{}, err
 	}
-	answer, err := s.modules.TranslatePIN(ctx, hsm.TranslatePIN{
+	request := hsm.TranslatePIN{
 		Incoming: r.Incoming.with(key[0], inKSN),
 		Outgoing: r.Outgoing.with(key[1], outKSN),
 		PAN:      r.PAN,
 		Block:    r.Block,
-	})
+	}
+	var uses serials
+	uses.add(key[0], inKSN, ksn.PINIncoming)
+	uses.add(key[1], outKSN, ksn.PINOutgoing)
+	if len(uses) > 0 {
+		defer s.serials.Begin()()
+	}
+	answer, err := s.modules.TranslatePIN(ctx, request)
 	if err == nil {
 		err = custody(entry, answer.Custody)
+	}
+	if len(uses) > 0 {
+		answer, err = s.translateOnce(ctx, uses, request, key, answer, err)
+		if err == nil {
+			err = custody(entry, answer.Custody)
+		}
 	}
 	if err != nil {
 		return hsm.TranslatedPIN{}, err
 	}
 	return answer, nil
+}
+
+// translateOnce is [Service.once] for a translation.
+func (s *Service) translateOnce(ctx context.Context, uses serials, r hsm.TranslatePIN, key []keys.Key, answer hsm.TranslatedPIN, err error) (hsm.TranslatedPIN, error) {
+	request := newIdentity(ActionTranslate).pinKey(key[0], r.Incoming).pinKey(key[1], r.Outgoing)
+	request = appendField(appendField(request, r.PAN), r.Block)
+	var kept []byte
+	if err == nil {
+		kept = encodeTranslated(answer)
+	}
+	if kept, err = s.once(ctx, uses, request, kept, err); err != nil {
+		return hsm.TranslatedPIN{}, err
+	}
+	return decodeTranslated(kept)
+}
+
+// What is kept of a translation's answer: custody, length of the check value, check
+// value, block.
+
+func encodeTranslated(t hsm.TranslatedPIN) []byte {
+	b := append(make([]byte, 0, 32), byte(t.Custody), byte(len(t.CheckValue)))
+	return append(append(b, t.CheckValue...), t.Block...)
+}
+
+func decodeTranslated(b []byte) (hsm.TranslatedPIN, error) {
+	if len(b) < 2 || len(b) < 2+int(b[1]) {
+		return hsm.TranslatedPIN{}, fault.Wrap(fault.Internal, errors.New("the stored answer to a translation is not one"))
+	}
+	return hsm.TranslatedPIN{Custody: hsm.Custody(b[0]), CheckValue: string(b[2 : 2+b[1]]), Block: b[2+b[1]:]}, nil
 }
 
 func (r TranslateRequest) record(entry *audit.Entry) {

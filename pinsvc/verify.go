@@ -2,10 +2,14 @@ package pinsvc
 
 import (
 	"context"
+	"errors"
 
 	"keyd/audit"
 	"keyd/dukpt"
+	"keyd/fault"
 	"keyd/hsm"
+	"keyd/keys"
+	"keyd/ksn"
 )
 
 // VerifyRequest asks whether the PIN in a block is the one of a verification value.
@@ -35,7 +39,7 @@ type IBM3624 struct {
 func (s *Service) Verify(ctx context.Context, r VerifyRequest) (hsm.VerifiedPIN, error) {
 	entry := s.access.Entry(ctx)
 	r.record(entry)
-	ksn, err := r.check()
+	serial, err := r.check()
 	if err != nil {
 		return hsm.VerifiedPIN{}, err
 	}
@@ -45,7 +49,7 @@ func (s *Service) Verify(ctx context.Context, r VerifyRequest) (hsm.VerifiedPIN,
 		return hsm.VerifiedPIN{}, err
 	}
 	request := hsm.VerifyPIN{
-		Incoming:     r.Incoming.with(key[0], ksn),
+		Incoming:     r.Incoming.with(key[0], serial),
 		Verification: sealed(key[1]),
 		PAN:          r.PAN,
 		Block:        r.Block,
@@ -55,14 +59,48 @@ func (s *Service) Verify(ctx context.Context, r VerifyRequest) (hsm.VerifiedPIN,
 	} else {
 		request.IBM3624 = &hsm.IBM3624{Offset: r.IBM3624.Offset}
 	}
+	var uses serials
+	uses.add(key[0], serial, ksn.PINIncoming)
+	if len(uses) > 0 {
+		defer s.serials.Begin()()
+	}
 	answer, err := s.modules.VerifyPIN(ctx, request)
 	if err == nil {
 		err = custody(entry, answer.Custody)
+	}
+	if len(uses) > 0 {
+		answer, err = s.verifyOnce(ctx, uses, request, key, answer, err)
+		if err == nil {
+			err = custody(entry, answer.Custody)
+		}
 	}
 	if err != nil {
 		return hsm.VerifiedPIN{}, err
 	}
 	return answer, nil
+}
+
+// verifyOnce is [Service.once] for a verification. What is kept of its answer: custody,
+// and 1 for a right PIN.
+func (s *Service) verifyOnce(ctx context.Context, uses serials, r hsm.VerifyPIN, key []keys.Key, answer hsm.VerifiedPIN, err error) (hsm.VerifiedPIN, error) {
+	request := newIdentity(ActionVerify).pinKey(key[0], r.Incoming).key(key[1])
+	request = appendField(appendField(request, r.PAN), r.Block)
+	if r.VisaPVV != nil {
+		request = appendField(append(appendField(request, "PVV"), r.VisaPVV.KeyIndex), r.VisaPVV.PVV)
+	} else {
+		request = appendField(appendField(request, "offset"), r.IBM3624.Offset)
+	}
+	kept := []byte{byte(answer.Custody), 0}
+	if answer.Verified {
+		kept[1] = 1
+	}
+	if kept, err = s.once(ctx, uses, request, kept, err); err != nil {
+		return hsm.VerifiedPIN{}, err
+	}
+	if len(kept) != 2 || kept[1] > 1 {
+		return hsm.VerifiedPIN{}, fault.Wrap(fault.Internal, errors.New("the stored answer to a verification is not one"))
+	}
+	return hsm.VerifiedPIN{Custody: hsm.Custody(kept[0]), Verified: kept[1] == 1}, nil
 }
 
 func (r VerifyRequest) record(entry *audit.Entry) {

@@ -14,6 +14,8 @@ var Methods = []Method{
 	{Name: "PinService/TranslatePinData", Keys: true},
 	{Name: "PinService/VerifyPinData", Keys: true},
 	{Name: "StatusService/GetStatus"},
+	{Name: "VelocityService/ResetVerifications", Keys: true},
+	{Name: "VelocityService/ResetTranslations"},
 }
 
 // methodIndex holds the position of a method in [Methods].

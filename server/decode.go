@@ -51,24 +51,30 @@ func refuseUnknown(ctx context.Context, request any, _ *grpc.UnaryServerInfo, ne
 }
 
 // hasUnknown reports whether a message, or one in it, has a field that its type lacks.
+// It looks at the fields that hold messages only: every request comes through here.
 func hasUnknown(m protoreflect.Message) bool {
 	if len(m.GetUnknown()) > 0 {
 		return true
 	}
-	found := false
-	m.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+	fields := m.Descriptor().Fields()
+	for i := range fields.Len() {
+		field := fields.Get(i)
+		if field.Message() == nil || !m.Has(field) {
+			continue
+		}
 		switch {
 		case field.IsMap(): // the contract has none, and what it does not have is refused
-			found = true
-		case field.Message() == nil:
+			return true
 		case field.IsList():
-			for i := range value.List().Len() {
-				found = found || hasUnknown(value.List().Get(i).Message())
+			list := m.Get(field).List()
+			for j := range list.Len() {
+				if hasUnknown(list.Get(j).Message()) {
+					return true
+				}
 			}
-		default:
-			found = hasUnknown(value.Message())
+		case hasUnknown(m.Get(field).Message()):
+			return true
 		}
-		return !found
-	})
-	return found
+	}
+	return false
 }

@@ -27,7 +27,10 @@ import (
 var onlyModule = map[fault.Reason]bool{
 	fault.KeyUsageMismatch:     true,
 	fault.TranslationForbidden: true,
+	fault.PermitMissing:        true,
+	fault.KSNReplayed:          true, // after the module has carried the request out
 	fault.PINBlockInvalid:      true,
+	fault.RateLimited:          true,
 }
 
 // TestReasons walks the table of reasons: each is in the document with its code and
@@ -204,7 +207,7 @@ func TestErrorsCross(t *testing.T) {
 	}{
 		"a refusal":               {fault.New(fault.KeyDisabled, "incoming.key_id"), codes.FailedPrecondition, "KEY_DISABLED", "the key is stopped or not valid now: incoming.key_id"},
 		"a wrapped refusal":       {fmt.Errorf("secret: %w", fault.New(fault.KeyDisabled, "x")), codes.FailedPrecondition, "KEY_DISABLED", "the key is stopped or not valid now: x"},
-		"a refusal with a cause":  {fault.Wrap(fault.StoreUnavailable, errors.New("secret")), codes.Unavailable, "STORE_UNAVAILABLE", "the key inventory cannot be read"},
+		"a refusal with a cause":  {fault.Wrap(fault.StoreUnavailable, errors.New("secret")), codes.Unavailable, "STORE_UNAVAILABLE", "the database cannot be read or written"},
 		"a block":                 {fault.New(fault.PINBlockInvalid, "secret"), codes.InvalidArgument, "PIN_BLOCK_INVALID", "the PIN block is not valid"},
 		"another error":           {errors.New("secret"), codes.Internal, "INTERNAL", "an internal error; the operator's log has the details"},
 		"a status of another's":   {status.Error(codes.OK+5, "secret"), codes.Internal, "INTERNAL", "an internal error; the operator's log has the details"},

@@ -31,6 +31,7 @@ import (
 	"keyd/audit"
 	"keyd/hsm"
 	"keyd/keys"
+	"keyd/ksn"
 	"keyd/policies"
 	"keyd/store"
 )
@@ -87,6 +88,14 @@ func newFront(t *testing.T) *front {
 	}
 	f.config.Log = slog.New(slog.NewJSONHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	f.config.Keys = keys.New(f.store)
+	if f.config.Serials, err = ksn.Open(context.Background(), f.store, ksn.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := f.config.Serials.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	f.config.Modules = hsm.NewClient(time.Minute, f.config.Log)
 	t.Cleanup(f.config.Modules.Close)
 	return f

@@ -28,8 +28,9 @@ func (r recorder) unary(ctx context.Context, request any, info *grpc.UnaryServer
 	if err := r.log.Err(); err != nil {
 		return nil, fault.Wrap(fault.AuditUnavailable, err)
 	}
+	defer r.log.Begin()()
 	answer, err := next(ctx, request)
-	if unwritten := r.record(ctx, c, err); unwritten != nil {
+	if unwritten := r.record(c, err); unwritten != nil {
 		return nil, unwritten
 	}
 	if err != nil {
@@ -40,16 +41,14 @@ func (r recorder) unary(ctx context.Context, request any, info *grpc.UnaryServer
 
 // record writes the entry of a request that ended with err. Its error takes the place
 // of the answer; what the answer would have been is its cause, for the log.
-func (r recorder) record(ctx context.Context, c *call, err error) error {
+func (r recorder) record(c *call, err error) error {
 	entry := c.entry
 	entry.RequestID, entry.Identity, entry.Method = c.id, c.identity, c.method
 	entry.Decision, entry.Reason, entry.Detail = decision(err)
 	if entry.Decision != audit.Allowed {
 		entry.Custody = ""
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordLimit)
-	defer cancel()
-	if unwritten := r.log.Append(ctx, entry); unwritten != nil {
+	if unwritten := r.log.AppendWithin(recordLimit, entry); unwritten != nil {
 		return fault.Wrap(fault.AuditUnavailable, errors.Join(unwritten, err))
 	}
 	return nil

@@ -20,6 +20,7 @@ import (
 	"keyd/audit"
 	"keyd/hsm"
 	"keyd/keys"
+	"keyd/ksn"
 	"keyd/pinsvc"
 	"keyd/policies"
 	"keyd/supervisor/child"
@@ -38,6 +39,10 @@ type Config struct {
 
 	// Keys is the inventory of sealed keys.
 	Keys *keys.Inventory
+
+	// Serials is the record of key serial numbers that were used. The server does not
+	// close it.
+	Serials *ksn.Ledger
 
 	// Modules carry out the operations. The server is healthy while one is attached.
 	Modules *hsm.Client
@@ -72,19 +77,21 @@ func New(c Config) (*Server, error) {
 	if err := checkTLS(c.TLS); err != nil {
 		return nil, fmt.Errorf("server: %w", err)
 	}
-	if c.Audit == nil || c.Keys == nil || c.Modules == nil || c.Log == nil {
-		return nil, errors.New("server: audit log, keys, modules and log are all needed")
+	if c.Audit == nil || c.Keys == nil || c.Serials == nil || c.Modules == nil || c.Log == nil {
+		return nil, errors.New("server: audit log, keys, serial numbers, modules and log are all needed")
 	}
 	if c.Processes == nil {
 		c.Processes = func() []child.ChildState { return nil }
 	}
 	s := newServer(c)
 	access := gate{c.Policy}
-	keydv1.RegisterPinServiceServer(s.grpc, pinBinding{pins: pinsvc.New(c.Keys, c.Modules, access), steps: s.steps, draining: s.draining})
+	pins := pinsvc.New(c.Keys, c.Serials, c.Modules, access)
+	keydv1.RegisterPinServiceServer(s.grpc, pinBinding{pins: pins, steps: s.steps, draining: s.draining})
+	keydv1.RegisterVelocityServiceServer(s.grpc, velocityBinding{pins: pins})
 	keydv1.RegisterStatusServiceServer(s.grpc, statusBinding{
 		access: access, version: c.Version, started: time.Now(),
 		processes: c.Processes, confinement: c.Confinement,
-		modules: c.Modules, inventory: c.Keys, audit: c.Audit,
+		modules: c.Modules, inventory: c.Keys, serials: c.Serials, audit: c.Audit,
 	})
 	services := map[string]bool{"": true}
 	for name := range s.grpc.GetServiceInfo() {
@@ -96,6 +103,10 @@ func New(c Config) (*Server, error) {
 	}
 	return s, nil
 }
+
+// streamWorkers keep their goroutines, and their stacks, from request to request. When
+// all are busy a request gets a goroutine of its own.
+const streamWorkers = 256
 
 // newServer returns a server with every step of a request's way, and no service.
 func newServer(c Config) *Server {
@@ -113,6 +124,7 @@ func newServer(c Config) *Server {
 		refuseUnknown,
 	}
 	options := append(limits(),
+		grpc.NumStreamWorkers(uint32(streamWorkers)),
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.Creds(loggedTLS{credentials.NewTLS(c.TLS), &refusals{log: c.Log}}),
 		grpc.ChainUnaryInterceptor(steps...),

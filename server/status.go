@@ -10,6 +10,7 @@ import (
 	"keyd/audit"
 	"keyd/hsm"
 	"keyd/keys"
+	"keyd/ksn"
 	"keyd/supervisor/child"
 )
 
@@ -26,6 +27,7 @@ type statusBinding struct {
 	confinement []hsm.Measure
 	modules     *hsm.Client
 	inventory   *keys.Inventory
+	serials     *ksn.Ledger
 	audit       *audit.Log
 }
 
@@ -47,6 +49,7 @@ func (b statusBinding) GetStatus(ctx context.Context, _ *keydv1.GetStatusRequest
 		Keys:             count,
 		AuditHead:        head.Hash.String(),
 		AuditEntries:     head.Seq,
+		KeySerialNumbers: keySerialNumbers(b.serials.Stats()),
 	}
 	for _, p := range b.processes() {
 		answer.Processes = append(answer.Processes, &keydv1.Process{
@@ -59,7 +62,8 @@ func (b statusBinding) GetStatus(ctx context.Context, _ *keydv1.GetStatusRequest
 		answer.Tokens = append(answer.Tokens, &keydv1.Token{
 			Module: int32(d.Module), Label: d.Label, Manufacturer: d.Manufacturer, Model: d.Model,
 			Generation: d.Generation, Probes: measures(d.Probes), Confinement: measures(d.Confinement),
-			SelfTests: d.SelfTests, CachedKeys: d.CachedKeys, Erasure: d.Erasure,
+			SelfTests: d.SelfTests, CachedKeys: d.CachedKeys, DerivedKeys: d.DerivedKeys, Erasure: d.Erasure,
+			Velocity: velocity(d.Velocity), Calls: tokenCalls(d.Calls),
 		})
 	}
 	return answer, nil
@@ -69,6 +73,40 @@ func measures(list []hsm.Measure) []*keydv1.Measure {
 	out := make([]*keydv1.Measure, len(list))
 	for i, m := range list {
 		out[i] = &keydv1.Measure{Name: m.Name, State: m.State, Detail: m.Detail}
+	}
+	return out
+}
+
+func keySerialNumbers(s ksn.Stats) *keydv1.KeySerialNumbers {
+	m := &keydv1.KeySerialNumbers{Accepted: s.Requests, Sequences: uint64(s.Sequences), JournalRows: uint64(s.JournalRows)}
+	if s.Failing != nil {
+		m.Failing = s.Failing.Error()
+	}
+	return m
+}
+
+func velocity(v *hsm.Velocity) *keydv1.Velocity {
+	if v == nil {
+		return nil
+	}
+	m := &keydv1.Velocity{
+		Verifications: limitsOf(v.Verifications), Translations: limitsOf(v.Translations),
+		Entries: v.Entries, InUse: v.InUse, Refusals: v.Refusals, Crowded: v.Crowded, Failing: v.Failing,
+	}
+	if !v.PresumedUntil.IsZero() {
+		m.PresumedUntil = timestamppb.New(v.PresumedUntil)
+	}
+	return m
+}
+
+func limitsOf(l hsm.Limits) *keydv1.Limits {
+	return &keydv1.Limits{Minute: l.Minute, Hour: l.Hour, Day: l.Day}
+}
+
+func tokenCalls(list []hsm.TokenCalls) []*keydv1.TokenCalls {
+	out := make([]*keydv1.TokenCalls, len(list))
+	for i, c := range list {
+		out[i] = &keydv1.TokenCalls{Name: c.Name, Count: c.Count, Blocks: c.Blocks}
 	}
 	return out
 }

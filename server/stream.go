@@ -46,77 +46,133 @@ func chained(steps []grpc.UnaryServerInterceptor, info *grpc.UnaryServerInfo, bi
 // TranslatePinDataStream implements keyd.v1.PinService. Items are carried out
 // concurrently and answered as they are done.
 func (b pinBinding) TranslatePinDataStream(stream grpc.BidiStreamingServer[keydv1.TranslatePinDataStreamRequest, keydv1.TranslatePinDataStreamResponse]) error {
-	carryOut := chained(b.steps, &grpc.UnaryServerInfo{Server: b, FullMethod: carriers[keydv1.PinService_TranslatePinDataStream_FullMethodName]},
-		func(ctx context.Context, item any) (any, error) {
-			return b.TranslatePinData(ctx, item.(*keydv1.TranslatePinDataStreamRequest).GetRequest())
-		})
 	ctx, cancel := context.WithCancelCause(stream.Context())
 	defer cancel(nil)
-	var sending sync.Mutex
-	var items sync.WaitGroup
-	window := make(chan struct{}, streamWindow)
-	received := b.receive(ctx, stream)
-	for {
-		var item *keydv1.TranslatePinDataStreamRequest
-		select {
-		case r, ok := <-received:
-			if !ok { // the caller has sent all
-				items.Wait()
-				return context.Cause(ctx)
-			}
-			if r.err != nil {
-				items.Wait()
-				return r.err
-			}
-			item = r.item
-		case <-b.draining: // items under way are answered, further ones not begun
-			items.Wait()
-			return fault.New(fault.ModuleUnavailable, "the service stops: connect again")
+	items := &translations{
+		stream: stream, ctx: ctx, broken: cancel,
+		carryOut: chained(b.steps, &grpc.UnaryServerInfo{Server: b, FullMethod: carriers[keydv1.PinService_TranslatePinDataStream_FullMethodName]},
+			func(ctx context.Context, item any) (any, error) {
+				return b.TranslatePinData(ctx, item.(*keydv1.TranslatePinDataStreamRequest).GetRequest())
+			}),
+		work:   make(chan *keydv1.TranslatePinDataStreamRequest),
+		done:   make(chan error, 1),
+		halted: make(chan struct{}),
+	}
+	go items.receive()
+	select {
+	case err := <-items.done: // the caller has sent all, or has gone
+		items.workers.Wait()
+		if err != nil {
+			return err
 		}
-		window <- struct{}{}
-		items.Go(func() {
-			defer func() { <-window }()
-			answer := &keydv1.TranslatePinDataStreamResponse{CorrelationId: item.GetCorrelationId()}
-			response, err := carryOut(ctx, item)
-			if err != nil {
-				answer.Result = &keydv1.TranslatePinDataStreamResponse_Error{Error: status.Convert(err).Proto()}
-			} else {
-				answer.Result = &keydv1.TranslatePinDataStreamResponse_Response{Response: response.(*keydv1.TranslatePinDataResponse)}
-			}
-			sending.Lock()
-			defer sending.Unlock()
-			if err := stream.Send(answer); err != nil {
-				cancel(err)
-			}
-		})
+		return context.Cause(ctx)
+	case <-b.draining: // items under way are answered, further ones not begun
+		items.halt()
+		items.workers.Wait()
+		return fault.New(fault.ModuleUnavailable, "the service stops: connect again")
 	}
 }
 
-// received is an item of a stream, or the stream's error.
-type received struct {
-	item *keydv1.TranslatePinDataStreamRequest
-	err  error
+// translations are the items of one stream. As many workers as there are items under
+// way take them, at most streamWindow, and stay for the next: a new goroutine for each
+// item would have to grow its stack each time.
+type translations struct {
+	stream   grpc.BidiStreamingServer[keydv1.TranslatePinDataStreamRequest, keydv1.TranslatePinDataStreamResponse]
+	ctx      context.Context
+	broken   context.CancelCauseFunc
+	carryOut grpc.UnaryHandler
+
+	work   chan *keydv1.TranslatePinDataStreamRequest
+	done   chan error    // why no more items come; nil: the caller has sent all
+	halted chan struct{} // closed: no more items are begun
+
+	mu      sync.Mutex // of beginning a worker and of halting
+	halting bool
+	workers sync.WaitGroup
+
+	sending sync.Mutex
 }
 
-// receive reads items until the caller has sent all, then closes the channel.
-func (b pinBinding) receive(ctx context.Context, stream grpc.BidiStreamingServer[keydv1.TranslatePinDataStreamRequest, keydv1.TranslatePinDataStreamResponse]) <-chan received {
-	items := make(chan received)
-	go func() {
-		defer close(items)
-		for {
-			item, err := stream.Recv()
+// receive reads items and hands them on until the caller has sent all.
+func (t *translations) receive() {
+	defer close(t.work)
+	for workers := 0; ; {
+		item, err := t.stream.Recv()
+		if err != nil {
 			if errors.Is(err, io.EOF) {
-				return
+				err = nil
 			}
-			select {
-			case items <- received{item, err}:
-			case <-ctx.Done():
-				return
-			}
-			if err != nil {
-				return
-			}
+			t.done <- err
+			return
 		}
-	}()
-	return items
+		select {
+		case t.work <- item: // to a worker that waits
+			continue
+		default:
+		}
+		if workers < streamWindow {
+			if !t.begin(item) {
+				return
+			}
+			workers++
+			continue
+		}
+		select {
+		case t.work <- item:
+		case <-t.halted:
+			return
+		case <-t.ctx.Done():
+			t.done <- nil
+			return
+		}
+	}
+}
+
+// begin starts a worker with its first item, unless the stream is halted.
+func (t *translations) begin(item *keydv1.TranslatePinDataStreamRequest) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.halting {
+		return false
+	}
+	t.workers.Go(func() { t.worker(item) })
+	return true
+}
+
+// halt lets no more items begin.
+func (t *translations) halt() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.halting = true
+	close(t.halted)
+}
+
+func (t *translations) worker(item *keydv1.TranslatePinDataStreamRequest) {
+	for {
+		answer := &keydv1.TranslatePinDataStreamResponse{CorrelationId: item.GetCorrelationId()}
+		response, err := t.carryOut(t.ctx, item)
+		if err != nil {
+			answer.Result = &keydv1.TranslatePinDataStreamResponse_Error{Error: status.Convert(err).Proto()}
+		} else {
+			answer.Result = &keydv1.TranslatePinDataStreamResponse_Response{Response: response.(*keydv1.TranslatePinDataResponse)}
+		}
+		t.send(answer)
+		select {
+		case next, ok := <-t.work:
+			if !ok {
+				return
+			}
+			item = next
+		case <-t.halted:
+			return
+		}
+	}
+}
+
+func (t *translations) send(answer *keydv1.TranslatePinDataStreamResponse) {
+	t.sending.Lock()
+	defer t.sending.Unlock()
+	if err := t.stream.Send(answer); err != nil {
+		t.broken(err)
+	}
 }

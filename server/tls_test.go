@@ -77,6 +77,7 @@ func TestWeakConfigurationsAreRefused(t *testing.T) {
 		},
 		"no audit log": func(c *Config) { c.Audit = nil },
 		"no keys":      func(c *Config) { c.Keys = nil },
+		"no serials":   func(c *Config) { c.Serials = nil },
 		"no modules":   func(c *Config) { c.Modules = nil },
 		"no log":       func(c *Config) { c.Log = nil },
 	} {
@@ -89,8 +90,12 @@ func TestWeakConfigurationsAreRefused(t *testing.T) {
 			t.Errorf("%s was accepted", name)
 		}
 	}
-	if _, err := New(good.config); err != nil {
-		t.Errorf("a good configuration: %v", err)
+	s, err := New(good.config)
+	if err != nil {
+		t.Fatalf("a good configuration: %v", err)
+	}
+	if err := s.Drain(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -3,9 +3,12 @@ package service
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"time"
 
 	"keyd/config"
@@ -38,6 +41,7 @@ func Check(c *config.Config) (problems []error) {
 	for _, d := range c.Token.Directories {
 		add(checkPrivate("token.directories", d))
 	}
+	add(checkVelocity(c.Velocity.File))
 	if os.Geteuid() != 0 {
 		return problems
 	}
@@ -90,6 +94,17 @@ func checkLibrary(c *config.Config) error {
 	}
 	if !info.Mode().IsRegular() || info.Mode().Perm()&0o022 != 0 {
 		return fmt.Errorf("token.library: %s must be a regular file that only its owner may change", c.Token.Library)
+	}
+	return nil
+}
+
+// checkVelocity wants a private file, or a directory in which one can be made.
+func checkVelocity(path string) error {
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return checkPrivate("velocity.file", path)
+	}
+	if info, err := os.Stat(filepath.Dir(path)); err != nil || !info.IsDir() {
+		return fmt.Errorf("velocity.file: it is made at the first start, but there is no directory %s", filepath.Dir(path))
 	}
 	return nil
 }

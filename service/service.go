@@ -6,6 +6,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"os"
@@ -58,7 +59,11 @@ func Run(ctx context.Context, c *config.Config, o Options) error {
 			Args: append(moduleArgs("provision", c, o, users), "--samples="+strconv.FormatBool(o.SampleKeys)), Env: environment(c), User: users.module, Input: o.TestKeys,
 		}
 	}
-	return supervisor.Run(ctx, s)
+	end, err := withVelocity(c, &s)
+	if err != nil {
+		return err
+	}
+	return errors.Join(supervisor.Run(ctx, s), end())
 }
 
 // Initialise makes the master keys of a production token: the unlock and provision
@@ -91,6 +96,8 @@ func frontArgs(c *config.Config, o Options, u processUsers) []string {
 		"--client-ca", c.TLS.ClientCA,
 		"--operation-timeout", time.Duration(c.OperationTimeout).String(),
 		"--drain-timeout", time.Duration(c.DrainTimeout).String(),
+		"--retry-window", time.Duration(c.KSN.RetryWindow).String(),
+		"--max-jump", strconv.FormatUint(uint64(c.KSN.MaxJump), 10),
 		"--development=" + strconv.FormatBool(o.Development),
 		"--separated=" + strconv.FormatBool(u.separated()),
 	}
@@ -103,6 +110,7 @@ func moduleArgs(command string, c *config.Config, o Options, u processUsers) []s
 		"--label", c.Token.Label,
 		"--sessions", strconv.Itoa(c.Token.Sessions),
 		"--cached-keys", strconv.Itoa(c.Token.CachedKeys),
+		"--derived-keys", strconv.Itoa(c.Token.DerivedKeys),
 		"--stuck-after", time.Duration(c.OperationTimeout).String(),
 		"--development=" + strconv.FormatBool(o.Development),
 		"--separated=" + strconv.FormatBool(u.separated()),

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -21,6 +22,7 @@ func TestConnectionSettings(t *testing.T) {
 	}{
 		{"journal_mode", "wal"}, {"synchronous", int64(2)}, {"foreign_keys", int64(1)}, {"trusted_schema", int64(0)},
 		{"cell_size_check", int64(1)}, {"busy_timeout", int64(5000)}, {"application_id", int64(applicationID)},
+		{"secure_delete", int64(2)},
 	} {
 		for name, db := range map[string]*sql.DB{"writer": s.writer, "reader": s.readers} {
 			var got any
@@ -28,6 +30,10 @@ func TestConnectionSettings(t *testing.T) {
 				t.Errorf("%s: %s = %v, %v, want %v", name, p.pragma, got, err, p.want)
 			}
 		}
+	}
+	var wait int64
+	if err := s.checkpointer.QueryRowContext(t.Context(), "PRAGMA busy_timeout").Scan(&wait); err != nil || wait != checkpointWait.Milliseconds() {
+		t.Errorf("checkpointer: busy_timeout = %d, %v", wait, err)
 	}
 	_, err := s.readers.ExecContext(t.Context(), "DELETE FROM keys")
 	if err := classify(t.Context(), err); !errors.Is(err, ErrReadOnly) {
@@ -50,6 +56,10 @@ func TestLookupsUseTheIndex(t *testing.T) {
 			"CORRELATED SCALAR SUBQUERY 1",
 			"SEARCH keys USING COVERING INDEX sqlite_autoindex_keys_1 (name=?)",
 		}},
+		{getCounter, []any{[]byte{1}}, []string{"SEARCH counters USING PRIMARY KEY (sequence=?)"}},
+		{readJournal, nil, []string{"SCAN counter_journal"}},
+		{trimJournal, []any{7}, []string{"SEARCH counter_journal USING INTEGER PRIMARY KEY (rowid<?)", "SCALAR SUBQUERY 1", "SEARCH counter_journal"}},
+		{appendJournal, []any{7, []byte{1}}, []string{"SCAN CONSTANT ROW", "SCALAR SUBQUERY 1", "SEARCH counter_journal"}},
 	} {
 		rows, err := s.readers.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+query.sql, query.args...)
 		if err != nil {
@@ -92,11 +102,73 @@ func TestFull(t *testing.T) {
 	if _, err := s.Get(ctx, "large"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("Get: %v, want ErrNotFound", err)
 	}
+	batch := bytes.Repeat([]byte{1}, MaxBatch)
+	if err := s.AppendJournal(ctx, 1, batch); !errors.Is(err, ErrFull) {
+		t.Errorf("AppendJournal: %v, want ErrFull", err)
+	}
+	counters := make([]Counter, MaxFold)
+	for i := range counters {
+		counters[i] = Counter{Sequence: fmt.Appendf(nil, "q%d", i), Receipt: make([]byte, MaxReceipt), AcceptedAt: time.Unix(0, 0)}
+	}
+	if err := s.Fold(ctx, counters...); !errors.Is(err, ErrFull) {
+		t.Errorf("Fold: %v, want ErrFull", err)
+	}
+	if _, err := s.Counter(ctx, []byte("q0")); !errors.Is(err, ErrNotFound) {
+		t.Errorf("Counter: %v, want ErrNotFound", err)
+	}
 	if _, err := s.writer.ExecContext(ctx, "PRAGMA max_page_count = 1000000"); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Put(ctx, large); err != nil {
-		t.Errorf("Put with space again: %v", err)
+	if err := errors.Join(s.Put(ctx, large), s.AppendJournal(ctx, 1, batch), s.Fold(ctx, counters...)); err != nil {
+		t.Errorf("with space again: %v", err)
+	}
+}
+
+// A backup that reads keeps the write-ahead log from being emptied: that is said, and
+// done when it has ended.
+func TestDeletedReceiptKeysLeaveTheLog(t *testing.T) {
+	s := openTest(t)
+	ctx := t.Context()
+	key := ReceiptKey{ID: 1, CreatedAt: time.Unix(0, 0)}
+	copy(key.Key[:], "a key that has to leave all files")
+	if err := s.AddReceiptKey(ctx, key); err != nil {
+		t.Fatal(err)
+	}
+	inFiles := func() bool {
+		t.Helper()
+		for _, suffix := range []string{"", "-wal"} {
+			content, err := os.ReadFile(s.path + suffix)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if bytes.Contains(content, key.Key[:]) {
+				return true
+			}
+		}
+		return false
+	}
+	if !inFiles() {
+		t.Error("the key is not in the files: the checks below prove nothing")
+	}
+	tx, err := s.readers.BeginTx(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var n int
+	if err := tx.QueryRowContext(ctx, "SELECT count(*) FROM receipt_keys").Scan(&n); err != nil || n != 1 {
+		t.Fatal(n, err)
+	}
+	if err := s.DeleteReceiptKeys(ctx, 1); !errors.Is(err, ErrLocked) {
+		t.Errorf("DeleteReceiptKeys beside a reader: %v, want ErrLocked", err)
+	}
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.DeleteReceiptKeys(ctx, 1); err != nil {
+		t.Errorf("DeleteReceiptKeys again: %v", err)
+	}
+	if inFiles() {
+		t.Error("the deleted key is still in the files")
 	}
 }
 

@@ -1,5 +1,5 @@
 // Package store keeps what the front must not forget: the sealed keys of the
-// inventory. It is for the front and for the commands that provision it; a module
+// inventory and the counters of key serial numbers. It is for the front and for the commands that provision it; a module
 // has no store.
 //
 // Rules:

@@ -16,6 +16,8 @@ var (
 	ErrNotFound = errors.New("no such record")
 	// ErrExists: a record with the same name and version is kept already.
 	ErrExists = errors.New("such a record exists already; replace it on purpose or give it the next version")
+	// ErrConflict: the number of a row is not the next one.
+	ErrConflict = errors.New("another process wrote to the journal first; let one keyd work on a database at a time")
 	// ErrInvalid: the caller's arguments are outside the limits.
 	ErrInvalid = errors.New("invalid argument")
 	// ErrClosed: the store was closed.

@@ -58,6 +58,7 @@ type Keys interface {
 // Store is everything that the front keeps.
 type Store interface {
 	Keys
+	Counters
 
 	// Close waits for running operations and releases the store.
 	Close() error

@@ -21,6 +21,10 @@ import (
 // BusyTimeout is how long a write waits for another process's.
 const BusyTimeout = 5 * time.Second
 
+// checkpointWait is how long a checkpoint that empties the write-ahead log waits for
+// readers. Nothing is written meanwhile.
+const checkpointWait = 100 * time.Millisecond
+
 // applicationID marks a file as keyd's in SQLite's header: "kyd1".
 const applicationID = 0x6b796431
 
@@ -81,13 +85,16 @@ func (s *SQLite) open(ctx context.Context) error {
 	if s.list, err = s.readers.PrepareContext(ctx, listKeys); err != nil {
 		return classify(ctx, err)
 	}
-	return nil
+	if s.checkpointer, err = waitingPool(s.path, false, 1, checkpointWait); err != nil {
+		return err
+	}
+	return s.prepareCounters(ctx)
 }
 
 // abandon closes what a failed open has opened.
 func (s *SQLite) abandon() error {
 	var errs []error
-	for _, db := range []*sql.DB{s.readers, s.writer} { // closes the statements too
+	for _, db := range []*sql.DB{s.checkpointer, s.readers, s.writer} { // closes the statements too
 		if db != nil {
 			errs = append(errs, db.Close())
 		}
@@ -97,17 +104,23 @@ func (s *SQLite) abandon() error {
 
 // pool opens the file with n connections at most, which it keeps.
 func pool(path string, readOnly bool, n int) (*sql.DB, error) {
+	return waitingPool(path, readOnly, n, BusyTimeout)
+}
+
+// waitingPool is [pool] with connections that wait for others for so long.
+func waitingPool(path string, readOnly bool, n int, wait time.Duration) (*sql.DB, error) {
 	q := url.Values{
 		"mode":       {"rw"}, // the file is there: SQLite would create it with a mode of its own
 		"_txlock":    {"immediate"},
 		"_defensive": {"1"},
 		"_dqs":       {"0"},
 		"_pragma": {
-			fmt.Sprintf("busy_timeout(%d)", BusyTimeout.Milliseconds()),
+			fmt.Sprintf("busy_timeout(%d)", wait.Milliseconds()),
 			"synchronous(FULL)", // a commit is on the disk before it is acknowledged
 			"foreign_keys(ON)",
 			"trusted_schema(OFF)",
 			"cell_size_check(ON)",
+			"secure_delete(FAST)", // a deleted row is overwritten in its page; a page that is free keeps what it had
 		},
 	}
 	if readOnly {

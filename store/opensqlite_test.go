@@ -150,6 +150,46 @@ func TestForgedRowsAreNotServed(t *testing.T) {
 	}
 }
 
+func TestForgedCountersAreNotServed(t *testing.T) {
+	for name, statement := range map[string]string{
+		"counter as text":  "INSERT INTO counters VALUES (x'01', 'canary', x'', 0)",
+		"negative counter": "INSERT INTO counters VALUES (x'01', -1, x'', 0)",
+		"large counter":    "INSERT INTO counters VALUES (x'01', 4294967296, x'', 0)",
+		"no receipt":       "INSERT INTO counters VALUES (x'01', 1, NULL, 0)",
+		"long receipt":     "INSERT INTO counters VALUES (x'01', 1, zeroblob(257), 0)",
+		"text as receipt":  "INSERT INTO counters VALUES (x'01', 1, 'canary', 0)",
+		"far future":       "INSERT INTO counters VALUES (x'01', 1, x'', 9223372036854775807)",
+		"time as text":     "INSERT INTO counters VALUES (x'01', 1, x'', 'canary')",
+		"row 0":            "INSERT INTO counter_journal VALUES (0, x'01')",
+		"row as text":      "INSERT INTO counter_journal VALUES ('canary', x'01')",
+		"empty batch":      "INSERT INTO counter_journal VALUES (1, x'')",
+		"text as batch":    "INSERT INTO counter_journal VALUES (1, 'canary')",
+		"long batch":       "INSERT INTO counter_journal VALUES (1, zeroblob(1048577))",
+		"key 0":            "INSERT INTO receipt_keys VALUES (0, zeroblob(32), 0)",
+		"short key":        "INSERT INTO receipt_keys VALUES (1, zeroblob(31), 0)",
+		"text as key":      "INSERT INTO receipt_keys VALUES (1, 'canarycanarycanarycanarycanary32', 0)",
+		"key without time": "INSERT INTO receipt_keys VALUES (1, zeroblob(32), NULL)",
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := sound(t)
+			execute("DROP TABLE counters; CREATE TABLE counters (sequence PRIMARY KEY, counter, receipt, accepted_at);"+
+				"DROP TABLE counter_journal; CREATE TABLE counter_journal (number, batch);"+
+				"DROP TABLE receipt_keys; CREATE TABLE receipt_keys (id, key, created_at);"+statement)(t, path)
+			s := open(t, path)
+			c, counterErr := s.Counter(t.Context(), []byte{1})
+			keys, keysErr := s.ReceiptKeys(t.Context())
+			journalErr := s.ReadJournal(t.Context(), func(uint64, []byte) error { t.Error("a forged row was read"); return nil })
+			if errors.Is(counterErr, store.ErrNotFound) {
+				counterErr = nil
+			}
+			err := errors.Join(counterErr, keysErr, journalErr)
+			if !errors.Is(err, store.ErrCorrupt) || strings.Contains(err.Error(), "canary") || c.Sequence != nil || keys != nil {
+				t.Errorf("%v, want ErrCorrupt without the value", err)
+			}
+		})
+	}
+}
+
 func TestReadOnly(t *testing.T) {
 	for _, test := range []struct {
 		name         string

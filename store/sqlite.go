@@ -17,6 +17,12 @@ type SQLite struct {
 	get     *sql.Stmt
 	list    *sql.Stmt
 	closed  atomic.Bool
+
+	checkpointer *sql.DB // one connection, with a shorter wait than the writer's
+
+	appendJournal     *sql.Stmt
+	foldOne, foldMany *sql.Stmt
+	counter           *sql.Stmt
 }
 
 var _ Store = (*SQLite)(nil)
@@ -94,7 +100,7 @@ func (s *SQLite) Close() error {
 		return nil
 	}
 	// The writer goes last: its connection moves the write-ahead log into the file.
-	err := errors.Join(s.get.Close(), s.list.Close(), s.readers.Close(), s.writer.Close())
+	err := errors.Join(s.get.Close(), s.list.Close(), s.closeCounters(), s.readers.Close(), s.writer.Close())
 	if err != nil {
 		return fmt.Errorf("store %s: %w", s.path, classify(context.Background(), err))
 	}

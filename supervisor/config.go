@@ -76,6 +76,16 @@ type Command struct {
 	// Input, if any, is passed on as --input-fd. For Unlock and Provision only.
 	// The supervisor neither reads nor closes it.
 	Input *os.File
+
+	// Files are passed on too, each with its flag. For Module and Provision only: a
+	// front gets nothing that others write. The supervisor neither reads nor closes them.
+	Files []Inherited
+}
+
+// Inherited is a descriptor that a child is given, and the flag that names it to it.
+type Inherited struct {
+	Flag string // "--velocity-fd"
+	File *os.File
 }
 
 // User is a numeric user and its group.
@@ -97,6 +107,8 @@ func (c *Config) validate() error {
 			return fmt.Errorf("supervisor: only root can run the %s as another user", name)
 		case command.Input != nil && (name == "front" || name == "module"):
 			return fmt.Errorf("supervisor: the %s takes no input descriptor", name)
+		case len(command.Files) > 0 && (name == "front" || name == "unlock"):
+			return fmt.Errorf("supervisor: the %s takes no files", name)
 		}
 	}
 	switch {

@@ -7,9 +7,9 @@
 // what [Config] lists, and the descriptors their flags name:
 //
 //	unlock     --pin-fd [--input-fd]               writes the token PIN, see package pinfile
-//	provision  --pin-fd --output-fd [--input-fd]   runs once, before the first front
+//	provision  --pin-fd --output-fd [--input-fd] [files]   runs once, before the first front
 //	front      --control-fd --listen-fd [--provision-fd]
-//	module     --control-fd --pin-fd --module I
+//	module     --control-fd --pin-fd [files] --module I
 //
 // Standard input and output of a child are /dev/null and standard error. The control
 // socket is described in package child. The bound TCP socket stays open here, never

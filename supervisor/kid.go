@@ -120,7 +120,8 @@ func (s *supervisor) start(k *kid) error {
 func (s *supervisor) launch(k *kid, control *os.File) (*os.Process, error) {
 	grants := []grant{{"--control-fd", control}}
 	if k.role == child.RoleModule {
-		return s.launcher.start(k.command, append(grants, grant{"--pin-fd", s.pin}), s.moduleAttributes(), "--module", strconv.Itoa(k.index))
+		grants = append(grants, grant{"--pin-fd", s.pin})
+		return s.launcher.start(k.command, append(grants, k.command.inherited()...), s.moduleAttributes(), "--module", strconv.Itoa(k.index))
 	}
 	if err := s.mendListening(); err != nil {
 		return nil, err

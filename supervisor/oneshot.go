@@ -64,8 +64,9 @@ func (s *supervisor) provision(ctx context.Context) (*os.File, error) {
 		return nil, fmt.Errorf("supervisor: create the provision output: %w", err)
 	}
 	out := os.NewFile(uintptr(fd), "provision")
+	grants := []grant{{"--pin-fd", s.pin}, {"--output-fd", out}}
 	err = s.launcher.oneShot(ctx, "provision", s.Provision,
-		[]grant{{"--pin-fd", s.pin}, {"--output-fd", out}}, s.moduleAttributes(), s.time.oneShotStop)
+		append(grants, s.Provision.inherited()...), s.moduleAttributes(), s.time.oneShotStop)
 	if err == nil {
 		_, err = unix.FcntlInt(out.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE)
 	}

@@ -61,6 +61,14 @@ type grant struct {
 	file *os.File
 }
 
+// inherited are the files of the command's own.
+func (c *Command) inherited() (grants []grant) {
+	for _, f := range c.Files {
+		grants = append(grants, grant{f.Flag, f.File})
+	}
+	return grants
+}
+
 // start runs a command with exactly the descriptors granted.
 func (l *launcher) start(c *Command, grants []grant, sys syscall.SysProcAttr, extra ...string) (*os.Process, error) {
 	name, err := os.Executable()

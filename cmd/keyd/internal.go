@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"time"
@@ -21,7 +22,7 @@ import (
 // name are inherited; typed by a person, these commands do nothing useful.
 func internalCommand() *cobra.Command {
 	c := &cobra.Command{Use: "internal", Hidden: true, Short: "Processes that the supervisor starts"}
-	c.AddCommand(internalUnlock(), internalProvision(), internalModule(), internalFront())
+	c.AddCommand(internalUnlock(), internalProvision(), internalPermit(), internalModule(), internalFront())
 	return c
 }
 
@@ -50,7 +51,7 @@ func internalUnlock() *cobra.Command {
 	return c
 }
 
-// moduleFlags are those of the two processes that open the token.
+// moduleFlags are those of the processes that open the token.
 func moduleFlags(c *cobra.Command) *module.Options {
 	o := &module.Options{}
 	f := c.Flags()
@@ -60,12 +61,17 @@ func moduleFlags(c *cobra.Command) *module.Options {
 	f.StringVar(&o.Label, "label", "", "")
 	f.IntVar(&o.Sessions, "sessions", 4, "")
 	f.IntVar(&o.CachedKeys, "cached-keys", 4096, "")
+	f.IntVar(&o.DerivedKeys, "derived-keys", 4096, "")
 	f.DurationVar(&o.StuckAfter, "stuck-after", 2*time.Second, "")
 	f.BoolVar(&o.Development, "development", false, "")
 	f.BoolVar(&o.Separated, "separated", false, "")
 	f.StringArrayVar(&o.Directories, "directory", nil, "")
 	f.StringArrayVar(&o.Files, "file", nil, "")
 	f.Var((*ports)(&o.Connect), "connect", "")
+	f.IntVar(&o.Velocity.FD, "velocity-fd", -1, "")
+	f.StringVar(&o.Velocity.Boot, "boot-id", "", "")
+	f.Var((*velocityLimit)(&o.Velocity.Limits.Verification), "verify-limits", "")
+	f.Var((*velocityLimit)(&o.Velocity.Limits.Translation), "translate-limits", "")
 	return o
 }
 
@@ -75,6 +81,9 @@ func internalModule() *cobra.Command {
 	index := c.Flags().Int("module", 0, "")
 	c.RunE = func(*cobra.Command, []string) error {
 		o.Log = logger().With("process", "module", "module", *index)
+		if len(o.Directories) > 0 {
+			defer startProfile(o.Directories[0], fmt.Sprintf("module-%d", *index))()
+		}
 		return moduleExit(module.Run(*o))
 	}
 	return c
@@ -107,6 +116,33 @@ func internalProvision() *cobra.Command {
 	return c
 }
 
+// internalPermit reads the account from its input, so that no command line shows it.
+func internalPermit() *cobra.Command {
+	var outputFD, inputFD int
+	var translations bool
+	var valid time.Duration
+	c := &cobra.Command{Use: "permit", Args: cobra.NoArgs}
+	o := moduleFlags(c)
+	f := c.Flags()
+	f.IntVar(&outputFD, "output-fd", -1, "") // nothing is put out
+	f.IntVar(&inputFD, "input-fd", -1, "")
+	f.BoolVar(&translations, "translations", false, "")
+	f.DurationVar(&valid, "valid", time.Hour, "")
+	c.RunE = func(*cobra.Command, []string) error {
+		o.Log = logger().With("process", "permit")
+		in := os.NewFile(uintptr(inputFD), "account")
+		if in == nil {
+			return permanent(errors.New("no input descriptor"))
+		}
+		pan, err := io.ReadAll(io.LimitReader(in, 32))
+		if err != nil {
+			return permanent(err)
+		}
+		return moduleExit(module.Permit(*o, string(pan), translations, valid))
+	}
+	return c
+}
+
 func moduleExit(err error) error {
 	if err == nil {
 		return nil
@@ -128,10 +164,13 @@ func internalFront() *cobra.Command {
 	f.StringVar(&o.ClientCA, "client-ca", "", "")
 	f.DurationVar(&o.OperationTimeout, "operation-timeout", 2*time.Second, "")
 	f.DurationVar(&o.DrainTimeout, "drain-timeout", 10*time.Second, "")
+	f.DurationVar(&o.RetryWindow, "retry-window", time.Minute, "")
+	f.Uint32Var(&o.MaxJump, "max-jump", 1<<16, "")
 	f.BoolVar(&o.Development, "development", false, "")
 	f.BoolVar(&o.Separated, "separated", false, "")
 	c.RunE = func(*cobra.Command, []string) error {
 		o.Log = logger().With("process", "front")
+		defer startProfile(o.State, "front")()
 		err := front.Run(o)
 		if errors.Is(err, front.ErrSetUp) {
 			return permanent(err)

@@ -39,7 +39,7 @@ What is running:     keyd status --dir ./dev --as auditor`,
 		&cobra.Group{ID: "client", Title: "Clients of a running service:"},
 	)
 	root.AddCommand(
-		devCommand(), serveCommand(), initCommand(), configCommand(), auditCommand(),
+		devCommand(), serveCommand(), initCommand(), configCommand(), auditCommand(), velocityCommand(),
 		statusCommand(), callCommand(), terminalCommand(),
 		internalCommand(),
 	)

@@ -22,6 +22,7 @@ func logger() *slog.Logger { return slog.New(slog.NewJSONHandler(os.Stderr, nil)
 
 func devCommand() *cobra.Command {
 	var dir, listen, keys string
+	var limits config.Velocity
 	c := &cobra.Command{
 		Use:     "dev",
 		GroupID: "service",
@@ -44,6 +45,8 @@ Every sample key is published: this is no place for a real key.`,
 	f.StringVar(&dir, "dir", "", "directory of the service")
 	f.StringVar(&listen, "listen", "127.0.0.1:7443", "HOST:PORT to listen on; port 0 takes a free one")
 	f.StringVar(&keys, "keys", "", "JSON file of known test keys to load (docs/test-keys.md); replaces keys of the same names")
+	f.Var((*configLimits)(&limits.Verify), "verify-limits", "limit verifications of one account's PIN per minute, hour and day, 0 for no limit (keyd serve limits them by default)")
+	f.Var((*configLimits)(&limits.Translate), "translate-limits", "limit translations of one account's PIN likewise")
 	if err := c.MarkFlagRequired("dir"); err != nil {
 		panic(err) // the flag is defined above
 	}
@@ -53,6 +56,7 @@ Every sample key is published: this is no place for a real key.`,
 			return err
 		}
 		defer s.Close() //nolint:errcheck // ends the lock
+		s.Config.Velocity.Verify, s.Config.Velocity.Translate = limits.Verify, limits.Translate
 		var input *os.File
 		if keys != "" {
 			if input, err = os.Open(keys); err != nil {

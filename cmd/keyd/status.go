@@ -48,6 +48,9 @@ func writeStatus(w io.Writer, s *keydv1.GetStatusResponse) {
 	row(w, "keyd", s.Version)
 	row(w, "kind", kind)
 	row(w, "keys", fmt.Sprint(s.Keys))
+	if n := s.KeySerialNumbers; n != nil {
+		row(w, "KSNs", fmt.Sprintf("%d accepted since the start; %d terminals in memory%s", n.Accepted, n.Sequences, failing(n.Failing)))
+	}
 	row(w, "audit", fmt.Sprintf("%d entries, head %.16s", s.AuditEntries, s.AuditHead))
 	row(w)
 	row(w, "PROCESS", "PID", "STATE", "RESTARTS", "SINCE", "LAST EXIT")
@@ -62,13 +65,47 @@ func writeStatus(w io.Writer, s *keydv1.GetStatusResponse) {
 		row(w)
 		row(w, fmt.Sprintf("token of module %d", t.Module), fmt.Sprintf("%s (%s %s)", t.Label, t.Manufacturer, t.Model))
 		row(w, "  master keys", fmt.Sprintf("generation %d", t.Generation))
-		row(w, "  unsealed keys", fmt.Sprint(t.CachedKeys))
+		row(w, "  unsealed keys", fmt.Sprintf("%d, and %d derived", t.CachedKeys, t.DerivedKeys))
+		row(w, "  tries", tries(t.Velocity))
 		row(w, "  self-tests", fmt.Sprintf("%d passed", len(t.SelfTests)))
 		row(w, "  erasure", t.Erasure)
 		row(w, "  confinement", measures(t.Confinement))
 	}
 	row(w)
 	row(w, "front confinement", measures(s.FrontConfinement))
+}
+
+// tries says how the tries for a PIN are limited.
+func tries(v *keydv1.Velocity) string {
+	if v == nil {
+		return "not limited"
+	}
+	text := fmt.Sprintf("verify %s, translate %s; %d refused; %d of %d entries in use",
+		limits(v.Verifications), limits(v.Translations), v.Refusals, v.InUse, v.Entries)
+	if v.Crowded > 0 {
+		text += fmt.Sprintf("; accounts had to share %d times: raise velocity.entries", v.Crowded)
+	}
+	if v.PresumedUntil != nil {
+		text += "; stricter until " + v.PresumedUntil.AsTime().Local().Format(time.DateTime) + ", after a loss of power"
+	}
+	return text + failing(v.Failing)
+}
+
+func limits(l *keydv1.Limits) string {
+	one := func(n uint32, per string) string {
+		if n == 0 {
+			return "any/" + per
+		}
+		return fmt.Sprintf("%d/%s", n, per)
+	}
+	return one(l.GetMinute(), "minute") + " " + one(l.GetHour(), "hour") + " " + one(l.GetDay(), "day")
+}
+
+func failing(why string) string {
+	if why == "" {
+		return ""
+	}
+	return "; FAILING: " + why
 }
 
 // measures lists what is on, and says why of what is not.

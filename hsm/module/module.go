@@ -12,6 +12,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 	"keyd/hsm/module/internal/pinops"
 	"keyd/hsm/module/internal/sealing"
 	"keyd/hsm/module/internal/token"
+	"keyd/hsm/module/internal/velocity"
 	"keyd/supervisor/child"
 	"keyd/supervisor/confine"
 	"keyd/supervisor/pinfile"
@@ -31,17 +33,19 @@ import (
 
 // Options are what the supervisor tells a module or a provisioning process.
 type Options struct {
-	ControlFD   int           // control socket (package child); modules only
-	PINFD       int           // file with the token PIN (package pinfile)
-	Library     string        // PKCS#11 library
-	Label       string        // of the token
-	Sessions    int           // PKCS#11 sessions besides the keeper
-	CachedKeys  int           // unsealed keys kept in the token
-	Development bool          // the token must carry the dev mark; else it must not
-	Separated   bool          // front and modules run under users of their own
-	Directories []string      // what the library may read and write
-	Files       []string      // what the library may read
-	Connect     []uint16      // TCP ports that the library may connect to
+	ControlFD   int      // control socket (package child); modules only
+	PINFD       int      // file with the token PIN (package pinfile)
+	Library     string   // PKCS#11 library
+	Label       string   // of the token
+	Sessions    int      // PKCS#11 sessions besides the keeper
+	CachedKeys  int      // unsealed keys kept in the token
+	DerivedKeys int      // AES DUKPT derivation keys kept in the token
+	Development bool     // the token must carry the dev mark; else it must not
+	Separated   bool     // front and modules run under users of their own
+	Directories []string // what the library may read and write
+	Files       []string // what the library may read
+	Connect     []uint16 // TCP ports that the library may connect to
+	Velocity    VelocityOptions
 	StuckAfter  time.Duration // how long a token call may take before this process is replaced
 	Log         *slog.Logger
 }
@@ -54,9 +58,14 @@ type Permanent struct{ error }
 // Unwrap returns the cause.
 func (p Permanent) Unwrap() error { return p.error }
 
+// garbage is how far the heap may grow before it is collected, in percent of what is in
+// use, which is a few MB. No clear value is on it.
+const garbage = 400
+
 // Run is a module's life: confine, log in, test, serve. It returns nil when the
 // supervisor asked it to stop. A permanent failure is a [Permanent].
 func Run(o Options) error {
+	debug.SetGCPercent(garbage)
 	var stuck atomic.Pointer[func() bool] // set when there is something that can hang
 	control, err := child.Connect(o.ControlFD, func() bool {
 		f := stuck.Load()
@@ -72,18 +81,15 @@ func Run(o Options) error {
 	if err := checkMark(tok, o.Development); err != nil {
 		return err
 	}
-	var masters *sealing.Masters
-	err = tok.Do(func(s *token.Session) (err error) {
-		masters, err = sealing.FindMasters(s, sealing.FirstGeneration)
-		return err
-	})
-	if errors.Is(err, sealing.ErrNoMasters) {
-		return Permanent{fmt.Errorf("%w: run keyd init once", err)}
-	}
+	masters, err := findMasters(tok)
 	if err != nil {
 		return err
 	}
 	passed, err := powerOn(tok)
+	if err != nil {
+		return err
+	}
+	tries, err := openVelocity(o.Velocity, tok, masters)
 	if err != nil {
 		return err
 	}
@@ -97,9 +103,10 @@ func Run(o Options) error {
 
 	cache := sealing.NewCache(tok, masters, o.CachedKeys)
 	dead := make(chan error, 1)
+	engine := pinops.NewEngine(tok, cache, o.DerivedKeys, tries, time.Now)
 	server := newServer(
-		pinops.NewEngine(tok, cache, time.Now), tok.Sessions(),
-		func() *wire.Description { return describe(o, tok, cache, masters, report, passed) },
+		engine, tok.Sessions(),
+		func() *wire.Description { return describe(o, tok, cache, engine, tries, masters, report, passed) },
 		o.Log,
 		func(err error) {
 			select {
@@ -119,9 +126,24 @@ func Run(o Options) error {
 		case err := <-dead:
 			return fmt.Errorf("the token is lost, so this process ends: %w", err)
 		case <-control.Stopping():
+			if tries != nil {
+				return tries.Sync()
+			}
 			return nil
 		}
 	}
+}
+
+// findMasters returns the token's master keys.
+func findMasters(tok *token.Token) (masters *sealing.Masters, err error) {
+	err = tok.Do(func(s *token.Session) (err error) {
+		masters, err = sealing.FindMasters(s, sealing.FirstGeneration)
+		return err
+	})
+	if errors.Is(err, sealing.ErrNoMasters) {
+		return nil, Permanent{fmt.Errorf("%w: run keyd init once", err)}
+	}
+	return masters, err
 }
 
 // openToken does everything up to the login, in this order, which matters: memory
@@ -242,11 +264,15 @@ func Provision(o Options, keys []io.Reader, out io.Writer) error {
 	return nil
 }
 
-func describe(o Options, tok *token.Token, cache *sealing.Cache, masters *sealing.Masters, report confine.Report, passed []string) *wire.Description {
+func describe(o Options, tok *token.Token, cache *sealing.Cache, engine *pinops.Engine, tries *velocity.Table, masters *sealing.Masters, report confine.Report, passed []string) *wire.Description {
 	d := &wire.Description{
 		Label: tok.Info.Label, Manufacturer: tok.Info.ManufacturerID, Model: tok.Info.Model,
 		Generation: masters.Generation, Development: o.Development,
-		SelfTests: passed, CachedKeys: int64(cache.Len()), Erasure: erase.How,
+		SelfTests: passed, CachedKeys: int64(cache.Len()), DerivedKeys: int64(engine.Derived()), Erasure: erase.How,
+		Velocity: describeVelocity(tries, o.Velocity.Limits),
+	}
+	for _, c := range tok.Calls() {
+		d.Calls = append(d.Calls, &wire.TokenCalls{Name: c.Name, Count: c.Count, Blocks: c.Blocks})
 	}
 	for _, m := range report.Measures {
 		d.Confinement = append(d.Confinement, &wire.Measure{Name: m.Name, State: string(m.State), Detail: m.Why})

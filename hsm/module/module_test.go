@@ -69,7 +69,7 @@ func newTestServer(t *testing.T) (*server, chan error) {
 	}
 	dead := make(chan error, 8)
 	cache := sealing.NewCache(tok, masters, 16)
-	s := newServer(pinops.NewEngine(tok, cache, time.Now), tok.Sessions(),
+	s := newServer(pinops.NewEngine(tok, cache, 16, nil, time.Now), tok.Sessions(),
 		func() *wire.Description { return &wire.Description{Label: "test"} },
 		slog.New(slog.NewTextHandler(io.Discard, nil)), func(err error) { dead <- err })
 	return s, dead

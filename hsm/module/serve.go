@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -22,7 +23,7 @@ import (
 // server carries out the closed set of operations for fronts.
 type server struct {
 	current  net.Conn       // the front's channel: there is one
-	busy     []atomic.Int64 // per worker: Unix nanoseconds at which its job began; 0: idle
+	busy     []atomic.Int64 // per worker: Unix nanoseconds at which its batch began; 0: idle
 	engine   *pinops.Engine
 	describe func() *wire.Description
 	log      *slog.Logger
@@ -33,11 +34,15 @@ type server struct {
 type job struct {
 	frame wire.Frame
 	out   *wire.Writer
+
+	operation *pinops.Operation // nil where it is none
+	answer    proto.Message
+	err       error
 }
 
 // newServer starts as many workers as the token has sessions.
 func newServer(engine *pinops.Engine, workers int, describe func() *wire.Description, log *slog.Logger, dead func(error)) *server {
-	s := &server{engine: engine, describe: describe, log: log, dead: dead, work: make(chan job, 4*workers), busy: make([]atomic.Int64, workers)}
+	s := &server{engine: engine, describe: describe, log: log, dead: dead, work: make(chan job, 4*pinops.MaxBatch), busy: make([]atomic.Int64, workers)}
 	for i := range workers {
 		go s.worker(&s.busy[i])
 	}
@@ -81,36 +86,73 @@ func (s *server) serve(conn net.Conn) {
 			return
 		}
 		select {
-		case s.work <- job{frame, out}:
+		case s.work <- job{frame: frame, out: out}:
 		case <-out.Done():
 			return
 		}
 	}
 }
 
+// worker carries out what is queued together, up to a full batch.
 func (s *server) worker(busy *atomic.Int64) {
-	for j := range s.work {
+	jobs := make([]job, 0, pinops.MaxBatch)
+	for first := range s.work {
 		busy.Store(time.Now().UnixNano())
-		s.do(j)
+		jobs = append(jobs[:0], first)
+		runtime.Gosched() // to let the reader queue what has come with it
+		for work := s.begin(&jobs[0]); work < pinops.MaxBatch; {
+			select {
+			case j := <-s.work:
+				jobs = append(jobs, j)
+				work += s.begin(&jobs[len(jobs)-1])
+				continue
+			default:
+			}
+			break
+		}
+		s.do(jobs)
+		clear(jobs)
 		busy.Store(0)
 	}
 }
 
-func (s *server) do(j job) {
-	answer, err := s.carryOut(j.frame)
-	op := wire.OpAnswer
-	if err != nil {
-		op, answer = wire.OpFailure, s.failure(err)
+// do carries out a batch and answers.
+func (s *server) do(jobs []job) {
+	batch := make([]*pinops.Operation, 0, len(jobs))
+	for i := range jobs {
+		if jobs[i].operation != nil {
+			batch = append(batch, jobs[i].operation)
+		}
 	}
-	encoded, err := wire.Append(nil, j.frame.ID, op, answer)
-	if err != nil {
-		s.log.Error("answer cannot be encoded", "error", err)
-		return
+	s.engine.Run(batch...)
+	var encoded []byte
+	for i := range jobs {
+		j := &jobs[i]
+		if j.operation != nil {
+			j.answer, j.err = answer(j.operation), j.operation.Err
+		}
+		kind := wire.OpAnswer
+		if j.err != nil {
+			kind, j.answer = wire.OpFailure, s.failure(j.err)
+		}
+		if more, err := wire.Append(encoded, j.frame.ID, kind, j.answer); err != nil {
+			s.log.Error("answer cannot be encoded", "error", err)
+		} else {
+			encoded = more
+		}
+		// Answers to one front go out together.
+		if i+1 == len(jobs) || jobs[i+1].out != j.out {
+			s.send(j.out, encoded)
+			encoded = nil
+		}
 	}
-	// A worker never waits for a front: one that does not read loses its channel.
-	if errors.Is(j.out.TrySend(encoded), wire.ErrFull) {
+}
+
+// send never waits for a front: one that does not read loses its channel.
+func (s *server) send(out *wire.Writer, frames []byte) {
+	if errors.Is(out.TrySend(frames), wire.ErrFull) {
 		s.log.Error("the front does not read its answers; its channel is closed")
-		j.out.Break()
+		out.Break()
 	}
 }
 
@@ -138,36 +180,64 @@ func (s *server) failure(err error) *wire.Failure {
 	return &wire.Failure{Reason: uint32(fault.Internal)}
 }
 
-// carryOut is the whole interface of the boundary. There is no operation that returns
-// a clear PIN, a clear PIN block or a clear key.
-func (s *server) carryOut(f wire.Frame) (proto.Message, error) {
+// derivationWork is what an operation under AES DUKPT counts for in a batch: the token
+// derives for each by itself, so that together they are no faster, and others would wait.
+const derivationWork = 8
+
+// begin is the whole interface of the boundary. It decodes a PIN operation for a batch,
+// or answers something else, and returns for how many operations the job counts. There
+// is no operation that returns a clear PIN, a clear PIN block or a clear key.
+func (s *server) begin(j *job) (work int) {
+	j.operation, j.answer, j.err = s.interpret(j.frame)
+	if o := j.operation; o != nil && (o.Translate != nil && (derives(&o.Translate.Incoming) || derives(&o.Translate.Outgoing)) || o.Verify != nil && derives(&o.Verify.Incoming)) {
+		return derivationWork
+	}
+	return 1
+}
+
+func derives(k *hsm.PINKey) bool { return k.KSN.Scheme() == dukpt.AES }
+
+func (s *server) interpret(f wire.Frame) (*pinops.Operation, proto.Message, error) {
 	switch f.Op {
 	case wire.OpTranslatePIN:
 		var m wire.TranslatePin
 		if err := f.Decode(&m); err != nil {
-			return nil, malformed
+			return nil, nil, malformed
 		}
 		request, err := translatePIN(&m)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		answer, err := s.engine.Translate(request)
-		return &wire.TranslatedPin{Block: answer.Block, CheckValue: answer.CheckValue, Custody: uint32(answer.Custody)}, err
+		return &pinops.Operation{Translate: &request}, nil, nil
 	case wire.OpVerifyPIN:
 		var m wire.VerifyPin
 		if err := f.Decode(&m); err != nil {
-			return nil, malformed
+			return nil, nil, malformed
 		}
 		request, err := verifyPIN(&m)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		answer, err := s.engine.Verify(request)
-		return &wire.VerifiedPin{Verified: answer.Verified, Custody: uint32(answer.Custody)}, err
+		return &pinops.Operation{Verify: &request}, nil, nil
+	case wire.OpResetTries:
+		var m wire.ResetTries
+		if err := f.Decode(&m); err != nil {
+			return nil, nil, malformed
+		}
+		return nil, &wire.TriesReset{}, s.resetTries(&m)
 	case wire.OpDescribe:
-		return s.describe(), nil
+		return nil, s.describe(), nil
 	}
-	return nil, malformed
+	return nil, nil, malformed
+}
+
+// answer is the message of an operation's outcome.
+func answer(op *pinops.Operation) proto.Message {
+	if op.Translate != nil {
+		t := op.Translated
+		return &wire.TranslatedPin{Block: t.Block, CheckValue: t.CheckValue, Custody: uint32(t.Custody)}
+	}
+	return &wire.VerifiedPin{Verified: op.Verified.Verified, Custody: uint32(op.Verified.Custody)}
 }
 
 var malformed = fault.New(fault.RequestInvalid, "")

@@ -18,14 +18,16 @@ import (
 	"keyd/store"
 )
 
+type test struct {
+	name string
+	run  func(*testing.T, store.Store)
+}
+
 // Test runs the suite. open returns a store with nothing in it, on a database of its
 // own, and arranges for what remains to be removed after the test; the suite closes
 // the stores.
 func Test(t *testing.T, open func(t *testing.T) store.Store) {
-	for _, test := range []struct {
-		name string
-		run  func(*testing.T, store.Store)
-	}{
+	for _, test := range append([]test{
 		{"Empty", testEmpty},
 		{"RoundTrip", testRoundTrip},
 		{"Limits", testLimits},
@@ -41,7 +43,7 @@ func Test(t *testing.T, open func(t *testing.T) store.Store) {
 		{"ReadersSeeWholeTransactions", testSnapshot},
 		{"AgainstModel", testModel},
 		{"Closed", testClosed},
-	} {
+	}, counterTests...) {
 		t.Run(test.name, func(t *testing.T) {
 			s := open(t)
 			test.run(t, s)

@@ -71,6 +71,7 @@ type GetStatusResponse struct {
 	Keys             uint64                 `protobuf:"varint,7,opt,name=keys,proto3" json:"keys,omitempty"`                           // keys in the inventory
 	AuditHead        string                 `protobuf:"bytes,8,opt,name=audit_head,json=auditHead,proto3" json:"audit_head,omitempty"` // hash of the newest audit entry, hex
 	AuditEntries     uint64                 `protobuf:"varint,9,opt,name=audit_entries,json=auditEntries,proto3" json:"audit_entries,omitempty"`
+	KeySerialNumbers *KeySerialNumbers      `protobuf:"bytes,10,opt,name=key_serial_numbers,json=keySerialNumbers,proto3" json:"key_serial_numbers,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -168,6 +169,82 @@ func (x *GetStatusResponse) GetAuditEntries() uint64 {
 	return 0
 }
 
+func (x *GetStatusResponse) GetKeySerialNumbers() *KeySerialNumbers {
+	if x != nil {
+		return x.KeySerialNumbers
+	}
+	return nil
+}
+
+// KeySerialNumbers is how the record of key serial numbers stands.
+type KeySerialNumbers struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Accepted      uint64                 `protobuf:"varint,1,opt,name=accepted,proto3" json:"accepted,omitempty"`                          // requests since the front started
+	Sequences     uint64                 `protobuf:"varint,2,opt,name=sequences,proto3" json:"sequences,omitempty"`                        // terminals, by key and use, that are remembered in memory
+	JournalRows   uint64                 `protobuf:"varint,3,opt,name=journal_rows,json=journalRows,proto3" json:"journal_rows,omitempty"` // commits that are not folded yet
+	Failing       string                 `protobuf:"bytes,4,opt,name=failing,proto3" json:"failing,omitempty"`                             // why the record cannot be written; empty if all is well
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeySerialNumbers) Reset() {
+	*x = KeySerialNumbers{}
+	mi := &file_keyd_v1_status_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeySerialNumbers) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeySerialNumbers) ProtoMessage() {}
+
+func (x *KeySerialNumbers) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_status_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeySerialNumbers.ProtoReflect.Descriptor instead.
+func (*KeySerialNumbers) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *KeySerialNumbers) GetAccepted() uint64 {
+	if x != nil {
+		return x.Accepted
+	}
+	return 0
+}
+
+func (x *KeySerialNumbers) GetSequences() uint64 {
+	if x != nil {
+		return x.Sequences
+	}
+	return 0
+}
+
+func (x *KeySerialNumbers) GetJournalRows() uint64 {
+	if x != nil {
+		return x.JournalRows
+	}
+	return 0
+}
+
+func (x *KeySerialNumbers) GetFailing() string {
+	if x != nil {
+		return x.Failing
+	}
+	return ""
+}
+
 // Process is a confined process of this keyd.
 type Process struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -184,7 +261,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_keyd_v1_status_proto_msgTypes[2]
+	mi := &file_keyd_v1_status_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -196,7 +273,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[2]
+	mi := &file_keyd_v1_status_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -209,7 +286,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{2}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Process) GetRole() string {
@@ -271,16 +348,19 @@ type Token struct {
 	Generation    uint32                 `protobuf:"varint,5,opt,name=generation,proto3" json:"generation,omitempty"` // of the master keys
 	Probes        []*Measure             `protobuf:"bytes,6,rep,name=probes,proto3" json:"probes,omitempty"`          // mechanisms, found by trying
 	Confinement   []*Measure             `protobuf:"bytes,7,rep,name=confinement,proto3" json:"confinement,omitempty"`
-	SelfTests     []string               `protobuf:"bytes,8,rep,name=self_tests,json=selfTests,proto3" json:"self_tests,omitempty"`     // passed at power-on
-	CachedKeys    int64                  `protobuf:"varint,9,opt,name=cached_keys,json=cachedKeys,proto3" json:"cached_keys,omitempty"` // unsealed session objects
-	Erasure       string                 `protobuf:"bytes,10,opt,name=erasure,proto3" json:"erasure,omitempty"`                         // how secrets of pure Go code are erased
+	SelfTests     []string               `protobuf:"bytes,8,rep,name=self_tests,json=selfTests,proto3" json:"self_tests,omitempty"`         // passed at power-on
+	CachedKeys    int64                  `protobuf:"varint,9,opt,name=cached_keys,json=cachedKeys,proto3" json:"cached_keys,omitempty"`     // unsealed session objects
+	Erasure       string                 `protobuf:"bytes,10,opt,name=erasure,proto3" json:"erasure,omitempty"`                             // how secrets of pure Go code are erased
+	DerivedKeys   int64                  `protobuf:"varint,11,opt,name=derived_keys,json=derivedKeys,proto3" json:"derived_keys,omitempty"` // AES DUKPT derivation keys among the session objects
+	Velocity      *Velocity              `protobuf:"bytes,12,opt,name=velocity,proto3" json:"velocity,omitempty"`                           // missing where tries are not limited
+	Calls         []*TokenCalls          `protobuf:"bytes,13,rep,name=calls,proto3" json:"calls,omitempty"`                                 // since the module started
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_keyd_v1_status_proto_msgTypes[3]
+	mi := &file_keyd_v1_status_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -292,7 +372,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[3]
+	mi := &file_keyd_v1_status_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -305,7 +385,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{3}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Token) GetModule() int32 {
@@ -378,6 +458,250 @@ func (x *Token) GetErasure() string {
 	return ""
 }
 
+func (x *Token) GetDerivedKeys() int64 {
+	if x != nil {
+		return x.DerivedKeys
+	}
+	return 0
+}
+
+func (x *Token) GetVelocity() *Velocity {
+	if x != nil {
+		return x.Velocity
+	}
+	return nil
+}
+
+func (x *Token) GetCalls() []*TokenCalls {
+	if x != nil {
+		return x.Calls
+	}
+	return nil
+}
+
+// Velocity is how the table of tries stands, as a module sees it.
+type Velocity struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Verifications *Limits                `protobuf:"bytes,1,opt,name=verifications,proto3" json:"verifications,omitempty"`
+	Translations  *Limits                `protobuf:"bytes,2,opt,name=translations,proto3" json:"translations,omitempty"`
+	Entries       uint64                 `protobuf:"varint,3,opt,name=entries,proto3" json:"entries,omitempty"`                                 // accounts for which there is room
+	InUse         uint64                 `protobuf:"varint,4,opt,name=in_use,json=inUse,proto3" json:"in_use,omitempty"`                        // about
+	Refusals      uint64                 `protobuf:"varint,5,opt,name=refusals,proto3" json:"refusals,omitempty"`                               // by this module, since it started
+	Crowded       uint64                 `protobuf:"varint,6,opt,name=crowded,proto3" json:"crowded,omitempty"`                                 // how often an account had to share: the table is too small
+	PresumedUntil *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=presumed_until,json=presumedUntil,proto3" json:"presumed_until,omitempty"` // until then tries are presumed that a loss of power may have hidden
+	Failing       string                 `protobuf:"bytes,8,opt,name=failing,proto3" json:"failing,omitempty"`                                  // why nothing is allowed; empty if all is well
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Velocity) Reset() {
+	*x = Velocity{}
+	mi := &file_keyd_v1_status_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Velocity) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Velocity) ProtoMessage() {}
+
+func (x *Velocity) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_status_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Velocity.ProtoReflect.Descriptor instead.
+func (*Velocity) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Velocity) GetVerifications() *Limits {
+	if x != nil {
+		return x.Verifications
+	}
+	return nil
+}
+
+func (x *Velocity) GetTranslations() *Limits {
+	if x != nil {
+		return x.Translations
+	}
+	return nil
+}
+
+func (x *Velocity) GetEntries() uint64 {
+	if x != nil {
+		return x.Entries
+	}
+	return 0
+}
+
+func (x *Velocity) GetInUse() uint64 {
+	if x != nil {
+		return x.InUse
+	}
+	return 0
+}
+
+func (x *Velocity) GetRefusals() uint64 {
+	if x != nil {
+		return x.Refusals
+	}
+	return 0
+}
+
+func (x *Velocity) GetCrowded() uint64 {
+	if x != nil {
+		return x.Crowded
+	}
+	return 0
+}
+
+func (x *Velocity) GetPresumedUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PresumedUntil
+	}
+	return nil
+}
+
+func (x *Velocity) GetFailing() string {
+	if x != nil {
+		return x.Failing
+	}
+	return ""
+}
+
+// Limits are how often in any minute, hour and day; 0 is no limit.
+type Limits struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Minute        uint32                 `protobuf:"varint,1,opt,name=minute,proto3" json:"minute,omitempty"`
+	Hour          uint32                 `protobuf:"varint,2,opt,name=hour,proto3" json:"hour,omitempty"`
+	Day           uint32                 `protobuf:"varint,3,opt,name=day,proto3" json:"day,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Limits) Reset() {
+	*x = Limits{}
+	mi := &file_keyd_v1_status_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Limits) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Limits) ProtoMessage() {}
+
+func (x *Limits) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_status_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Limits.ProtoReflect.Descriptor instead.
+func (*Limits) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Limits) GetMinute() uint32 {
+	if x != nil {
+		return x.Minute
+	}
+	return 0
+}
+
+func (x *Limits) GetHour() uint32 {
+	if x != nil {
+		return x.Hour
+	}
+	return 0
+}
+
+func (x *Limits) GetDay() uint32 {
+	if x != nil {
+		return x.Day
+	}
+	return 0
+}
+
+// TokenCalls is how often a module called one function of its token.
+type TokenCalls struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // "C_Encrypt CKM_DES3_ECB", "C_DeriveKey"
+	Count         uint64                 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	Blocks        uint64                 `protobuf:"varint,3,opt,name=blocks,proto3" json:"blocks,omitempty"` // that went through all of these calls; 0 where there are none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenCalls) Reset() {
+	*x = TokenCalls{}
+	mi := &file_keyd_v1_status_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenCalls) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenCalls) ProtoMessage() {}
+
+func (x *TokenCalls) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_status_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenCalls.ProtoReflect.Descriptor instead.
+func (*TokenCalls) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *TokenCalls) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *TokenCalls) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *TokenCalls) GetBlocks() uint64 {
+	if x != nil {
+		return x.Blocks
+	}
+	return 0
+}
+
 // Measure is one thing that is on or off, and why.
 type Measure struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -390,7 +714,7 @@ type Measure struct {
 
 func (x *Measure) Reset() {
 	*x = Measure{}
-	mi := &file_keyd_v1_status_proto_msgTypes[4]
+	mi := &file_keyd_v1_status_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -402,7 +726,7 @@ func (x *Measure) String() string {
 func (*Measure) ProtoMessage() {}
 
 func (x *Measure) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[4]
+	mi := &file_keyd_v1_status_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -415,7 +739,7 @@ func (x *Measure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Measure.ProtoReflect.Descriptor instead.
 func (*Measure) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{4}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Measure) GetName() string {
@@ -444,7 +768,7 @@ var File_keyd_v1_status_proto protoreflect.FileDescriptor
 const file_keyd_v1_status_proto_rawDesc = "" +
 	"\n" +
 	"\x14keyd/v1/status.proto\x12\akeyd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n" +
-	"\x10GetStatusRequest\"\xf9\x02\n" +
+	"\x10GetStatusRequest\"\xc2\x03\n" +
 	"\x11GetStatusResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12 \n" +
 	"\vdevelopment\x18\x02 \x01(\bR\vdevelopment\x129\n" +
@@ -456,7 +780,14 @@ const file_keyd_v1_status_proto_rawDesc = "" +
 	"\x04keys\x18\a \x01(\x04R\x04keys\x12\x1d\n" +
 	"\n" +
 	"audit_head\x18\b \x01(\tR\tauditHead\x12#\n" +
-	"\raudit_entries\x18\t \x01(\x04R\fauditEntries\"\xc6\x01\n" +
+	"\raudit_entries\x18\t \x01(\x04R\fauditEntries\x12G\n" +
+	"\x12key_serial_numbers\x18\n" +
+	" \x01(\v2\x19.keyd.v1.KeySerialNumbersR\x10keySerialNumbers\"\x89\x01\n" +
+	"\x10KeySerialNumbers\x12\x1a\n" +
+	"\baccepted\x18\x01 \x01(\x04R\baccepted\x12\x1c\n" +
+	"\tsequences\x18\x02 \x01(\x04R\tsequences\x12!\n" +
+	"\fjournal_rows\x18\x03 \x01(\x04R\vjournalRows\x12\x18\n" +
+	"\afailing\x18\x04 \x01(\tR\afailing\"\xc6\x01\n" +
 	"\aProcess\x12\x12\n" +
 	"\x04role\x18\x01 \x01(\tR\x04role\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x05R\x05index\x12\x10\n" +
@@ -464,7 +795,7 @@ const file_keyd_v1_status_proto_rawDesc = "" +
 	"\x05state\x18\x04 \x01(\tR\x05state\x12\x1a\n" +
 	"\brestarts\x18\x05 \x01(\x05R\brestarts\x12\x1b\n" +
 	"\tlast_exit\x18\x06 \x01(\tR\blastExit\x120\n" +
-	"\x05since\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\xc7\x02\n" +
+	"\x05since\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\xc4\x03\n" +
 	"\x05Token\x12\x16\n" +
 	"\x06module\x18\x01 \x01(\x05R\x06module\x12\x14\n" +
 	"\x05label\x18\x02 \x01(\tR\x05label\x12\"\n" +
@@ -480,7 +811,28 @@ const file_keyd_v1_status_proto_rawDesc = "" +
 	"\vcached_keys\x18\t \x01(\x03R\n" +
 	"cachedKeys\x12\x18\n" +
 	"\aerasure\x18\n" +
-	" \x01(\tR\aerasure\"K\n" +
+	" \x01(\tR\aerasure\x12!\n" +
+	"\fderived_keys\x18\v \x01(\x03R\vderivedKeys\x12-\n" +
+	"\bvelocity\x18\f \x01(\v2\x11.keyd.v1.VelocityR\bvelocity\x12)\n" +
+	"\x05calls\x18\r \x03(\v2\x13.keyd.v1.TokenCallsR\x05calls\"\xba\x02\n" +
+	"\bVelocity\x125\n" +
+	"\rverifications\x18\x01 \x01(\v2\x0f.keyd.v1.LimitsR\rverifications\x123\n" +
+	"\ftranslations\x18\x02 \x01(\v2\x0f.keyd.v1.LimitsR\ftranslations\x12\x18\n" +
+	"\aentries\x18\x03 \x01(\x04R\aentries\x12\x15\n" +
+	"\x06in_use\x18\x04 \x01(\x04R\x05inUse\x12\x1a\n" +
+	"\brefusals\x18\x05 \x01(\x04R\brefusals\x12\x18\n" +
+	"\acrowded\x18\x06 \x01(\x04R\acrowded\x12A\n" +
+	"\x0epresumed_until\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\rpresumedUntil\x12\x18\n" +
+	"\afailing\x18\b \x01(\tR\afailing\"F\n" +
+	"\x06Limits\x12\x16\n" +
+	"\x06minute\x18\x01 \x01(\rR\x06minute\x12\x12\n" +
+	"\x04hour\x18\x02 \x01(\rR\x04hour\x12\x10\n" +
+	"\x03day\x18\x03 \x01(\rR\x03day\"N\n" +
+	"\n" +
+	"TokenCalls\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x04R\x05count\x12\x16\n" +
+	"\x06blocks\x18\x03 \x01(\x04R\x06blocks\"K\n" +
 	"\aMeasure\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
@@ -500,30 +852,40 @@ func file_keyd_v1_status_proto_rawDescGZIP() []byte {
 	return file_keyd_v1_status_proto_rawDescData
 }
 
-var file_keyd_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_keyd_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_keyd_v1_status_proto_goTypes = []any{
 	(*GetStatusRequest)(nil),      // 0: keyd.v1.GetStatusRequest
 	(*GetStatusResponse)(nil),     // 1: keyd.v1.GetStatusResponse
-	(*Process)(nil),               // 2: keyd.v1.Process
-	(*Token)(nil),                 // 3: keyd.v1.Token
-	(*Measure)(nil),               // 4: keyd.v1.Measure
-	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
+	(*KeySerialNumbers)(nil),      // 2: keyd.v1.KeySerialNumbers
+	(*Process)(nil),               // 3: keyd.v1.Process
+	(*Token)(nil),                 // 4: keyd.v1.Token
+	(*Velocity)(nil),              // 5: keyd.v1.Velocity
+	(*Limits)(nil),                // 6: keyd.v1.Limits
+	(*TokenCalls)(nil),            // 7: keyd.v1.TokenCalls
+	(*Measure)(nil),               // 8: keyd.v1.Measure
+	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
 }
 var file_keyd_v1_status_proto_depIdxs = []int32{
-	5, // 0: keyd.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
-	2, // 1: keyd.v1.GetStatusResponse.processes:type_name -> keyd.v1.Process
-	3, // 2: keyd.v1.GetStatusResponse.tokens:type_name -> keyd.v1.Token
-	4, // 3: keyd.v1.GetStatusResponse.front_confinement:type_name -> keyd.v1.Measure
-	5, // 4: keyd.v1.Process.since:type_name -> google.protobuf.Timestamp
-	4, // 5: keyd.v1.Token.probes:type_name -> keyd.v1.Measure
-	4, // 6: keyd.v1.Token.confinement:type_name -> keyd.v1.Measure
-	0, // 7: keyd.v1.StatusService.GetStatus:input_type -> keyd.v1.GetStatusRequest
-	1, // 8: keyd.v1.StatusService.GetStatus:output_type -> keyd.v1.GetStatusResponse
-	8, // [8:9] is the sub-list for method output_type
-	7, // [7:8] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	9,  // 0: keyd.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	3,  // 1: keyd.v1.GetStatusResponse.processes:type_name -> keyd.v1.Process
+	4,  // 2: keyd.v1.GetStatusResponse.tokens:type_name -> keyd.v1.Token
+	8,  // 3: keyd.v1.GetStatusResponse.front_confinement:type_name -> keyd.v1.Measure
+	2,  // 4: keyd.v1.GetStatusResponse.key_serial_numbers:type_name -> keyd.v1.KeySerialNumbers
+	9,  // 5: keyd.v1.Process.since:type_name -> google.protobuf.Timestamp
+	8,  // 6: keyd.v1.Token.probes:type_name -> keyd.v1.Measure
+	8,  // 7: keyd.v1.Token.confinement:type_name -> keyd.v1.Measure
+	5,  // 8: keyd.v1.Token.velocity:type_name -> keyd.v1.Velocity
+	7,  // 9: keyd.v1.Token.calls:type_name -> keyd.v1.TokenCalls
+	6,  // 10: keyd.v1.Velocity.verifications:type_name -> keyd.v1.Limits
+	6,  // 11: keyd.v1.Velocity.translations:type_name -> keyd.v1.Limits
+	9,  // 12: keyd.v1.Velocity.presumed_until:type_name -> google.protobuf.Timestamp
+	0,  // 13: keyd.v1.StatusService.GetStatus:input_type -> keyd.v1.GetStatusRequest
+	1,  // 14: keyd.v1.StatusService.GetStatus:output_type -> keyd.v1.GetStatusResponse
+	14, // [14:15] is the sub-list for method output_type
+	13, // [13:14] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_keyd_v1_status_proto_init() }
@@ -537,7 +899,7 @@ func file_keyd_v1_status_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyd_v1_status_proto_rawDesc), len(file_keyd_v1_status_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

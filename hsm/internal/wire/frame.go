@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 )
@@ -21,6 +22,7 @@ const (
 	OpDescribe     Op = 1
 	OpTranslatePIN Op = 2
 	OpVerifyPIN    Op = 3
+	OpResetTries   Op = 4
 
 	OpAnswer  Op = 128 // the operation's own message
 	OpFailure Op = 129 // a Failure message
@@ -45,8 +47,8 @@ type Frame struct {
 // Append appends the encoded frame with message m to b.
 func Append(b []byte, id uint64, op Op, m proto.Message) ([]byte, error) {
 	start := len(b)
-	b = append(b, make([]byte, headerSize)...)
-	b, err := proto.MarshalOptions{}.MarshalAppend(b, m)
+	b = slices.Grow(b, headerSize+proto.Size(m))[:start+headerSize]
+	b, err := proto.MarshalOptions{UseCachedSize: true}.MarshalAppend(b, m)
 	if err != nil {
 		return nil, fmt.Errorf("encode frame: %w", err)
 	}

@@ -536,6 +536,95 @@ func (x *VerifiedPin) GetCustody() uint32 {
 	return 0
 }
 
+// ResetTries redeems a permit that was given at the machine.
+type ResetTries struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Verification  *SealedKey             `protobuf:"bytes,1,opt,name=verification,proto3" json:"verification,omitempty"` // missing: translations
+	Pan           string                 `protobuf:"bytes,2,opt,name=pan,proto3" json:"pan,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResetTries) Reset() {
+	*x = ResetTries{}
+	mi := &file_wire_wire_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResetTries) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResetTries) ProtoMessage() {}
+
+func (x *ResetTries) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResetTries.ProtoReflect.Descriptor instead.
+func (*ResetTries) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ResetTries) GetVerification() *SealedKey {
+	if x != nil {
+		return x.Verification
+	}
+	return nil
+}
+
+func (x *ResetTries) GetPan() string {
+	if x != nil {
+		return x.Pan
+	}
+	return ""
+}
+
+type TriesReset struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TriesReset) Reset() {
+	*x = TriesReset{}
+	mi := &file_wire_wire_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TriesReset) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TriesReset) ProtoMessage() {}
+
+func (x *TriesReset) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TriesReset.ProtoReflect.Descriptor instead.
+func (*TriesReset) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{9}
+}
+
 type Describe struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -544,7 +633,7 @@ type Describe struct {
 
 func (x *Describe) Reset() {
 	*x = Describe{}
-	mi := &file_wire_wire_proto_msgTypes[8]
+	mi := &file_wire_wire_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -556,7 +645,7 @@ func (x *Describe) String() string {
 func (*Describe) ProtoMessage() {}
 
 func (x *Describe) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[8]
+	mi := &file_wire_wire_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -569,7 +658,7 @@ func (x *Describe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Describe.ProtoReflect.Descriptor instead.
 func (*Describe) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{8}
+	return file_wire_wire_proto_rawDescGZIP(), []int{10}
 }
 
 type Description struct {
@@ -584,13 +673,16 @@ type Description struct {
 	SelfTests     []string               `protobuf:"bytes,8,rep,name=self_tests,json=selfTests,proto3" json:"self_tests,omitempty"`
 	CachedKeys    int64                  `protobuf:"varint,9,opt,name=cached_keys,json=cachedKeys,proto3" json:"cached_keys,omitempty"`
 	Erasure       string                 `protobuf:"bytes,10,opt,name=erasure,proto3" json:"erasure,omitempty"`
+	DerivedKeys   int64                  `protobuf:"varint,11,opt,name=derived_keys,json=derivedKeys,proto3" json:"derived_keys,omitempty"`
+	Velocity      *Velocity              `protobuf:"bytes,12,opt,name=velocity,proto3" json:"velocity,omitempty"`
+	Calls         []*TokenCalls          `protobuf:"bytes,13,rep,name=calls,proto3" json:"calls,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Description) Reset() {
 	*x = Description{}
-	mi := &file_wire_wire_proto_msgTypes[9]
+	mi := &file_wire_wire_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -602,7 +694,7 @@ func (x *Description) String() string {
 func (*Description) ProtoMessage() {}
 
 func (x *Description) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[9]
+	mi := &file_wire_wire_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -615,7 +707,7 @@ func (x *Description) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Description.ProtoReflect.Descriptor instead.
 func (*Description) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{9}
+	return file_wire_wire_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Description) GetLabel() string {
@@ -688,6 +780,248 @@ func (x *Description) GetErasure() string {
 	return ""
 }
 
+func (x *Description) GetDerivedKeys() int64 {
+	if x != nil {
+		return x.DerivedKeys
+	}
+	return 0
+}
+
+func (x *Description) GetVelocity() *Velocity {
+	if x != nil {
+		return x.Velocity
+	}
+	return nil
+}
+
+func (x *Description) GetCalls() []*TokenCalls {
+	if x != nil {
+		return x.Calls
+	}
+	return nil
+}
+
+// Velocity, Limits and TokenCalls are those of keyd.v1.
+type Velocity struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Verifications *Limits                `protobuf:"bytes,1,opt,name=verifications,proto3" json:"verifications,omitempty"`
+	Translations  *Limits                `protobuf:"bytes,2,opt,name=translations,proto3" json:"translations,omitempty"`
+	Entries       uint64                 `protobuf:"varint,3,opt,name=entries,proto3" json:"entries,omitempty"`
+	InUse         uint64                 `protobuf:"varint,4,opt,name=in_use,json=inUse,proto3" json:"in_use,omitempty"`
+	Refusals      uint64                 `protobuf:"varint,5,opt,name=refusals,proto3" json:"refusals,omitempty"`
+	Crowded       uint64                 `protobuf:"varint,6,opt,name=crowded,proto3" json:"crowded,omitempty"`
+	PresumedUntil int64                  `protobuf:"varint,7,opt,name=presumed_until,json=presumedUntil,proto3" json:"presumed_until,omitempty"` // Unix seconds; 0: not
+	Failing       string                 `protobuf:"bytes,8,opt,name=failing,proto3" json:"failing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Velocity) Reset() {
+	*x = Velocity{}
+	mi := &file_wire_wire_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Velocity) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Velocity) ProtoMessage() {}
+
+func (x *Velocity) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Velocity.ProtoReflect.Descriptor instead.
+func (*Velocity) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Velocity) GetVerifications() *Limits {
+	if x != nil {
+		return x.Verifications
+	}
+	return nil
+}
+
+func (x *Velocity) GetTranslations() *Limits {
+	if x != nil {
+		return x.Translations
+	}
+	return nil
+}
+
+func (x *Velocity) GetEntries() uint64 {
+	if x != nil {
+		return x.Entries
+	}
+	return 0
+}
+
+func (x *Velocity) GetInUse() uint64 {
+	if x != nil {
+		return x.InUse
+	}
+	return 0
+}
+
+func (x *Velocity) GetRefusals() uint64 {
+	if x != nil {
+		return x.Refusals
+	}
+	return 0
+}
+
+func (x *Velocity) GetCrowded() uint64 {
+	if x != nil {
+		return x.Crowded
+	}
+	return 0
+}
+
+func (x *Velocity) GetPresumedUntil() int64 {
+	if x != nil {
+		return x.PresumedUntil
+	}
+	return 0
+}
+
+func (x *Velocity) GetFailing() string {
+	if x != nil {
+		return x.Failing
+	}
+	return ""
+}
+
+type Limits struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Minute        uint32                 `protobuf:"varint,1,opt,name=minute,proto3" json:"minute,omitempty"`
+	Hour          uint32                 `protobuf:"varint,2,opt,name=hour,proto3" json:"hour,omitempty"`
+	Day           uint32                 `protobuf:"varint,3,opt,name=day,proto3" json:"day,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Limits) Reset() {
+	*x = Limits{}
+	mi := &file_wire_wire_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Limits) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Limits) ProtoMessage() {}
+
+func (x *Limits) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Limits.ProtoReflect.Descriptor instead.
+func (*Limits) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Limits) GetMinute() uint32 {
+	if x != nil {
+		return x.Minute
+	}
+	return 0
+}
+
+func (x *Limits) GetHour() uint32 {
+	if x != nil {
+		return x.Hour
+	}
+	return 0
+}
+
+func (x *Limits) GetDay() uint32 {
+	if x != nil {
+		return x.Day
+	}
+	return 0
+}
+
+type TokenCalls struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Count         uint64                 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	Blocks        uint64                 `protobuf:"varint,3,opt,name=blocks,proto3" json:"blocks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenCalls) Reset() {
+	*x = TokenCalls{}
+	mi := &file_wire_wire_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenCalls) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenCalls) ProtoMessage() {}
+
+func (x *TokenCalls) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenCalls.ProtoReflect.Descriptor instead.
+func (*TokenCalls) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *TokenCalls) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *TokenCalls) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *TokenCalls) GetBlocks() uint64 {
+	if x != nil {
+		return x.Blocks
+	}
+	return 0
+}
+
 type Measure struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -699,7 +1033,7 @@ type Measure struct {
 
 func (x *Measure) Reset() {
 	*x = Measure{}
-	mi := &file_wire_wire_proto_msgTypes[10]
+	mi := &file_wire_wire_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -711,7 +1045,7 @@ func (x *Measure) String() string {
 func (*Measure) ProtoMessage() {}
 
 func (x *Measure) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[10]
+	mi := &file_wire_wire_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -724,7 +1058,7 @@ func (x *Measure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Measure.ProtoReflect.Descriptor instead.
 func (*Measure) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{10}
+	return file_wire_wire_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Measure) GetName() string {
@@ -760,7 +1094,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_wire_wire_proto_msgTypes[11]
+	mi := &file_wire_wire_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -772,7 +1106,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[11]
+	mi := &file_wire_wire_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -785,7 +1119,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{11}
+	return file_wire_wire_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Failure) GetReason() uint32 {
@@ -841,9 +1175,15 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\x06offset\x18\x01 \x01(\tR\x06offset\"C\n" +
 	"\vVerifiedPin\x12\x1a\n" +
 	"\bverified\x18\x01 \x01(\bR\bverified\x12\x18\n" +
-	"\acustody\x18\x02 \x01(\rR\acustody\"\n" +
+	"\acustody\x18\x02 \x01(\rR\acustody\"X\n" +
 	"\n" +
-	"\bDescribe\"\xdb\x02\n" +
+	"ResetTries\x128\n" +
+	"\fverification\x18\x01 \x01(\v2\x14.keyd.wire.SealedKeyR\fverification\x12\x10\n" +
+	"\x03pan\x18\x02 \x01(\tR\x03pan\"\f\n" +
+	"\n" +
+	"TriesReset\"\n" +
+	"\n" +
+	"\bDescribe\"\xdc\x03\n" +
 	"\vDescription\x12\x14\n" +
 	"\x05label\x18\x01 \x01(\tR\x05label\x12\"\n" +
 	"\fmanufacturer\x18\x02 \x01(\tR\fmanufacturer\x12\x14\n" +
@@ -859,7 +1199,28 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\vcached_keys\x18\t \x01(\x03R\n" +
 	"cachedKeys\x12\x18\n" +
 	"\aerasure\x18\n" +
-	" \x01(\tR\aerasure\"K\n" +
+	" \x01(\tR\aerasure\x12!\n" +
+	"\fderived_keys\x18\v \x01(\x03R\vderivedKeys\x12/\n" +
+	"\bvelocity\x18\f \x01(\v2\x13.keyd.wire.VelocityR\bvelocity\x12+\n" +
+	"\x05calls\x18\r \x03(\v2\x15.keyd.wire.TokenCallsR\x05calls\"\xa2\x02\n" +
+	"\bVelocity\x127\n" +
+	"\rverifications\x18\x01 \x01(\v2\x11.keyd.wire.LimitsR\rverifications\x125\n" +
+	"\ftranslations\x18\x02 \x01(\v2\x11.keyd.wire.LimitsR\ftranslations\x12\x18\n" +
+	"\aentries\x18\x03 \x01(\x04R\aentries\x12\x15\n" +
+	"\x06in_use\x18\x04 \x01(\x04R\x05inUse\x12\x1a\n" +
+	"\brefusals\x18\x05 \x01(\x04R\brefusals\x12\x18\n" +
+	"\acrowded\x18\x06 \x01(\x04R\acrowded\x12%\n" +
+	"\x0epresumed_until\x18\a \x01(\x03R\rpresumedUntil\x12\x18\n" +
+	"\afailing\x18\b \x01(\tR\afailing\"F\n" +
+	"\x06Limits\x12\x16\n" +
+	"\x06minute\x18\x01 \x01(\rR\x06minute\x12\x12\n" +
+	"\x04hour\x18\x02 \x01(\rR\x04hour\x12\x10\n" +
+	"\x03day\x18\x03 \x01(\rR\x03day\"N\n" +
+	"\n" +
+	"TokenCalls\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x04R\x05count\x12\x16\n" +
+	"\x06blocks\x18\x03 \x01(\x04R\x06blocks\"K\n" +
 	"\aMeasure\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
@@ -880,7 +1241,7 @@ func file_wire_wire_proto_rawDescGZIP() []byte {
 	return file_wire_wire_proto_rawDescData
 }
 
-var file_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_wire_wire_proto_goTypes = []any{
 	(*SealedKey)(nil),     // 0: keyd.wire.SealedKey
 	(*PinKey)(nil),        // 1: keyd.wire.PinKey
@@ -890,10 +1251,15 @@ var file_wire_wire_proto_goTypes = []any{
 	(*VisaPvv)(nil),       // 5: keyd.wire.VisaPvv
 	(*Ibm3624)(nil),       // 6: keyd.wire.Ibm3624
 	(*VerifiedPin)(nil),   // 7: keyd.wire.VerifiedPin
-	(*Describe)(nil),      // 8: keyd.wire.Describe
-	(*Description)(nil),   // 9: keyd.wire.Description
-	(*Measure)(nil),       // 10: keyd.wire.Measure
-	(*Failure)(nil),       // 11: keyd.wire.Failure
+	(*ResetTries)(nil),    // 8: keyd.wire.ResetTries
+	(*TriesReset)(nil),    // 9: keyd.wire.TriesReset
+	(*Describe)(nil),      // 10: keyd.wire.Describe
+	(*Description)(nil),   // 11: keyd.wire.Description
+	(*Velocity)(nil),      // 12: keyd.wire.Velocity
+	(*Limits)(nil),        // 13: keyd.wire.Limits
+	(*TokenCalls)(nil),    // 14: keyd.wire.TokenCalls
+	(*Measure)(nil),       // 15: keyd.wire.Measure
+	(*Failure)(nil),       // 16: keyd.wire.Failure
 }
 var file_wire_wire_proto_depIdxs = []int32{
 	0,  // 0: keyd.wire.PinKey.key:type_name -> keyd.wire.SealedKey
@@ -903,13 +1269,18 @@ var file_wire_wire_proto_depIdxs = []int32{
 	0,  // 4: keyd.wire.VerifyPin.verification:type_name -> keyd.wire.SealedKey
 	5,  // 5: keyd.wire.VerifyPin.visa_pvv:type_name -> keyd.wire.VisaPvv
 	6,  // 6: keyd.wire.VerifyPin.ibm3624:type_name -> keyd.wire.Ibm3624
-	10, // 7: keyd.wire.Description.probes:type_name -> keyd.wire.Measure
-	10, // 8: keyd.wire.Description.confinement:type_name -> keyd.wire.Measure
-	9,  // [9:9] is the sub-list for method output_type
-	9,  // [9:9] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	0,  // 7: keyd.wire.ResetTries.verification:type_name -> keyd.wire.SealedKey
+	15, // 8: keyd.wire.Description.probes:type_name -> keyd.wire.Measure
+	15, // 9: keyd.wire.Description.confinement:type_name -> keyd.wire.Measure
+	12, // 10: keyd.wire.Description.velocity:type_name -> keyd.wire.Velocity
+	14, // 11: keyd.wire.Description.calls:type_name -> keyd.wire.TokenCalls
+	13, // 12: keyd.wire.Velocity.verifications:type_name -> keyd.wire.Limits
+	13, // 13: keyd.wire.Velocity.translations:type_name -> keyd.wire.Limits
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_wire_wire_proto_init() }
@@ -927,7 +1298,7 @@ func file_wire_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_wire_proto_rawDesc), len(file_wire_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"runtime"
 	"sync"
 )
 
@@ -89,7 +90,10 @@ func (w *Writer) run(dst io.Writer) {
 		}
 		_, err := out.Write(frame)
 		if err == nil && len(w.queue) == 0 {
-			err = out.Flush()
+			runtime.Gosched() // whoever is about to send shares the system call
+			if len(w.queue) == 0 {
+				err = out.Flush()
+			}
 		}
 		if err != nil {
 			w.Close()

@@ -40,8 +40,22 @@ func newBench(t testing.TB) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.engine = pinops.NewEngine(b.tok, sealing.NewCache(b.tok, b.masters, 64), func() time.Time { return b.now })
+	b.engine = pinops.NewEngine(b.tok, sealing.NewCache(b.tok, b.masters, 64), 64, nil, func() time.Time { return b.now })
 	return b
+}
+
+// translate runs one translation by itself.
+func (b *bench) translate(r hsm.TranslatePIN) (hsm.TranslatedPIN, error) {
+	op := pinops.Operation{Translate: &r}
+	b.engine.Run(&op)
+	return op.Translated, op.Err
+}
+
+// verifyPIN runs one verification by itself.
+func (b *bench) verifyPIN(r hsm.VerifyPIN) (hsm.VerifiedPIN, error) {
+	op := pinops.Operation{Verify: &r}
+	b.engine.Run(&op)
+	return op.Verified, op.Err
 }
 
 // key seals a key that may do everything its usage allows; change narrows it.
@@ -111,7 +125,7 @@ func TestTranslatesPublishedBlocks(t *testing.T) {
 		"AES DUKPT to zone": {
 			hsm.PINKey{Key: b.key("B0", "A", "X", aesBDK), KSN: ksn(t, "123456789012345600000001"), Format: 4}, "4111111111111111", "A912150391AB65A67E52883D81CE2D15", ""},
 	} {
-		answer, err := b.engine.Translate(hsm.TranslatePIN{Incoming: c.in, Outgoing: hsm.PINKey{Key: zone, Format: 0}, PAN: c.pan, Block: unhex(t, c.block)})
+		answer, err := b.translate(hsm.TranslatePIN{Incoming: c.in, Outgoing: hsm.PINKey{Key: zone, Format: 0}, PAN: c.pan, Block: unhex(t, c.block)})
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -120,7 +134,7 @@ func TestTranslatesPublishedBlocks(t *testing.T) {
 			t.Errorf("%s: %X, want %s", name, answer.Block, c.want)
 		}
 		// Back under the incoming key it is the block that came, unless its fill is random.
-		back, err := b.engine.Translate(hsm.TranslatePIN{Incoming: hsm.PINKey{Key: zone, Format: 0}, Outgoing: withMode(b, c.in), PAN: c.pan, Block: answer.Block})
+		back, err := b.translate(hsm.TranslatePIN{Incoming: hsm.PINKey{Key: zone, Format: 0}, Outgoing: withMode(b, c.in), PAN: c.pan, Block: answer.Block})
 		if err != nil || c.in.Format == 0 && !bytes.Equal(back.Block, unhex(t, c.block)) {
 			t.Errorf("%s: back: %X, %v", name, back.Block, err)
 		}
@@ -142,7 +156,7 @@ func TestVerifiesPublishedPINs(t *testing.T) {
 	verify := func(r hsm.VerifyPIN) bool {
 		t.Helper()
 		r.Incoming, r.PAN, r.Block = zone, "5432101234567890", block
-		answer, err := b.engine.Verify(r)
+		answer, err := b.verifyPIN(r)
 		if err != nil || answer.Custody != hsm.InModule {
 			t.Fatalf("%v, custody %v", err, answer.Custody)
 		}
@@ -166,7 +180,7 @@ func TestVerifiesPublishedPINs(t *testing.T) {
 	refused := func(name string, want fault.Reason, r hsm.VerifyPIN) {
 		t.Helper()
 		r.PAN, r.Block = "5432101234567890", block
-		if _, err := b.engine.Verify(r); err == nil || fault.Of(err).Reason != want {
+		if _, err := b.verifyPIN(r); err == nil || fault.Of(err).Reason != want {
 			t.Errorf("%s: %v, want %v", name, err, want)
 		}
 	}
@@ -238,7 +252,7 @@ func TestRulesAndTheirOrder(t *testing.T) {
 		"a key that is valid now":             {in(func(h *hsm.Header) { h.NotBefore, h.NotAfter = b.now.Unix(), b.now.Unix()+1 }), out(), "7F381DBF9F6906C4", 0},
 		"a sealed key under another's name":   {with(in(), func(k *hsm.PINKey) { k.Key.Name = "other" }), out(), "7F381DBF9F6906C4", fault.KeySealInvalid},
 	} {
-		_, err := b.engine.Translate(hsm.TranslatePIN{Incoming: c.in, Outgoing: c.out, PAN: "5432101234567890", Block: unhex(t, c.block)})
+		_, err := b.translate(hsm.TranslatePIN{Incoming: c.in, Outgoing: c.out, PAN: "5432101234567890", Block: unhex(t, c.block)})
 		switch {
 		case c.want == 0 && err != nil:
 			t.Errorf("%s: %v", name, err)
@@ -273,21 +287,21 @@ func TestEveryAllowedTranslationThereAndBack(t *testing.T) {
 	start := hsm.PINKey{Key: b.key("P0", "T", "B", zoneA), Format: 0}
 	block := unhex(t, "7F381DBF9F6906C4")
 	for i, from := range keys {
-		first, err := b.engine.Translate(hsm.TranslatePIN{Incoming: start, Outgoing: from, PAN: pan, Block: block})
+		first, err := b.translate(hsm.TranslatePIN{Incoming: start, Outgoing: from, PAN: pan, Block: block})
 		if err != nil {
 			t.Fatalf("key %d: %v", i, err)
 		}
 		for j, to := range keys {
-			there, err := b.engine.Translate(hsm.TranslatePIN{Incoming: from, Outgoing: to, PAN: pan, Block: first.Block})
+			there, err := b.translate(hsm.TranslatePIN{Incoming: from, Outgoing: to, PAN: pan, Block: first.Block})
 			if err != nil {
 				t.Fatalf("%d to %d: %v", i, j, err)
 			}
-			back, err := b.engine.Translate(hsm.TranslatePIN{Incoming: to, Outgoing: start, PAN: pan, Block: there.Block})
+			back, err := b.translate(hsm.TranslatePIN{Incoming: to, Outgoing: start, PAN: pan, Block: there.Block})
 			if err != nil || !bytes.Equal(back.Block, block) {
 				t.Fatalf("%d to %d and back: %X, %v", i, j, back.Block, err)
 			}
 			if to.Format == 4 || to.Format == 3 {
-				again, err := b.engine.Translate(hsm.TranslatePIN{Incoming: from, Outgoing: to, PAN: pan, Block: first.Block})
+				again, err := b.translate(hsm.TranslatePIN{Incoming: from, Outgoing: to, PAN: pan, Block: first.Block})
 				if err != nil || bytes.Equal(again.Block, there.Block) {
 					t.Fatalf("%d to %d: the fill is not random: %v", i, j, err)
 				}
@@ -305,7 +319,7 @@ func TestPANsThatWouldGivePINDigitsAway(t *testing.T) {
 	zone4 := hsm.PINKey{Key: b.key("P0", "A", "B", zoneAES), Format: 4}
 	block := unhex(t, "7F381DBF9F6906C4") // PIN 1234, PAN 5432101234567890: account digits from the fourth on
 	const pan = "5432101234567890"
-	inAES, err := b.engine.Translate(hsm.TranslatePIN{Incoming: zone, Outgoing: zone4, PAN: pan, Block: block})
+	inAES, err := b.translate(hsm.TranslatePIN{Incoming: zone, Outgoing: zone4, PAN: pan, Block: block})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -320,11 +334,11 @@ func TestPANsThatWouldGivePINDigitsAway(t *testing.T) {
 			h.IBM3624 = &hsm.IBM3624Rule{DecimalizationTable: "0123456789012345", Start: c.start, Length: c.length, Pad: "F", AllowUnboundPAN: c.allow}
 		})
 		offset := &hsm.IBM3624{Offset: "0000"}
-		_, err := b.engine.Verify(hsm.VerifyPIN{Incoming: zone, Verification: pvk, PAN: pan, Block: block, IBM3624: offset})
+		_, err := b.verifyPIN(hsm.VerifyPIN{Incoming: zone, Verification: pvk, PAN: pan, Block: block, IBM3624: offset})
 		if c.want == 0 && err != nil || c.want != 0 && (err == nil || fault.Of(err).Reason != c.want) {
 			t.Errorf("rule (%d, %d): %v", c.start, c.length, err)
 		}
-		if _, err := b.engine.Verify(hsm.VerifyPIN{Incoming: zone4, Verification: pvk, PAN: pan, Block: inAES.Block, IBM3624: offset}); err != nil {
+		if _, err := b.verifyPIN(hsm.VerifyPIN{Incoming: zone4, Verification: pvk, PAN: pan, Block: inAES.Block, IBM3624: offset}); err != nil {
 			t.Errorf("rule (%d, %d) in format 4: %v", c.start, c.length, err)
 		}
 	}
@@ -340,12 +354,12 @@ func TestConcurrentOperationsDoNotMix(t *testing.T) {
 	for range 16 {
 		wait.Go(func() {
 			for range 50 {
-				a, err := b.engine.Translate(hsm.TranslatePIN{Incoming: in, Outgoing: out, PAN: "5432101234567890", Block: []byte{0x7F, 0x38, 0x1D, 0xBF, 0x9F, 0x69, 0x06, 0xC4}})
+				a, err := b.translate(hsm.TranslatePIN{Incoming: in, Outgoing: out, PAN: "5432101234567890", Block: []byte{0x7F, 0x38, 0x1D, 0xBF, 0x9F, 0x69, 0x06, 0xC4}})
 				if err != nil || !bytes.Equal(a.Block, want) {
 					t.Errorf("%X, %v", a.Block, err)
 					return
 				}
-				if _, err := b.engine.Translate(hsm.TranslatePIN{Incoming: dk, Outgoing: out, PAN: "4012345678909", Block: []byte{0x1B, 0x9C, 0x18, 0x45, 0xEB, 0x99, 0x3A, 0x7A}}); err != nil {
+				if _, err := b.translate(hsm.TranslatePIN{Incoming: dk, Outgoing: out, PAN: "4012345678909", Block: []byte{0x1B, 0x9C, 0x18, 0x45, 0xEB, 0x99, 0x3A, 0x7A}}); err != nil {
 					t.Error(err)
 					return
 				}
@@ -364,7 +378,7 @@ func TestStaleHandlesAreMadeAnew(t *testing.T) {
 		PAN:      "5432101234567890", Block: unhex(t, "7F381DBF9F6906C4"),
 	}
 	for range 3 {
-		if _, err := b.engine.Translate(r); err != nil {
+		if _, err := b.translate(r); err != nil {
 			t.Fatal(err)
 		}
 		if err := b.tok.Renew(b.tok.Generation()); err != nil {
@@ -387,7 +401,7 @@ func BenchmarkTranslate(bm *testing.B) {
 		bm.Run(name, func(bm *testing.B) {
 			bm.ReportAllocs()
 			for bm.Loop() {
-				if _, err := b.engine.Translate(r); err != nil {
+				if _, err := b.translate(r); err != nil {
 					bm.Fatal(err)
 				}
 			}

@@ -9,8 +9,6 @@ import (
 	"keyd/hsm"
 	"keyd/hsm/module/internal/erase"
 	"keyd/hsm/module/internal/pinverify"
-	"keyd/hsm/module/internal/sealing"
-	"keyd/hsm/module/internal/token"
 	"keyd/pinblock"
 )
 
@@ -22,64 +20,33 @@ type verifyWorkspace struct {
 	natural [pinverify.NaturalSize]byte
 }
 
-// Verify reports whether the PIN in a block is the one of a Visa PVV or an IBM 3624
-// offset.
-func (e *Engine) Verify(r hsm.VerifyPIN) (answer hsm.VerifiedPIN, err error) {
-	pan, err := parsePAN(r.PAN, hsm.Format0)
-	if err != nil {
-		return answer, err
+// prepareRule reads the rule that is sealed with a V1 key and writes the validation
+// data of the PAN to the workspace.
+func (l *lane) prepareRule() (err error) {
+	if l.op.Verify.IBM3624 == nil {
+		return nil
 	}
-	err = e.do(func(s *token.Session, w *workspace) (err error) {
-		in, err := e.open(s, r.Incoming.Key)
-		if err != nil {
-			return err
-		}
-		defer in.Release()
-		pvk, err := e.open(s, r.Verification)
-		if err != nil {
-			return err
-		}
-		defer pvk.Release()
-		for _, check := range []error{
-			checkKSN(in.Header, &r.Incoming),
-			checkPINKey(in.Header, &r.Incoming, deciphers),
-			checkPVK(pvk.Header, &r),
-			checkVerification(r.Incoming.Format),
-		} {
-			if check != nil {
-				return check
-			}
-		}
-		var rule pinverify.IBM3624
-		if r.IBM3624 != nil {
-			if rule, err = w.validationData(pvk.Header, pan); err != nil {
-				return err
-			}
-		}
-		incoming, err := w.cipherFor(s, in, &r.Incoming)
-		if err != nil {
-			return err
-		}
-		err = w.decipher(&incoming, r.Incoming.Format, pan, r.Block)
-		if err = errors.Join(err, incoming.close()); err != nil {
-			return err
-		}
-		var verified bool
-		if r.VisaPVV != nil {
-			verified, err = w.visaPVV(s, pvk, pan, r.VisaPVV)
-		} else {
-			if err := checkBoundPAN(pvk.Header.IBM3624, r.Incoming.Format, pan, pinblock.PINIn(&w.pin).Len()); err != nil {
-				return err
-			}
-			verified, err = w.ibm3624(s, pvk, &rule, r.IBM3624)
-		}
-		answer = hsm.VerifiedPIN{Verified: verified, Custody: hsm.InModule}
+	if l.rule, err = ruleOf(l.keys[1].Header); err != nil {
 		return err
-	})
-	if err != nil {
-		return hsm.VerifiedPIN{}, err
 	}
-	return answer, nil
+	return putValidationData(&l.verify.in, &l.rule, l.pan)
+}
+
+// ruleOf returns the IBM 3624 rule that is sealed with a V1 key.
+func ruleOf(h *hsm.Header) (pinverify.IBM3624, error) {
+	if h.IBM3624 == nil {
+		return pinverify.IBM3624{}, errors.New("sealed V1 key without a rule")
+	}
+	return pinverify.NewIBM3624(pinverify.Rule{
+		DecimalizationTable: h.IBM3624.DecimalizationTable, Start: h.IBM3624.Start, Length: h.IBM3624.Length, Pad: h.IBM3624.Pad,
+	})
+}
+
+func putValidationData(dst *[pinverify.ValidationSize]byte, rule *pinverify.IBM3624, pan pinblock.PAN) error {
+	if err := rule.PutValidationData(dst, pan); err != nil {
+		return fault.New(fault.RequestInvalid, "primary_account_number: shorter than the key's validation-data rule needs")
+	}
+	return nil
 }
 
 // checkPVK decides whether the verification key may verify by the method asked for.
@@ -95,41 +62,6 @@ func checkPVK(h *hsm.Header, r *hsm.VerifyPIN) error {
 		return fault.New(fault.KeyUsageMismatch, "the verification key may not verify: mode of use "+h.Mode)
 	}
 	return nil
-}
-
-// visaPVV compares with a Visa PIN verification value.
-func (w *workspace) visaPVV(s *token.Session, pvk *sealing.Key, pan pinblock.PAN, expected *hsm.VisaPVV) (verified bool, err error) {
-	v, pin := &w.verify, pinblock.PINIn(&w.pin)
-	erase.Do(func() { err = pinverify.PutTSP(&v.in, pan, int(expected.KeyIndex), pin) })
-	if err == nil {
-		err = s.Encrypt(pkcs11.CKM_DES3_ECB, pvk.Object, v.out[:], v.in[:])
-	}
-	if err != nil {
-		return false, err
-	}
-	erase.Do(func() {
-		pinverify.PutPVV(&v.pvv, &v.out)
-		verified, err = pinverify.VerifyPVV(&v.pvv, pin, expected.PVV)
-	})
-	return verified, err
-}
-
-// validationData writes the validation data of a PAN to the workspace, by the rule that
-// is sealed with the key.
-func (w *workspace) validationData(h *hsm.Header, pan pinblock.PAN) (pinverify.IBM3624, error) {
-	if h.IBM3624 == nil {
-		return pinverify.IBM3624{}, errors.New("sealed V1 key without a rule")
-	}
-	rule, err := pinverify.NewIBM3624(pinverify.Rule{
-		DecimalizationTable: h.IBM3624.DecimalizationTable, Start: h.IBM3624.Start, Length: h.IBM3624.Length, Pad: h.IBM3624.Pad,
-	})
-	if err != nil {
-		return rule, err
-	}
-	if err := rule.PutValidationData(&w.verify.in, pan); err != nil {
-		return rule, fault.New(fault.RequestInvalid, "primary_account_number: shorter than the key's validation-data rule needs")
-	}
-	return rule, nil
 }
 
 // checkBoundPAN refuses a verification in which the caller could change PIN digits by
@@ -150,17 +82,54 @@ func checkBoundPAN(rule *hsm.IBM3624Rule, f hsm.Format, pan pinblock.PAN, pinLen
 	return nil
 }
 
-// ibm3624 compares with an IBM 3624 offset; the validation data is in the workspace.
-func (w *workspace) ibm3624(s *token.Session, pvk *sealing.Key, rule *pinverify.IBM3624, expected *hsm.IBM3624) (verified bool, err error) {
-	v, pin := &w.verify, pinblock.PINIn(&w.pin)
-	if err := s.Encrypt(pkcs11.CKM_DES3_ECB, pvk.Object, v.out[:], v.in[:]); err != nil {
-		return false, err
+// compare says of each verification whether the PIN is right. What enters the
+// comparison is enciphered under the verification key by the token.
+func (b *batch) compare() {
+	var blocks []ecb
+	for l := range b.going {
+		if l.op.Verify != nil {
+			blocks = append(blocks, ecb{l, pkcs11.CKM_DES3_ECB, l.keys[1].Object, l.verify.out[:], l.verify.in[:]})
+		}
+	}
+	if len(blocks) == 0 {
+		return
 	}
 	erase.Do(func() {
-		natural := pinverify.NaturalIn(&v.natural)
-		if err = rule.NaturalPIN(natural, &v.out); err == nil {
-			verified, err = natural.Verify(pin, expected.Offset)
+		for l := range b.going {
+			if v := l.op.Verify; v != nil && v.VisaPVV != nil {
+				if err := pinverify.PutTSP(&l.verify.in, l.pan, int(v.VisaPVV.KeyIndex), pinblock.PINIn(&l.pin)); err != nil {
+					b.fail(l, err)
+				}
+			}
 		}
 	})
-	return verified, err
+	b.together(encrypt, blocks)
+	erase.Do(func() {
+		for l := range b.going {
+			v := l.op.Verify
+			if v == nil {
+				continue
+			}
+			verified, err := l.matches(v)
+			if err != nil {
+				b.fail(l, err)
+				continue
+			}
+			l.op.Verified = hsm.VerifiedPIN{Verified: verified, Custody: hsm.InModule}
+		}
+	})
+}
+
+// matches compares the PIN with the verification value. It is called within erase.Do.
+func (l *lane) matches(v *hsm.VerifyPIN) (bool, error) {
+	pin := pinblock.PINIn(&l.pin)
+	if v.VisaPVV != nil {
+		pinverify.PutPVV(&l.verify.pvv, &l.verify.out)
+		return pinverify.VerifyPVV(&l.verify.pvv, pin, v.VisaPVV.PVV)
+	}
+	natural := pinverify.NaturalIn(&l.verify.natural)
+	if err := l.rule.NaturalPIN(natural, &l.verify.out); err != nil {
+		return false, err
+	}
+	return natural.Verify(pin, v.IBM3624.Offset)
 }

@@ -1,10 +1,9 @@
 package sealing
 
 import (
-	"container/list"
 	"crypto/subtle"
 	"errors"
-	"sync"
+	"unsafe"
 
 	"github.com/miekg/pkcs11"
 
@@ -20,17 +19,12 @@ import (
 type Cache struct {
 	token   *token.Token
 	masters *Masters
-	bound   int
-
-	mu      sync.Mutex
-	keys    map[string]*list.Element // of *Key
-	recent  *list.List               // newest first
-	current uint64                   // the token's generation that the objects are of
+	keys    *token.Kept[string, *hsm.Header]
 }
 
 // NewCache returns an empty cache for at most bound keys.
 func NewCache(t *token.Token, m *Masters, bound int) *Cache {
-	return &Cache{token: t, masters: m, bound: bound, keys: make(map[string]*list.Element), recent: list.New(), current: t.Generation()}
+	return &Cache{token: t, masters: m, keys: token.NewKept[string, *hsm.Header](t, bound)}
 }
 
 // Key is an unsealed key. It is used between [Cache.Open] and [Key.Release].
@@ -40,142 +34,73 @@ type Key struct {
 	// initial-key mask, and zero for other keys.
 	Object, Masked token.Object
 
-	cache      *Cache
-	index      string
-	generation uint64
+	held *token.Held[string, *hsm.Header]
+}
 
-	users   int  // guarded by cache.mu
-	evicted bool // guarded by cache.mu
+func newKey(h *token.Held[string, *hsm.Header]) Key {
+	return Key{Header: h.Value, Object: h.Objects[0], Masked: h.Objects[1], held: h}
+}
+
+// Release ends a use of the key. The zero Key needs none, and allows it.
+func (k *Key) Release() {
+	if k.held != nil {
+		k.held.Release()
+		*k = Key{}
+	}
 }
 
 // Len returns the number of keys held.
-func (c *Cache) Len() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.keys)
-}
+func (c *Cache) Len() int { return c.keys.Len() }
 
 // Open returns the key in sealed. Its header must bear name. A sealed key that has
 // been altered, renamed or swapped fails with [fault.KeySealInvalid].
-func (c *Cache) Open(session *token.Session, name string, sealed []byte) (*Key, error) {
-	k := c.lookup(sealed)
-	if k == nil {
-		fresh, err := c.unseal(session, sealed)
+func (c *Cache) Open(session *token.Session, name string, sealed []byte) (Key, error) {
+	held := c.keys.Get(unsafe.String(unsafe.SliceData(sealed), len(sealed))) // looked up, not kept
+	if held == nil {
+		header, objects, err := c.unseal(session, sealed)
 		if err != nil {
-			return nil, err
+			return Key{}, err
 		}
-		k = c.insert(fresh)
+		held = c.keys.Add(string(sealed), header, objects)
 	}
+	k := newKey(held)
 	if k.Header.Name != name {
 		k.Release()
-		return nil, fault.New(fault.KeySealInvalid, "")
+		return Key{}, fault.New(fault.KeySealInvalid, "")
 	}
 	return k, nil
 }
 
-// Release ends a use of the key.
-func (k *Key) Release() {
-	c := k.cache
-	c.mu.Lock()
-	k.users--
-	gone := k.evicted && k.users == 0
-	c.mu.Unlock()
-	if gone {
-		c.discard(k)
-	}
-}
-
-func (c *Cache) lookup(sealed []byte) *Key {
-	generation := c.token.Generation()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.current != generation {
-		// The keeper was replaced between operations (token.Renew waits for those under
-		// way, so no key is in use): every object is gone.
-		clear(c.keys)
-		c.recent.Init()
-		c.current = generation
-		return nil
-	}
-	element, ok := c.keys[string(sealed)]
-	if !ok {
-		return nil
-	}
-	c.recent.MoveToFront(element)
-	k := element.Value.(*Key)
-	k.users++
-	return k
-}
-
-// insert adds a key, or returns the one that another request added meanwhile.
-func (c *Cache) insert(fresh *Key) *Key {
-	var discard []*Key
-	c.mu.Lock()
-	if element, ok := c.keys[fresh.index]; ok {
-		k := element.Value.(*Key)
-		k.users++
-		c.mu.Unlock()
-		c.discard(fresh)
-		return k
-	}
-	c.keys[fresh.index] = c.recent.PushFront(fresh)
-	for len(c.keys) > c.bound {
-		oldest := c.recent.Remove(c.recent.Back()).(*Key)
-		delete(c.keys, oldest.index)
-		oldest.evicted = true
-		if oldest.users == 0 {
-			discard = append(discard, oldest)
-		}
-	}
-	c.mu.Unlock()
-	for _, k := range discard {
-		c.discard(k)
-	}
-	return fresh
-}
-
-// discard destroys a key's objects. That they are gone already is no failure.
-func (c *Cache) discard(k *Key) {
-	if k.generation != c.token.Generation() {
-		return
-	}
-	for _, object := range []token.Object{k.Object, k.Masked} {
-		if object != 0 {
-			_ = c.token.Discard(object) // the session's end destroys it too
-		}
-	}
-}
-
-func (c *Cache) unseal(session *token.Session, sealed []byte) (*Key, error) {
+func (c *Cache) unseal(session *token.Session, sealed []byte) (_ *hsm.Header, objects [2]token.Object, err error) {
 	s, err := hsm.ParseSealed(sealed)
 	if err != nil || s.Header.Generation != c.masters.Generation {
-		return nil, fault.New(fault.KeySealInvalid, "")
+		return nil, objects, fault.New(fault.KeySealInvalid, "")
 	}
 	var mac [hsm.MACSize]byte
 	if err := c.masters.authenticate(session, mac[:], s.Body); err != nil {
-		return nil, err
+		return nil, objects, err
 	}
 	if subtle.ConstantTimeCompare(mac[:], s.MAC) != 1 {
-		return nil, fault.New(fault.KeySealInvalid, "")
+		return nil, objects, fault.New(fault.KeySealInvalid, "")
 	}
 	// From here on everything was sealed by a module: what does not fit is a bug.
 	keyType, err := KeyType(s.Header.Algorithm, int(s.Header.Length))
 	if err != nil {
-		return nil, err
+		return nil, objects, err
 	}
 	if s.Header.Custody != hsm.CustodyToken || (len(s.Wrapped) == 2) != isTDESBDK(s.Header) {
-		return nil, errors.New("sealed key with an impossible header")
+		return nil, objects, errors.New("sealed key with an impossible header")
 	}
-	k := &Key{Header: s.Header, cache: c, index: string(sealed), generation: c.token.Generation(), users: 1}
-	objects := []*token.Object{&k.Object, &k.Masked}
 	for i, wrapped := range s.Wrapped {
-		*objects[i], err = session.Unwrap(token.CKMAESKeyWrapPad, c.masters.wrapToken, wrapped, keyType, rights(s.Header))
+		objects[i], err = session.Unwrap(token.CKMAESKeyWrapPad, c.masters.wrapToken, wrapped, keyType, rights(s.Header))
 		if err != nil {
-			c.discard(k)
-			return nil, err
+			if i > 0 {
+				_ = c.token.Discard(objects[0]) // the keeper's end destroys it too
+			}
+			return nil, objects, err
 		}
 	}
-	return k, nil
+	return s.Header, objects, nil
 }
 
 // rights gives a session object what the header's usage and mode of use need, and

@@ -58,7 +58,7 @@ func seal(t testing.TB, tok *token.Token, m *sealing.Masters, h hsm.Header, valu
 	return sealed
 }
 
-func open(t testing.TB, tok *token.Token, c *sealing.Cache, name string, sealed []byte) (k *sealing.Key, err error) {
+func open(t testing.TB, tok *token.Token, c *sealing.Cache, name string, sealed []byte) (k sealing.Key, err error) {
 	t.Helper()
 	err = tok.Do(func(s *token.Session) error { k, err = c.Open(s, name, sealed); return err })
 	return k, err

@@ -72,18 +72,19 @@ func TestNoDerivedOrUnsealedKeyCrosses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	engine := pinops.NewEngine(tok, sealing.NewCache(tok, masters, 8), time.Now)
-	answer, err := engine.Translate(hsm.TranslatePIN{
+	engine := pinops.NewEngine(tok, sealing.NewCache(tok, masters, 8), 8, nil, time.Now)
+	op := pinops.Operation{Translate: &hsm.TranslatePIN{
 		Incoming: hsm.PINKey{Key: hsm.Key{Name: "bdk", Sealed: sealedBDK}, KSN: ksn, Format: 4},
 		Outgoing: hsm.PINKey{Key: hsm.Key{Name: "zone", Sealed: sealedZone}, Format: 4},
 		PAN:      "4111111111111111", Block: block4(t, workingKey(t, bdk, ksn)),
-	})
-	if err != nil {
-		t.Fatal(err)
+	}}
+	engine.Run(&op)
+	if op.Err != nil {
+		t.Fatal(op.Err)
 	}
 	text := read(t, record)[from:]
 	crossed := dumps(text)
-	if !bytes.Contains(crossed, answer.Block) || !strings.Contains(string(text), "C_DeriveKey") || !strings.Contains(string(text), "C_UnwrapKey") {
+	if !bytes.Contains(crossed, op.Translated.Block) || !strings.Contains(string(text), "C_DeriveKey") || !strings.Contains(string(text), "C_UnwrapKey") {
 		t.Fatal("the record does not hold the operation")
 	}
 	secrets := map[string][]byte{"BDK": bdk, "zone key": zone}

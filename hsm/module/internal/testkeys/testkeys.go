@@ -34,7 +34,7 @@ type Entry struct {
 	Algorithm string   `json:"algorithm"`
 	ModeOfUse string   `json:"mode_of_use"`
 	Value     hexBytes `json:"value"`
-	KSN       string   `json:"ksn,omitempty"`       // "off" (default)
+	KSN       string   `json:"ksn,omitempty"`       // "off" (default), "monotonic": a BDK whose KSNs are accepted once
 	Direction string   `json:"direction,omitempty"` // incoming, outgoing, both (default)
 	Formats   []format `json:"formats,omitempty"`   // default: all that the algorithm carries
 	Peers     []string `json:"peers,omitempty"`     // default: every peer group
@@ -129,10 +129,12 @@ func (e *Entry) parse(raw json.RawMessage) error {
 	}
 	switch e.KSN {
 	case "", "off":
-	case "monotonic":
-		return errors.New(`"ksn": "monotonic" is not supported by this version`)
+	case hsm.KSNMonotonic:
+		if e.Usage != "B0" {
+			return errors.New(`"ksn": "monotonic" belongs to B0 keys`)
+		}
 	default:
-		return errors.New(`"ksn" must be off`)
+		return errors.New(`"ksn" must be off or monotonic`)
 	}
 	switch e.Direction {
 	case "":
@@ -160,6 +162,9 @@ func (e *Entry) Header() (hsm.Header, error) {
 	h := hsm.Header{
 		Name: e.Name, Version: 1, Usage: e.Usage, Algorithm: e.Algorithm, Mode: e.ModeOfUse,
 		Exportability: "N", Custody: hsm.CustodyToken, Direction: e.Direction, Peers: e.Peers,
+	}
+	if e.KSN == hsm.KSNMonotonic {
+		h.KSNCheck = hsm.KSNMonotonic
 	}
 	if e.Peers == nil {
 		h.Peers = []string{"*"}

@@ -27,7 +27,7 @@ type Session struct {
 }
 
 // ScratchSize is the size of a session's locked memory, in bytes.
-const ScratchSize = 4096
+const ScratchSize = 32 << 10
 
 func newSession(t *Token) (*Session, error) {
 	scratch, err := locked.New(ScratchSize)
@@ -57,6 +57,7 @@ func (s *Session) Encrypt(mechanism uint, key Object, out, in []byte) error {
 	if len(in) == 0 || len(out) < len(in) {
 		return &Error{Call: "C_Encrypt", Code: pkcs11.CKR_ARGUMENTS_BAD}
 	}
+	s.token.tallies.cipher(mechanism, true, len(in))
 	return call("C_Encrypt", uint(C.keyd_encrypt(s.token.lib.direct, C.keyd_ulong(s.handle), C.keyd_ulong(mechanism),
 		C.keyd_ulong(key), unsafe.Pointer(&in[0]), C.keyd_ulong(len(in)), unsafe.Pointer(&out[0]))))
 }
@@ -66,6 +67,7 @@ func (s *Session) Decrypt(mechanism uint, key Object, out, in []byte) error {
 	if len(in) == 0 || len(out) < len(in) {
 		return &Error{Call: "C_Decrypt", Code: pkcs11.CKR_ARGUMENTS_BAD}
 	}
+	s.token.tallies.cipher(mechanism, false, len(in))
 	return call("C_Decrypt", uint(C.keyd_decrypt(s.token.lib.direct, C.keyd_ulong(s.handle), C.keyd_ulong(mechanism),
 		C.keyd_ulong(key), unsafe.Pointer(&in[0]), C.keyd_ulong(len(in)), unsafe.Pointer(&out[0]))))
 }
@@ -75,6 +77,7 @@ func (s *Session) Sign(mechanism uint, key Object, out, in []byte) (int, error) 
 	if len(in) == 0 || len(out) == 0 {
 		return 0, &Error{Call: "C_Sign", Code: pkcs11.CKR_ARGUMENTS_BAD}
 	}
+	s.token.tallies.sign.add(0)
 	n := C.keyd_ulong(len(out))
 	rv := C.keyd_sign(s.token.lib.direct, C.keyd_ulong(s.handle), C.keyd_ulong(mechanism),
 		C.keyd_ulong(key), unsafe.Pointer(&in[0]), C.keyd_ulong(len(in)), unsafe.Pointer(&out[0]), &n)
@@ -113,6 +116,7 @@ func (s *Session) Unwrap(mechanism uint, wrappingKey Object, wrapped []byte, key
 	if len(wrapped) == 0 {
 		return 0, &Error{Call: "C_UnwrapKey", Code: pkcs11.CKR_ARGUMENTS_BAD}
 	}
+	s.token.tallies.unwrap.add(0)
 	s.token.mu.Lock() // the keeper is one session
 	defer s.token.mu.Unlock()
 	var object C.keyd_ulong
@@ -126,24 +130,39 @@ func (s *Session) Unwrap(mechanism uint, wrappingKey Object, wrapped []byte, key
 // for key types of one length. It is a sensitive, non-extractable object of this
 // session.
 func (s *Session) Derive(base Object, data []byte, keyType uint, length int, rights Rights) (Object, error) {
+	return s.token.derive(s.handle, base, data, keyType, length, rights)
+}
+
+// DeriveKept is [Session.Derive] to an object of the keeper, so that it outlives this
+// session.
+func (s *Session) DeriveKept(base Object, data []byte, keyType uint, length int, rights Rights) (Object, error) {
+	s.token.mu.Lock() // the keeper is one session
+	defer s.token.mu.Unlock()
+	return s.token.derive(s.token.keeper, base, data, keyType, length, rights)
+}
+
+func (t *Token) derive(session pkcs11.SessionHandle, base Object, data []byte, keyType uint, length int, rights Rights) (Object, error) {
 	if len(data) == 0 {
 		return 0, &Error{Call: "C_DeriveKey", Code: pkcs11.CKR_ARGUMENTS_BAD}
 	}
+	t.tallies.derive.add(0)
 	var pinned [64]byte // the structure passed to C points to it
 	n := copy(pinned[:], data)
 	var object C.keyd_ulong
-	rv := C.keyd_derive(s.token.lib.direct, C.keyd_ulong(s.handle), pkcs11.CKM_AES_ECB_ENCRYPT_DATA, C.keyd_ulong(base),
+	rv := C.keyd_derive(t.lib.direct, C.keyd_ulong(session), pkcs11.CKM_AES_ECB_ENCRYPT_DATA, C.keyd_ulong(base),
 		unsafe.Pointer(&pinned[0]), C.keyd_ulong(n), C.keyd_ulong(keyType), C.keyd_ulong(length), C.int(rights), &object)
 	return Object(object), call("C_DeriveKey", uint(rv))
 }
 
 // Destroy removes an object that an operation made.
 func (s *Session) Destroy(object Object) error {
+	s.token.tallies.destroy.add(0)
 	return call("C_DestroyObject", uint(C.keyd_destroy(s.token.lib.direct, C.keyd_ulong(s.handle), C.keyd_ulong(object))))
 }
 
 // Discard removes an object that the keeper owns ([Session.Unwrap]).
 func (t *Token) Discard(object Object) error {
+	t.tallies.destroy.add(0)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return call("C_DestroyObject", uint(C.keyd_destroy(t.lib.direct, C.keyd_ulong(t.keeper), C.keyd_ulong(object))))

@@ -110,6 +110,8 @@ type Token struct {
 	mu         sync.Mutex // one call at a time on the keeper
 	keeper     pkcs11.SessionHandle
 	generation atomic.Uint64 // of the objects that the keeper owns
+
+	tallies tallies
 }
 
 // Open opens sessions on a slot, logs in with the PIN in pin (which the caller

@@ -1,0 +1,5 @@
+//go:build !race
+
+package velocity
+
+const raceDetector = false

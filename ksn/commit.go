@@ -1,0 +1,301 @@
+package ksn
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"keyd/fault"
+	"keyd/store"
+)
+
+// item is a request on its way through the ledger.
+type item struct {
+	spans   []span
+	receipt []byte // nil: it moves nothing and only waits until the journal is loaded
+	read    []reading
+	epoch   uint64 // of memory, when it was read
+	done    chan outcome
+}
+
+// reading is what the store had of a sequence that was not in memory.
+type reading struct {
+	place   place
+	counter uint32
+}
+
+type place uint8
+
+const (
+	unread place = iota
+	nowhere
+	inStore
+)
+
+// outcome is what became of an item.
+type outcome struct {
+	accepted bool
+	err      error
+}
+
+// submit queues an item and waits for its outcome. It is not accepted, without an
+// error, if it has to be looked at again.
+func (l *Ledger) submit(ctx context.Context, it *item) (accepted bool, err error) {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return false, fault.Wrap(fault.StoreUnavailable, errClosed)
+	}
+	l.queue = append(l.queue, it)
+	first, whole := len(l.queue) == 1, int64(len(l.queue)) >= l.underway.Load()
+	l.mu.Unlock()
+	if first {
+		wake(l.wake)
+	}
+	if whole {
+		wake(l.whole)
+	}
+	select {
+	case o := <-it.done:
+		return o.accepted, o.err
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+}
+
+// commitAll is the only goroutine that accepts. It ends when the ledger is closed and
+// the queue is empty.
+func (l *Ledger) commitAll() {
+	c := committer{ledger: l, pending: map[sequence]state{}}
+	for {
+		items := l.take(c.items)
+		if items == nil {
+			return
+		}
+		c.items = items
+		c.commit()
+	}
+}
+
+// take waits for something in the queue, and returns it; nil at the end. previous is
+// what it returned before: its memory is used again.
+func (l *Ledger) take(previous []*item) []*item {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(l.queue) == 0 {
+		if l.closed {
+			return nil
+		}
+		l.mu.Unlock()
+		select {
+		case <-l.wake:
+		case <-l.closing:
+		}
+		l.mu.Lock()
+	}
+	l.gather()
+	n := min(len(l.queue), maxEntries)
+	items := append(previous[:0], l.queue[:n]...)
+	rest := copy(l.queue, l.queue[n:])
+	clear(l.queue[rest:])
+	l.queue = l.queue[:rest]
+	return items
+}
+
+// gather lets requests come in that are on their way, since a commit costs the same for
+// one and for many: but not for fewer than are worth it, not for longer than the limit,
+// and not after the last of them is in the queue. The caller has the lock.
+func (l *Ledger) gather() {
+	select { // what an earlier batch has left
+	case <-l.whole:
+	default:
+	}
+	coming := l.underway.Load() - int64(len(l.queue))
+	if coming < worthWaiting || len(l.queue) >= maxEntries || l.limits.gather == 0 || l.closed {
+		return
+	}
+	l.mu.Unlock()
+	defer l.mu.Lock()
+	late := time.NewTimer(l.limits.gather)
+	defer late.Stop()
+	select {
+	case <-l.whole:
+	case <-late.C:
+	case <-l.closing:
+	}
+}
+
+// worthWaiting is how many requests have to be on their way for a commit to wait.
+const worthWaiting = 4
+
+// committer holds what one commit needs, to be used again by the next.
+type committer struct {
+	ledger   *Ledger
+	items    []*item
+	outcomes []outcome
+	pending  map[sequence]state // accepted in this batch, not yet durable
+	batch    []byte
+}
+
+// commit judges the items in their order, makes what is accepted durable, and answers.
+// Whoever was judged by something pending must not hear of it before it is durable, so
+// all answers come at the end.
+func (c *committer) commit() {
+	l := c.ledger
+	c.outcomes = append(c.outcomes[:0], make([]outcome, len(c.items))...)
+	clear(c.pending)
+	ctx := context.Background() // a commit serves many callers and ends with none of them
+	err := l.ensureLoaded(ctx)
+	if err == nil {
+		err = c.write(ctx)
+	}
+	l.report(err)
+	for i, it := range c.items {
+		if err != nil {
+			c.outcomes[i] = outcome{err: fault.Wrap(fault.StoreUnavailable, err)}
+		}
+		it.done <- c.outcomes[i]
+	}
+	clear(c.items)
+}
+
+func (c *committer) write(ctx context.Context) error {
+	l := c.ledger
+	at := l.clock()
+	entries := c.judge(at)
+	if entries == 0 {
+		return nil
+	}
+	number := l.newest + 1 // only this goroutine changes it
+	c.batch = finishBatch(c.batch, entries, number)
+	if err := l.store.AppendJournal(ctx, number, c.batch); err != nil {
+		err = fmt.Errorf("ksn: record %d requests: %w", entries, err)
+		l.forget()
+		// What was committed shows now, or when the next one comes.
+		if e := l.ensureLoaded(ctx); e != nil {
+			err = fmt.Errorf("%w; and then read the journal: %w", err, e)
+		}
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for q, s := range c.pending {
+		l.memory.recent[q] = s
+	}
+	l.newest = number
+	l.rows.push(number, len(c.batch))
+	l.commits.Batches++
+	l.commits.Requests += uint64(entries)
+	if l.foldDue() {
+		wake(l.foldNow)
+	}
+	return nil
+}
+
+// judge decides every item, writes the accepted ones into the batch, and returns their
+// number.
+func (c *committer) judge(at time.Time) (entries int) {
+	l := c.ledger
+	c.batch = newBatch(c.batch, at)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, it := range c.items {
+		if it.receipt == nil || l.memory.judge(it, c.pending, l.maxJump) != fresh {
+			continue
+		}
+		if err := l.full(len(c.pending)); err != nil {
+			c.outcomes[i] = outcome{err: fault.Wrap(fault.StoreUnavailable, err)}
+			continue
+		}
+		for _, s := range it.spans {
+			c.pending[s.sequence] = state{counter: s.last, receipt: it.receipt, at: at}
+		}
+		c.batch = appendEntry(c.batch, it.spans, it.receipt)
+		c.outcomes[i].accepted = true
+		entries++
+	}
+	return entries
+}
+
+// forget drops all that is in memory: it may not be what is in the store.
+func (l *Ledger) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.memory = newMemory(l.memory.epoch + 1)
+	l.loaded = false
+}
+
+// report logs the first failure of a series, and its end.
+func (l *Ledger) report(err error) {
+	l.mu.Lock()
+	before := l.failing
+	l.failing = err
+	l.mu.Unlock()
+	switch {
+	case err != nil && before == nil:
+		l.log.Error("KSNs cannot be accepted", "error", err)
+	case err == nil && before != nil:
+		l.log.Info("KSNs are accepted again")
+	}
+}
+
+// ensureLoaded reads the journal if memory does not have it. Only the goroutine that
+// accepts calls it, and [Open].
+func (l *Ledger) ensureLoaded(ctx context.Context) error {
+	l.mu.Lock()
+	loaded, epoch := l.loaded, l.memory.epoch
+	l.mu.Unlock()
+	if loaded {
+		return nil
+	}
+	m := newMemory(epoch + 1)
+	var newest uint64
+	var rows rowSizes
+	// The rows are those of one moment, while another process or a fold of before may
+	// be deleting the oldest: a mixture could lack the last counters of a sequence.
+	err := l.store.ReadJournal(ctx, func(number uint64, batch []byte) error {
+		if newest != 0 && number != newest+1 {
+			return fmt.Errorf("ksn: row %d of the journal follows row %d: %w", number, newest, store.ErrCorrupt)
+		}
+		newest = number
+		rows.push(number, len(batch))
+		return m.replay(number, batch)
+	})
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.memory, l.newest, l.rows, l.loaded = m, newest, rows, true
+	if l.foldDue() {
+		wake(l.foldNow)
+	}
+	return nil
+}
+
+// replay takes a row of the journal into memory.
+func (m *memory) replay(number uint64, batch []byte) error {
+	back := false
+	err := decodeBatch(number, batch, func(at time.Time, receipt []byte, advances []advance) {
+		own := append([]byte(nil), receipt...)
+		for _, a := range advances {
+			back = back || a.counter <= m.recent[a.sequence].counter
+			m.recent[a.sequence] = state{counter: a.counter, receipt: own, at: at}
+		}
+	})
+	switch {
+	case err != nil:
+		return fmt.Errorf("row %d: %w: %w", number, err, store.ErrCorrupt)
+	case back:
+		return fmt.Errorf("ksn: row %d of the journal sets a counter back: %w", number, store.ErrCorrupt)
+	}
+	return nil
+}
+
+// wake wakes the one goroutine that waits for it, now or when it comes.
+func wake(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

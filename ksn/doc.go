@@ -1,0 +1,33 @@
+// Package ksn accepts every key serial number once. A DUKPT request whose counter was
+// used before, or is older than one that was, is refused, also after a crash, so that
+// nobody can have a recorded PIN block or message processed a second time.
+//
+// Rules:
+//   - What is counted is a sequence: what a KSN is used for (its [Class]), the value of
+//     the base derivation key and the initial key ID. Its counter only rises, and by at
+//     most [Options].MaxJump.
+//   - The order is: the module's operation, [Ledger.Accept], the answer. A request that
+//     the module refused moves nothing; [Ledger.Look] says whether it was a replay.
+//   - Accept returns after the use is durable. All uses of a request are accepted, or
+//     none.
+//   - An identical retry of the request that was accepted last gets the stored answer,
+//     for at least [Options].RetryWindow and not much longer than twice that. Any other
+//     request with a counter that is not above the last is a replay.
+//   - An answer is stored enciphered under a key that follows from a receipt key and
+//     the whole request, and the receipt key is deleted after two windows: PCI DSS 3.3.3
+//     lets no PIN block outlive its transaction. Neither the database nor the request
+//     alone gives an answer away.
+//   - When the store fails, uses are refused and nothing is believed that was in
+//     memory: what was committed is read again first.
+//
+// How it is fast: the uses that are waiting are judged in memory, written as one row of
+// a journal in one transaction, and answered. The journal is folded into the states of
+// the sequences in the background, in sizable portions. Rows are numbered and the store takes only
+// the next number, so that a second process on the same database can make this one
+// fail, but never accept what it has not seen.
+//
+// Units: counters are 21 bits (TDES) or 32 bits (AES); times are kept to the
+// microsecond; answers have at most [MaxAnswer] bytes and requests [MaxRequest].
+//
+// Only the front uses this package.
+package ksn
