@@ -45,7 +45,7 @@ const maxBatch = 512 << 10
 // entries. It does not wait longer than for the last of them, and not at all for fewer
 // than worthWaiting.
 const (
-	gather       = time.Millisecond
+	gather       = 1 * time.Millisecond
 	worthWaiting = 4
 )
 

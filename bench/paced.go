@@ -45,7 +45,7 @@ func (s schedule) before(t time.Duration) int {
 
 // tick is how long the generator sleeps at least: what is due meanwhile is late by as
 // much, and its latency longer. The lateness is measured and reported.
-const tick = 200 * time.Microsecond
+const tick = 500 * time.Microsecond
 
 // run calls arrive for each request when it is due, in order, and the load's lateness
 // gets by how much it was late. It sleeps in the kernel: the runtime's timers are a

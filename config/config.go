@@ -78,11 +78,11 @@ type Token struct {
 	Sessions int `yaml:"sessions"`
 
 	// CachedKeys bounds the unsealed keys that each module keeps in the token as
-	// session objects; 4096 when it is not set.
+	// session objects; 16384 when it is not set.
 	CachedKeys int `yaml:"cached_keys"`
 
 	// DerivedKeys bounds the AES DUKPT derivation keys that each module keeps likewise;
-	// 4096 when it is not set. A terminal in use takes as many as its counter has
+	// 8192 when it is not set. A terminal in use takes as many as its counter has
 	// one-bits, and one; SoftHSM needs 8 KiB for each.
 	DerivedKeys int `yaml:"derived_keys"`
 
@@ -236,8 +236,8 @@ func (c *Config) fillIn() {
 	}
 	set(&c.Modules, 2)
 	set(&c.Token.Sessions, 4)
-	set(&c.Token.CachedKeys, 4096)
-	set(&c.Token.DerivedKeys, 4096)
+	set(&c.Token.CachedKeys, 16384)
+	set(&c.Token.DerivedKeys, 8192)
 	set(&c.Velocity.Entries, 1<<20)
 	if c.Velocity.File == "" && c.State != "" {
 		c.Velocity.File = filepath.Clean(c.State) + ".velocity"

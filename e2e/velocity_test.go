@@ -93,9 +93,19 @@ func TestTriesAreLimited(t *testing.T) {
 	waitUntil(t, "service after every process was killed", func() bool { got = a.verify(triedPAN, 1, rightPVV); return got != "UNAVAILABLE" })
 	expect("after every process was killed", got, "RATE_LIMITED")
 	s.stop()
+	// A permit can be given while keyd is stopped.
+	if _, err := s.command(triedPAN, "velocity", "permit", "--dir", dir); err != nil {
+		t.Fatal(err)
+	}
 	s = startWith(t, dir, flags)
 	a.s, a.pins = s, s.pins()
 	expect("after a restart", a.verify(triedPAN, 1, rightPVV), "RATE_LIMITED")
+	if _, err := s.command(triedPAN, "velocity", "reset", "--dir", dir, "--verification-key", pvk); err != nil {
+		t.Errorf("a permit that was given while keyd was stopped: %v", err)
+	}
+	for range 5 {
+		expect("after that reset", a.verify(triedPAN, 1, rightPVV), "true")
+	}
 
 	// The way back takes somebody at the machine and an officer, and serves once.
 	reset := func(as string, more ...string) string {

@@ -20,7 +20,7 @@ import (
 )
 
 // Client sends operations to the modules that are attached to it, in general to the one
-// with the fewest operations under way. It is safe for concurrent use.
+// with the least load. It is safe for concurrent use.
 //
 // An operation that a module has not answered in time fails with
 // [fault.ModuleUnavailable], as do all that were under way when a module ended:
@@ -42,7 +42,7 @@ func NewClient(timeout time.Duration, log *slog.Logger) *Client {
 // attached before is dropped.
 func (c *Client) Attach(module int, conn net.Conn) {
 	ch := &channel{module: module, conn: conn, waiting: make(map[uint64]chan<- wire.Frame)}
-	ch.out = wire.NewWriter(conn, func(error) { c.detach(ch) })
+	ch.out = wire.NewWriter(conn, wire.Spacing, func(error) { c.detach(ch) })
 	c.mu.Lock()
 	var old *channel
 	kept := make([]*channel, 0, len(c.channels)+1)
@@ -102,15 +102,19 @@ func (c *Client) detach(ch *channel) {
 // before an operation goes to the other.
 const detour = 16
 
-// choose returns the module with the fewest operations under way. An operation with a
-// home goes to that module as long as it is not much busier: the keys that are derived
+// packing is how many operations count as one load: a module carries out together what
+// it finds queued, so a few more cost it less than they would cost an idle one.
+const packing = 16
+
+// choose returns the module with the least load; the first of several. An operation with
+// a home goes to that module as long as it is not much busier: the keys that are derived
 // for a terminal are then kept in one module and not in all.
 func (c *Client) choose(home uint64) *channel {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	var best *channel
 	for _, ch := range c.channels {
-		if best == nil || ch.load.Load() < best.load.Load() {
+		if best == nil || ch.load.Load()/packing < best.load.Load()/packing {
 			best = ch
 		}
 	}
@@ -195,9 +199,7 @@ func (ch *channel) roundTrip(ctx context.Context, timeout time.Duration, op wire
 	}
 	ch.waiting[id] = answer
 	ch.mu.Unlock()
-	// A queue that stays full is that of a module which does not read: it is as good as
-	// one that does not answer, and a deadline of its own would cost every call.
-	if err := ch.out.Send(ctx, encoded); err != nil {
+	if err := ch.send(ctx, timeout, encoded); err != nil {
 		ch.forget(id)
 		return wire.Frame{}, unanswered(err)
 	}
@@ -218,6 +220,18 @@ func (ch *channel) roundTrip(ctx context.Context, timeout time.Duration, op wire
 		ch.forget(id)
 		return wire.Frame{}, unanswered(ctx.Err())
 	}
+}
+
+// send queues a frame. Only where the queue is full is there something to wait for, and
+// the price of a deadline to pay.
+func (ch *channel) send(ctx context.Context, timeout time.Duration, frame []byte) error {
+	err := ch.out.TrySend(frame)
+	if !errors.Is(err, wire.ErrFull) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return ch.out.Send(ctx, frame)
 }
 
 // timers are stopped: every call needs one for as long as it waits.

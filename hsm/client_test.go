@@ -96,7 +96,7 @@ func TestLoadIsSpread(t *testing.T) {
 	c := newTestClient(t, time.Minute)
 	one, two := attach(t, c, 0), attach(t, c, 1)
 	all := &sync.WaitGroup{}
-	for range 20 { // one after the other, so that each sees the ones before it
+	for range 4 * packing { // one after the other, so that each sees the ones before it
 		more := begin(c, TranslatePIN{}, 1)
 		all.Go(more.Wait)
 		select {
@@ -104,8 +104,8 @@ func TestLoadIsSpread(t *testing.T) {
 		case <-two.came:
 		}
 	}
-	if a, b := one.answer(t), two.answer(t); a != 10 || b != 10 {
-		t.Errorf("20 operations went %d and %d ways", a, b)
+	if a, b := one.answer(t), two.answer(t); a != 2*packing || b != 2*packing {
+		t.Errorf("%d operations went %d and %d ways", 4*packing, a, b)
 	}
 	all.Wait()
 }

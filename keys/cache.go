@@ -3,8 +3,8 @@ package keys
 import "sync"
 
 // maxCached bounds the keys in the cache. With headers and sealed bytes of about a
-// kilobyte each it stays below 10 MB.
-const maxCached = 8192
+// kilobyte each it stays below 80 MB; what is not in use is not kept.
+const maxCached = 1 << 16
 
 // cache keeps keys in two halves. A key that is found or added goes to the young half;
 // when that is full it becomes the old one, and what nobody asked for meanwhile goes.

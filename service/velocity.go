@@ -35,6 +35,9 @@ func withVelocity(c *config.Config, s *supervisor.Config) (end func() error, err
 	if err != nil {
 		return nil, err
 	}
+	if _, err := os.Lstat(c.Velocity.File); errors.Is(err, fs.ErrNotExist) {
+		s.Logger.Warn("a new velocity file is made: no tries are remembered", "file", c.Velocity.File)
+	}
 	f, err := module.CreateVelocity(c.Velocity.File, c.Velocity.Entries)
 	if err != nil {
 		return nil, fmt.Errorf("velocity.file: %w", err)
@@ -93,7 +96,7 @@ func Permit(ctx context.Context, c *config.Config, o Options, pan string, transl
 	defer account.Close() //nolint:errcheck // gone with the last descriptor
 	args := append(moduleArgs("permit", c, o, users), velocityArgs(c, boot)...)
 	args = append(args, fmt.Sprintf("--translations=%t", translations), "--valid", valid.String())
-	return supervisor.RunOnce(ctx, supervisor.Config{
+	err = supervisor.RunOnce(ctx, supervisor.Config{
 		Unlock: supervisor.Command{Args: unlockArgs(c)},
 		Provision: &supervisor.Command{
 			Args: args, Env: environment(c), User: users.module, Input: account,
@@ -101,6 +104,7 @@ func Permit(ctx context.Context, c *config.Config, o Options, pan string, transl
 		},
 		Logger: o.Log,
 	})
+	return errors.Join(err, module.EndPermit(f, boot))
 }
 
 // memoryFile holds a text that belongs on no command line and on no disk.

@@ -73,7 +73,7 @@ func (s *server) attach(conn net.Conn) {
 
 // serve reads requests from a front until the channel ends. What is no frame ends it.
 func (s *server) serve(conn net.Conn) {
-	out := wire.NewWriter(conn, func(error) { _ = conn.Close() })
+	out := wire.NewWriter(conn, 0, func(error) { _ = conn.Close() })
 	defer func() { _ = conn.Close() }()
 	defer out.Close()
 	in := bufio.NewReaderSize(conn, 64<<10)

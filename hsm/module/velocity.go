@@ -6,6 +6,8 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"keyd/hsm"
 	"keyd/hsm/internal/wire"
 	"keyd/hsm/module/internal/pinops"
@@ -53,6 +55,15 @@ func EndVelocity(f *os.File, bootID string) error {
 		return err
 	}
 	return velocity.MarkClean(f, boot)
+}
+
+// EndPermit gives the file back after [Permit]. Where no keyd has it, nobody else will mark
+// that nothing is lost.
+func EndPermit(f *os.File, bootID string) error {
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil // a keyd runs
+	}
+	return EndVelocity(f, bootID)
 }
 
 // openVelocity joins the table, nil if there is none.

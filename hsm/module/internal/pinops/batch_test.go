@@ -380,3 +380,26 @@ func TestTriesAreResetWithAPermitOnly(t *testing.T) {
 		t.Errorf("a refusal used the permit up: %v", err)
 	}
 }
+
+// TestFalseLabelsCountForTheSameAccount: PIN digits may be any nibble, so that with other
+// account digits where the PIN is, the same block comes out of a translation.
+func TestFalseLabelsCountForTheSameAccount(t *testing.T) {
+	b := newBench(t)
+	b.limited(velocity.Limits{Translation: velocity.Limit{Minute: 3, Hour: 3, Day: 3}})
+	in := hsm.PINKey{Key: b.key("P0", "T", "B", zoneA), Format: 0}
+	out := hsm.PINKey{Key: b.key("P0", "T", "E", zoneB), Format: 0}
+	answers, blocks := 0, map[string]bool{}
+	for label := range 100 {
+		answer, err := b.translate(hsm.TranslatePIN{Incoming: in, Outgoing: out, PAN: fmt.Sprintf("543%02d01234567890", label), Block: unhex(t, "7F381DBF9F6906C4")})
+		switch {
+		case err == nil:
+			answers++
+			blocks[string(answer.Block)] = true
+		case fault.Of(err).Reason != fault.RateLimited:
+			t.Fatal(err)
+		}
+	}
+	if answers != 3 || len(blocks) != 1 {
+		t.Errorf("%d translations of one block under false labels, with %d different answers; the limit is 3", answers, len(blocks))
+	}
+}

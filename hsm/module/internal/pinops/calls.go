@@ -1,6 +1,7 @@
 package pinops
 
 import (
+	"keyd/hsm/module/internal/erase"
 	"keyd/hsm/module/internal/token"
 )
 
@@ -24,20 +25,28 @@ func (b *batch) together(call func(s *token.Session, mechanism uint, key token.O
 		first, size, n := &blocks[i], len(blocks[i].in), 0
 		for j := i; j < len(blocks); j++ {
 			if o := &blocks[j]; !done[j] && o.lane.err == nil && o.object == first.object && o.mechanism == first.mechanism && n < MaxBatch {
-				copy(b.memory.in[n*size:], o.in)
 				done[j] = true
 				group[n] = j
 				n++
 			}
 		}
-		err := call(b.session, first.mechanism, first.object, b.memory.out[:n*size], b.memory.in[:n*size])
-		for k, j := range group[:n] {
-			if err != nil {
-				b.fail(blocks[j].lane, err)
-				continue
+		erase.Do(func() {
+			for k, j := range group[:n] {
+				copy(b.memory.in[k*size:], blocks[j].in)
 			}
-			copy(blocks[j].out, b.memory.out[k*size:(k+1)*size])
+		})
+		err := call(b.session, first.mechanism, first.object, b.memory.out[:n*size], b.memory.in[:n*size])
+		if err != nil {
+			for _, j := range group[:n] {
+				b.fail(blocks[j].lane, err)
+			}
+			continue
 		}
+		erase.Do(func() {
+			for k, j := range group[:n] {
+				copy(blocks[j].out, b.memory.out[k*size:(k+1)*size])
+			}
+		})
 	}
 }
 

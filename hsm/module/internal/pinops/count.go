@@ -16,9 +16,11 @@ import (
 //
 // A verification counts for what enters the comparison (the verification key and the
 // account digits of the transformed security parameter, or the validation data), so
-// that a false PAN beside the block evades no limit. A translation counts for the 12
-// account digits that formats 0 and 3 combine with the PIN, whatever stands around them
-// in the PAN. From format 1 to format 1 no account is known.
+// that a false PAN beside the block evades no limit. A translation counts for the last 8
+// of the 12 account digits that formats 0 and 3 combine with the PIN. The first ones meet
+// PIN digits, which may be any nibble: with another label the same block comes out, and
+// would count for another account. Of a PIN of up to 6 digits none meets the last 8. From
+// format 1 to format 1 no account is known.
 func (b *batch) count() {
 	for l := range b.going {
 		if v := l.op.Verify; v != nil && v.IBM3624 != nil {
@@ -30,8 +32,7 @@ func (b *batch) count() {
 		if l.counted {
 			continue
 		}
-		l.counted = true
-		if !b.allowed(l) {
+		if l.counted = b.allowed(l); !l.counted {
 			b.fail(l, fault.New(fault.RateLimited, ""))
 		}
 	}
@@ -60,7 +61,7 @@ const maxSubject = 32 + 12
 
 // translationSubject is what a translation counts for.
 func translationSubject(b []byte, pan pinblock.PAN) []byte {
-	var account [12]byte
+	var account [8]byte
 	pan.Account(account[:])
 	return append(b, account[:]...)
 }
@@ -80,7 +81,9 @@ func verificationSubject(b []byte, h *hsm.Header, pan pinblock.PAN, validation *
 // PermitSubject is what a permit to reset an account's tries is given for. Which
 // verification key it is used for is decided by whoever redeems it.
 func PermitSubject(pan pinblock.PAN) []byte {
-	return translationSubject([]byte("permit"), pan)
+	var account [12]byte
+	pan.Account(account[:])
+	return append([]byte("permit"), account[:]...)
 }
 
 // ResetTries resets the tries of an account, for verifications under a key or, without
@@ -110,8 +113,20 @@ func (e *Engine) ResetTries(verification *hsm.Key, text string) error {
 	return nil
 }
 
-// subjectOf is what verifications of an account under a key count for.
+// subjectOf is what verifications of an account under a key count for. What the token
+// has lost is made anew once.
 func (e *Engine) subjectOf(key hsm.Key, pan pinblock.PAN) (subject []byte, err error) {
+	generation := e.token.Generation()
+	subject, err = e.subjectIn(key, pan)
+	if lost(err) {
+		if err = e.token.Renew(generation); err == nil {
+			subject, err = e.subjectIn(key, pan)
+		}
+	}
+	return subject, err
+}
+
+func (e *Engine) subjectIn(key hsm.Key, pan pinblock.PAN) (subject []byte, err error) {
 	err = e.token.Do(func(s *token.Session) error {
 		k, err := e.keys.Open(s, key.Name, key.Sealed)
 		if err != nil {

@@ -181,9 +181,12 @@ func (b *batch) going(yield func(*lane) bool) {
 	}
 }
 
-// fail ends a lane, and remembers an error of the token for the session's sake.
+// fail ends a lane, and remembers an error of the token for the session's sake. The
+// first error stands: a refusal does not become a reason to try again.
 func (b *batch) fail(l *lane, err error) {
-	l.err = err
+	if l.err == nil {
+		l.err = err
+	}
 	var failed *token.Error
 	if b.failed == nil && errors.As(err, &failed) {
 		b.failed = err

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math/bits"
 	"slices"
 	"strings"
 
@@ -152,16 +153,34 @@ func checkValue(session *token.Session, algorithm string, keyType uint, value []
 
 func kcv(b []byte) string { return strings.ToUpper(hex.EncodeToString(b[:3])) }
 
-// fingerprint is a keyed digest of a key value: equal for equal values, useless to
-// whoever has not the token. buffer is locked memory.
+// fingerprint is a keyed digest of a key value: equal for values that are the same key,
+// useless to whoever has not the token. Parity bits of TDES keys do not count, and K1 K2 K1
+// is the same key as K1 K2. buffer is locked memory.
 func (m *Masters) fingerprint(session *token.Session, algorithm string, value, buffer []byte) (string, error) {
 	const domain = "keyd key fingerprint\x00"
 	message := buffer[:0]
 	message = append(message, domain...)
 	message = append(message, algorithm[0])
 	message = append(message, value...)
+	if algorithm == "T" {
+		message = normalize(message, len(message)-len(value))
+	}
 	mac := make([]byte, hsm.MACSize)
 	err := m.authenticate(session, mac, message)
 	clear(message)
 	return strings.ToUpper(hex.EncodeToString(mac)), err
+}
+
+// normalize gives the TDES key that begins at an offset odd parity, and drops a third part
+// that repeats the first.
+func normalize(message []byte, at int) []byte {
+	key := message[at:]
+	for i := range key {
+		key[i] = key[i]&^1 | byte(bits.OnesCount8(key[i]&^1)&1^1)
+	}
+	if len(key) == 24 && subtle.ConstantTimeCompare(key[:8], key[16:]) == 1 {
+		clear(key[16:])
+		return message[:at+16]
+	}
+	return message
 }
