@@ -103,16 +103,21 @@ func appendField(b []byte, name, value string) []byte {
 // appendText appends s as the inside of a JSON string (RFC 8259 §7). Which characters
 // are escaped is fixed here rather than left to a library, since hashes depend on it.
 func appendText(b []byte, s string) []byte {
-	for i := 0; i < len(s); {
+	plain := 0
+	for plain < len(s) && asItIs(s[plain]) {
+		plain++
+	}
+	b = append(b, s[:plain]...) // mostly all of it
+	for i := plain; i < len(s); {
 		c := s[i]
 		if c < utf8.RuneSelf {
 			switch {
+			case asItIs(c):
+				b = append(b, c)
 			case c == '"' || c == '\\':
 				b = append(b, '\\', c)
-			case c < ' ' || c == 0x7f:
-				b = appendEscape(b, rune(c))
 			default:
-				b = append(b, c)
+				b = appendEscape(b, rune(c))
 			}
 			i++
 			continue
@@ -130,6 +135,11 @@ func appendText(b []byte, s string) []byte {
 		}
 	}
 	return b
+}
+
+// asItIs reports whether a character stands for itself.
+func asItIs(c byte) bool {
+	return ' ' <= c && c < 0x7f && c != '"' && c != '\\'
 }
 
 func appendEscape(b []byte, r rune) []byte {

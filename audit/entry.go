@@ -116,7 +116,9 @@ func capital(c byte) bool { return digit(c) || 'A' <= c && c <= 'Z' }
 // cut shortens s to at most that many bytes, the ellipsis included. What is not UTF-8
 // is replaced before, since that changes the length.
 func cut(s string, most int) string {
-	s = strings.ToValidUTF8(s, "\ufffd")
+	if !utf8.ValidString(s) {
+		s = strings.ToValidUTF8(s, "\ufffd")
+	}
 	if len(s) <= most {
 		return s
 	}

@@ -56,8 +56,8 @@ func main() {
 	var limit time.Duration
 	flag.StringVar(&o.keyd, "keyd", "bin/keyd", "the binary to measure")
 	flag.DurationVar(&o.length, "length", 2*time.Second, "length of each measurement")
-	flag.IntVar(&o.underWay, "calls", 128, "calls under way at once in a closed loop")
-	flag.IntVar(&o.perConnection, "per-connection", 32, "calls that share a connection")
+	flag.IntVar(&o.underWay, "calls", 512, "calls under way at once in a closed loop")
+	flag.IntVar(&o.perConnection, "per-connection", 64, "calls that share a connection")
 	flag.IntVar(&o.terminals, "terminals", 1000, "terminals, where their number is not what is measured")
 	flag.IntVar(&o.age, "age", 10_000, "each terminal starts at a random counter up to this one")
 	flag.IntVar(&o.accounts, "accounts", 1_000_000, "cards, used one after the other")

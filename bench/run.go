@@ -176,8 +176,8 @@ func (r *runner) emptyCalls() (err error) {
 	return nil
 }
 
-// operations measures the highest rate of each operation, and latencies at three quarters
-// of it.
+// operations measures the highest rate of each operation, and latencies at a quarter,
+// half and three quarters of it.
 func (r *runner) operations() error {
 	for _, w := range []*workload{r.tdes, r.aes, r.zone, r.verify} {
 		for _, m := range []mode{unary, stream} {
@@ -200,7 +200,7 @@ func (r *runner) operations() error {
 			if m == unary {
 				r.results.Calls = append(r.results.Calls, operationCalls{w.operation.String(), calls, f.BareRate})
 			}
-			rates := []float64{f.Rate * 3 / 4}
+			rates := []float64{f.Rate / 4, f.Rate / 2, f.Rate * 3 / 4}
 			if w.operation == tdesToZone {
 				rates = append(rates, map[mode]float64{unary: 7500, stream: 15_000}[m])
 			}

@@ -83,7 +83,7 @@ func (r *results) Latencies() table {
 	t := table{
 		Title:  "Latency at a fixed rate, from when a request was due",
 		Header: []string{"operation", "mode", "due/s", "ops/s", "p50 ms", "p99 ms", "p99.9 ms", "longest ms", "generator late p99 ms"},
-		Note:   "Three quarters of the highest rate above and, for TDES DUKPT, of the rates that are the goal. The generator's own lateness is part of the latencies.",
+		Note:   "A quarter, half and three quarters of the highest rate above and, for TDES DUKPT, of the rates that are the goal. The generator's own lateness is part of the latencies.",
 	}
 	for _, f := range r.Paced {
 		t.Rows = append(t.Rows, []string{f.Operation, f.Mode, number(f.Target), number(f.Rate), ms(f.P50), ms(f.P99), ms(f.P999), ms(f.Max), ms(f.Late)})

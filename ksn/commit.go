@@ -16,6 +16,9 @@ type item struct {
 	read    []reading
 	epoch   uint64 // of memory, when it was read
 	done    chan outcome
+
+	oneSpan    [1]span // room for what most requests have
+	oneReading [1]reading
 }
 
 // reading is what the store had of a sequence that was not in memory.

@@ -191,11 +191,15 @@ func newItem(uses []Use, request []byte) (*item, error) {
 	if len(request) > MaxRequest {
 		return nil, fault.Wrap(fault.Internal, fmt.Errorf("ksn: a request has at most %d bytes, not %d", MaxRequest, len(request)))
 	}
-	s, err := spans(uses)
-	if err != nil {
+	it := &item{done: make(chan outcome, 1)}
+	var err error
+	if it.spans, err = spans(it.oneSpan[:0], uses); err != nil {
 		return nil, fault.Wrap(fault.Internal, err)
 	}
-	return &item{spans: s, read: make([]reading, len(s)), done: make(chan outcome, 1)}, nil
+	if it.read = it.oneReading[:]; len(it.spans) > 1 {
+		it.read = make([]reading, len(it.spans))
+	}
+	return it, nil
 }
 
 // look judges a request by what is durable, and returns nothing for a fresh one.

@@ -50,13 +50,12 @@ type span struct {
 	first, last uint32
 }
 
-// spans returns what the uses take from their sequences, in the order of the
-// sequences. Its errors are those of a caller who did not check the request.
-func spans(uses []Use) ([]span, error) {
+// spans appends what the uses take from their sequences to out, which is empty, in the
+// order of the sequences. Its errors are those of a caller who did not check the request.
+func spans(out []span, uses []Use) ([]span, error) {
 	if len(uses) == 0 || len(uses) > maxUses {
 		return nil, fmt.Errorf("ksn: a request has 1 to %d uses, not %d", maxUses, len(uses))
 	}
-	out := make([]span, 0, len(uses))
 	for _, u := range uses {
 		q, err := u.sequence()
 		if err != nil {
