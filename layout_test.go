@@ -17,7 +17,7 @@ import (
 var layout = []string{
 	"e2e", "bench", "cmd/keyd", "service", "front", "development", "simulator", "config",
 	"server", "pinsvc", "terminals", "voids", "keys", "ksn", "policies", "web", "audit", "store", "softhsm-config",
-	"hsm/module", "hsm", "supervisor", "dukpt", "pinblock", "keyblock", "fault", "api",
+	"hsm/module", "hsm", "supervisor", "dukpt", "pinblock", "keyblock", "fault", "gather", "api",
 }
 
 // frontSide is the code of the process that strangers reach: it never meets a clear

@@ -6,10 +6,11 @@ import (
 	"fmt"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"keyd/gather"
 )
 
 // Log is a log that is open for writing. Any number of goroutines may use it.
@@ -19,8 +20,7 @@ type Log struct {
 	wake  chan struct{} // room for one: the queue is not empty, or the log closes
 	ended chan struct{} // closed when the writer has ended
 
-	underway atomic.Int64  // requests that have begun and will append an entry
-	whole    chan struct{} // room for one: all of these are in the queue
+	coming *gather.Gate // requests that have begun and will append an entry
 
 	mu     sync.Mutex
 	queue  []*pending
@@ -40,34 +40,22 @@ type pending struct {
 // maxBatch bounds one write, in bytes.
 const maxBatch = 512 << 10
 
-// gather is how long the writer lets entries come in before it writes, where it knows of
-// requests that will append one: a write costs the processor as much as some twenty
-// entries. It does not wait longer than for the last of them, and not at all for fewer
-// than worthWaiting.
-const (
-	gather       = 1 * time.Millisecond
-	worthWaiting = 4
-)
-
 func newLog(f *os.File, clock func() time.Time, head Head) *Log {
 	l := &Log{
-		file:  f,
-		clock: clock,
-		wake:  make(chan struct{}, 1),
-		whole: make(chan struct{}, 1),
-		ended: make(chan struct{}),
-		head:  head,
+		file:   f,
+		clock:  clock,
+		wake:   make(chan struct{}, 1),
+		coming: gather.NewGate(),
+		ended:  make(chan struct{}),
+		head:   head,
 	}
 	go l.write()
 	return l
 }
 
-// Begin tells the log that a request has begun, at whose end an entry comes. The function
-// that it returns is called after that.
-func (l *Log) Begin() (end func()) {
-	l.underway.Add(1)
-	return func() { l.underway.Add(-1) }
-}
+// Begin tells the log that a request has begun, at whose end an entry comes, so that a
+// write can wait for it. The function that it returns is called after that.
+func (l *Log) Begin() (end func()) { return l.coming.Begin() }
 
 // Append adds an entry and returns when it is on stable storage (fdatasync). Entries
 // that come while a write is in progress share the next one.
@@ -167,12 +155,7 @@ func (l *Log) enqueue(p *pending) error {
 	}
 	l.queue = append(l.queue, p)
 	l.signal()
-	if int64(len(l.queue)) >= l.underway.Load() {
-		select {
-		case l.whole <- struct{}{}:
-		default:
-		}
-	}
+	l.coming.Came(len(l.queue))
 	return nil
 }
 
@@ -211,20 +194,10 @@ func (l *Log) write() {
 // gather waits for entries that are on their way.
 func (l *Log) gather() {
 	l.mu.Lock()
-	coming, closed := l.underway.Load()-int64(len(l.queue)), l.closed
-	select { // what an earlier batch has left
-	case <-l.whole:
-	default:
-	}
+	worthwhile := l.coming.Worthwhile(len(l.queue)) && !l.closed
 	l.mu.Unlock()
-	if coming < worthWaiting || closed {
-		return
-	}
-	late := time.NewTimer(gather)
-	defer late.Stop()
-	select {
-	case <-l.whole:
-	case <-late.C:
+	if worthwhile {
+		l.coming.Wait(gather.Limit, nil)
 	}
 }
 

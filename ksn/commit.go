@@ -50,13 +50,11 @@ func (l *Ledger) submit(ctx context.Context, it *item) (accepted bool, err error
 		return false, fault.Wrap(fault.StoreUnavailable, errClosed)
 	}
 	l.queue = append(l.queue, it)
-	first, whole := len(l.queue) == 1, int64(len(l.queue)) >= l.underway.Load()
+	first := len(l.queue) == 1
+	l.coming.Came(len(l.queue))
 	l.mu.Unlock()
 	if first {
 		wake(l.wake)
-	}
-	if whole {
-		wake(l.whole)
 	}
 	select {
 	case o := <-it.done:
@@ -105,31 +103,15 @@ func (l *Ledger) take(previous []*item) []*item {
 	return items
 }
 
-// gather lets requests come in that are on their way, since a commit costs the same for
-// one and for many: but not for fewer than are worth it, not for longer than the limit,
-// and not after the last of them is in the queue. The caller has the lock.
+// gather lets requests come in that are on their way. The caller has the lock.
 func (l *Ledger) gather() {
-	select { // what an earlier batch has left
-	case <-l.whole:
-	default:
-	}
-	coming := l.underway.Load() - int64(len(l.queue))
-	if coming < worthWaiting || len(l.queue) >= maxEntries || l.limits.gather == 0 || l.closed {
+	if !l.coming.Worthwhile(len(l.queue)) || len(l.queue) >= maxEntries || l.limits.gather == 0 || l.closed {
 		return
 	}
 	l.mu.Unlock()
 	defer l.mu.Lock()
-	late := time.NewTimer(l.limits.gather)
-	defer late.Stop()
-	select {
-	case <-l.whole:
-	case <-late.C:
-	case <-l.closing:
-	}
+	l.coming.Wait(l.limits.gather, l.closing)
 }
-
-// worthWaiting is how many requests have to be on their way for a commit to wait.
-const worthWaiting = 4
 
 // committer holds what one commit needs, to be used again by the next.
 type committer struct {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"keyd/gather"
 	"keyd/store"
 )
 
@@ -35,7 +36,7 @@ type limits struct {
 var defaultLimits = limits{
 	foldSequences: 1 << 17, foldRows: 1 << 16, foldBytes: 64 << 20,
 	maxSequences: 1 << 19, maxRows: 1 << 18, maxBytes: 256 << 20,
-	foldChunk: 256, trimChunk: 256, foldRetry: time.Second, gather: 1 * time.Millisecond,
+	foldChunk: 256, trimChunk: 256, foldRetry: time.Second, gather: gather.Limit,
 }
 
 // errJournalFull is the cause when nothing is accepted because folding fails.

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"keyd/fault"
+	"keyd/gather"
 	"keyd/store"
 )
 
@@ -43,21 +43,20 @@ type Ledger struct {
 	clock    func() time.Time
 	log      *slog.Logger
 
-	mu       sync.Mutex
-	memory   memory
-	loaded   bool     // memory has what the journal has
-	newest   uint64   // number of the last row of the journal
-	rows     rowSizes // of the journal
-	queue    []*item
-	underway atomic.Int64 // requests between Begin and its end
-	closed   bool
-	fold     foldStatus
-	commits  commitStatus
-	failing  error // why the last commit failed, or nil
-	tending  error // why receipt keys could not be tended to, or nil
+	mu      sync.Mutex
+	memory  memory
+	loaded  bool     // memory has what the journal has
+	newest  uint64   // number of the last row of the journal
+	rows    rowSizes // of the journal
+	queue   []*item
+	coming  *gather.Gate // requests between Begin and its end
+	closed  bool
+	fold    foldStatus
+	commits commitStatus
+	failing error // why the last commit failed, or nil
+	tending error // why receipt keys could not be tended to, or nil
 
 	wake     chan struct{} // something is in the queue
-	whole    chan struct{} // every request that is under way is in the queue
 	foldNow  chan struct{} // there is enough to fold
 	closing  chan struct{}
 	running  sync.WaitGroup
@@ -88,8 +87,8 @@ func Open(ctx context.Context, s store.Counters, o Options) (*Ledger, error) {
 	}
 	l := &Ledger{
 		store: s, receipts: newReceiptKeys(s, o.RetryWindow, o.clock), maxJump: o.MaxJump, limits: o.limits, clock: o.clock, log: o.Log,
-		memory: newMemory(0),
-		wake:   make(chan struct{}, 1), whole: make(chan struct{}, 1), foldNow: make(chan struct{}, 1), closing: make(chan struct{}),
+		memory: newMemory(0), coming: gather.NewGate(),
+		wake: make(chan struct{}, 1), foldNow: make(chan struct{}, 1), closing: make(chan struct{}),
 	}
 	// While a backup reads, deleted keys stay in the database's log. It is tried again;
 	// no receipt opens under them meanwhile.
@@ -122,8 +121,7 @@ func (l *Ledger) Close() error {
 // commit can wait for it. The function that it returns is called when the request has
 // ended, however.
 func (l *Ledger) Begin() (end func()) {
-	l.underway.Add(1)
-	return func() { l.underway.Add(-1) }
+	return l.coming.Begin()
 }
 
 // Accept records that a request was carried out: its uses, 1 to 4, are accepted now,
