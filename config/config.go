@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -148,6 +149,14 @@ type Limit int
 // Unlimited is no limit, "unlimited" in the file.
 const Unlimited Limit = -1
 
+// String returns the limit as the file has it.
+func (l Limit) String() string {
+	if l == Unlimited {
+		return "unlimited"
+	}
+	return strconv.Itoa(int(l))
+}
+
 // UnmarshalYAML parses a limit.
 func (l *Limit) UnmarshalYAML(b []byte) error {
 	var text string
@@ -157,7 +166,7 @@ func (l *Limit) UnmarshalYAML(b []byte) error {
 	}
 	var n int
 	if err := yaml.Unmarshal(b, &n); err != nil || n < 1 || n > MaxLimit {
-		return fmt.Errorf("a limit is a number from 1 to %d, or unlimited", MaxLimit)
+		return fmt.Errorf("velocity: a limit is a number from 1 to %d, or unlimited", MaxLimit)
 	}
 	*l = Limit(n)
 	return nil
@@ -184,7 +193,7 @@ func (d *Duration) UnmarshalYAML(b []byte) error {
 	}
 	parsed, err := time.ParseDuration(text)
 	if err != nil {
-		return fmt.Errorf("%q is no duration: write 2s or 500ms", text)
+		return fmt.Errorf("%q is no duration (operation_timeout, drain_timeout, ksn.retry_window): write 2s or 500ms", text)
 	}
 	*d = Duration(parsed)
 	return nil

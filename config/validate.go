@@ -116,7 +116,7 @@ func (l Limits) validate() error {
 			continue
 		}
 		if limit < last {
-			return fmt.Errorf("%d a minute, %d an hour, %d a day: a longer time has a smaller limit (not set: the default)", l.Minute, l.Hour, l.Day)
+			return fmt.Errorf("%v a minute, %v an hour, %v a day: a longer time has a smaller limit; set all three (what is not set has its default)", l.Minute, l.Hour, l.Day)
 		}
 		last = limit
 	}

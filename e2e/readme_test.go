@@ -18,7 +18,7 @@ func TestReadmeExample(t *testing.T) {
 	if err := os.Symlink(keydBinary, filepath.Join(dir, "bin", "keyd")); err != nil {
 		t.Fatal(err)
 	}
-	startIn(t, filepath.Join(dir, "dev"))
+	startIn(t, filepath.Join(dir, "try"))
 	readme, err := os.ReadFile("../README.md")
 	if err != nil {
 		t.Fatal(err)

@@ -148,7 +148,7 @@ func TestServe(t *testing.T) {
 	p.expect(p.run(0, keydBinary, "config", "check", p.conf), "good")
 
 	// Without master keys: an explanation, and no restart loop.
-	p.expect(p.run(1, keydBinary, "serve", "--config", p.conf), "keyd init")
+	p.expect(p.run(78, keydBinary, "serve", "--config", p.conf), "keyd init")
 	p.expect(p.run(0, keydBinary, "init", "--config", p.conf), "master keys of generation 1")
 	p.expect(p.run(0, keydBinary, "init", "--config", p.conf), "master keys of generation 1") // again: nothing to do
 
@@ -197,13 +197,13 @@ func TestServe(t *testing.T) {
 
 	// A wrong PIN is tried once, and stops everything.
 	p.write(filepath.Join(p.dir, "pin"), "11111111\n", 0o600)
-	out := p.run(1, keydBinary, "serve", "--config", p.conf)
+	out := p.run(78, keydBinary, "serve", "--config", p.conf)
 	p.expect(out, "CKR_PIN_INCORRECT")
 	if n := strings.Count(out, "CKR_PIN_INCORRECT"); n != 1 {
 		t.Errorf("the wrong PIN was tried %d times", n)
 	}
 	p.write(filepath.Join(p.dir, "pin"), "12345678\n", 0o644)
-	p.expect(p.run(1, keydBinary, "serve", "--config", p.conf), "chmod 600")
+	p.expect(p.run(78, keydBinary, "serve", "--config", p.conf), "chmod 600")
 
 	// The development token is refused by serve and by init.
 	p.must(os.Chmod(filepath.Join(p.dir, "pin"), 0o600))
@@ -211,8 +211,8 @@ func TestServe(t *testing.T) {
 	p.must(err)
 	p.write(filepath.Join(p.dir, "pin"), string(pin), 0o600)
 	p.configure("keyd development", filepath.Join(p.dir, "dev", "token"))
-	p.expect(p.run(1, keydBinary, "serve", "--config", p.conf), "development mark")
-	p.expect(p.run(1, keydBinary, "init", "--config", p.conf), "development mark")
+	p.expect(p.run(78, keydBinary, "serve", "--config", p.conf), "development mark")
+	p.expect(p.run(78, keydBinary, "init", "--config", p.conf), "development mark")
 }
 
 func TestConfigCheckFindsWhatIsWrong(t *testing.T) {

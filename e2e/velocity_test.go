@@ -154,3 +154,43 @@ func TestTriesAreLimited(t *testing.T) {
 		t.Error("an account number is in the audit log or the log")
 	}
 }
+
+// TestReplaysCostNoTries: neither a replay nor an identical retry uses up a customer's
+// tries, and a retry is answered although they are used up.
+func TestReplaysCostNoTries(t *testing.T) {
+	ring := newKeyring()
+	bdk := ring.add("B0", "T", "X", "0123456789ABCDEFFEDCBA9876543210", once)
+	pvk := ring.add("V2", "T", "V", "0123456789ABCDEFFEDCBA9876543210")
+	s := startWith(t, filepath.Join(tempDir(t), "dev"), []string{"--verify-limits", "3,3,3"}, ring.keys...)
+	pins := s.pins()
+	d := newTerminal(t, ring, bdk, 1)
+	verify := func(counter uint32, pvv string) string {
+		t.Helper()
+		in, block := d.block(counter)
+		answer, err := pins.VerifyPinData(s.ctx(), &keydv1.VerifyPinDataRequest{
+			Incoming: in, VerificationKeyId: pvk, PrimaryAccountNumber: d.pan, EncryptedPinBlock: block,
+			Expected: &keydv1.PinMethod{Method: &keydv1.PinMethod_VisaPvv{VisaPvv: &keydv1.VisaPvv{KeyIndex: 1, Pvv: pvv}}},
+		})
+		if err == nil && !answer.Verified {
+			return "false"
+		}
+		return reason(err)
+	}
+	expect := func(what, got, want string) {
+		t.Helper()
+		if got != want {
+			t.Errorf("%s: %s, want %s", what, got, want)
+		}
+	}
+	expect("first", verify(10, "0000"), "false")
+	for range 10 {
+		expect("a retry", verify(10, "0000"), "false")
+		expect("a replay", verify(10, "0001"), "KSN_REPLAYED")
+		expect("an older one", verify(9, "0000"), "KSN_REPLAYED")
+	}
+	expect("second", verify(11, "0000"), "false")
+	expect("third", verify(12, "0000"), "false")
+	expect("fourth", verify(13, "0000"), "RATE_LIMITED")
+	expect("a retry when the tries are used up", verify(12, "0000"), "false")
+	expect("a replay when they are", verify(12, "0001"), "KSN_REPLAYED")
+}

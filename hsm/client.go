@@ -187,8 +187,8 @@ func (ch *channel) roundTrip(ctx context.Context, timeout time.Duration, op wire
 	ch.load.Add(1)
 	defer ch.load.Add(-1)
 	id := ch.next.Add(1)
-	encoded, err := wire.Append(nil, id, op, request)
-	if err != nil {
+	frame := wire.NewBuffer()
+	if err := frame.Append(id, op, request); err != nil {
 		return wire.Frame{}, fault.Wrap(fault.Internal, err)
 	}
 	answer := make(chan wire.Frame, 1)
@@ -199,7 +199,7 @@ func (ch *channel) roundTrip(ctx context.Context, timeout time.Duration, op wire
 	}
 	ch.waiting[id] = answer
 	ch.mu.Unlock()
-	if err := ch.send(ctx, timeout, encoded); err != nil {
+	if err := ch.send(ctx, timeout, frame); err != nil {
 		ch.forget(id)
 		return wire.Frame{}, unanswered(err)
 	}
@@ -224,7 +224,7 @@ func (ch *channel) roundTrip(ctx context.Context, timeout time.Duration, op wire
 
 // send queues a frame. Only where the queue is full is there something to wait for, and
 // the price of a deadline to pay.
-func (ch *channel) send(ctx context.Context, timeout time.Duration, frame []byte) error {
+func (ch *channel) send(ctx context.Context, timeout time.Duration, frame *wire.Buffer) error {
 	err := ch.out.TrySend(frame)
 	if !errors.Is(err, wire.ErrFull) {
 		return err

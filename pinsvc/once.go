@@ -23,30 +23,47 @@ func (s *serials) add(key keys.Key, serial dukpt.KSN, class ksn.Class) {
 	*s = append(*s, ksn.Use{Fingerprint: key.Header.Fingerprint, KSN: serial, Class: class})
 }
 
-// once settles a request that a module has carried out, or refused with err: its key
-// serial numbers are recorded before the answer leaves, and an identical retry gets the
-// answer that was recorded. A refusal that comes after the key serial number in the
-// order of checks gives way to what the record says. The header that asked for the
-// check was authenticated by the module, which would have refused an altered key.
+// once carries out a request whose key serial numbers are accepted once. The record is
+// asked first: an identical retry gets the answer that was recorded, and costs nothing. A
+// replay goes to the module all the same, which looks at what comes before the key serial
+// number in the order of checks, and at nothing else. Any other request is carried out,
+// and recorded before its answer leaves.
 //
-// request is the identity of the request, answer what is kept of the answer.
-func (s *Service) once(ctx context.Context, uses serials, request, answer []byte, err error) ([]byte, error) {
+// request is the identity of the request, carryOut the module's part, which is told
+// whether this is a replay and returns what is kept of the answer. The header that asks
+// for this was authenticated by the module, which would have refused an altered key.
+func (s *Service) once(ctx context.Context, uses serials, request []byte, carryOut func(replayed bool) ([]byte, error)) ([]byte, error) {
+	defer s.serials.Begin()()
+	stored, seen := s.serials.Look(ctx, uses, request)
+	if stored != nil {
+		return stored, nil
+	}
+	replayed := isReplay(seen)
+	answer, err := carryOut(replayed)
 	switch {
-	case len(uses) == 0:
-		return answer, err
+	case err == nil && replayed:
+		return nil, seen
 	case err == nil:
 		return s.serials.Accept(ctx, uses, request, answer)
+	case isReplay(err):
+		return nil, seen
 	case !afterSerial(err):
 		return nil, err
 	}
-	stored, found := s.serials.Look(ctx, uses, request)
+	// Another request may have come first meanwhile.
+	stored, seen = s.serials.Look(ctx, uses, request)
 	switch {
-	case found == nil && stored != nil:
+	case stored != nil:
 		return stored, nil
-	case found != nil && fault.Of(found).Reason == fault.KSNReplayed:
-		return nil, found
+	case isReplay(seen):
+		return nil, seen
 	}
 	return nil, err
+}
+
+func isReplay(err error) bool {
+	var f *fault.Error
+	return errors.As(err, &f) && f.Reason == fault.KSNReplayed
 }
 
 // afterSerial reports whether a refusal comes after the key serial number.

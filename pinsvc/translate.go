@@ -43,18 +43,14 @@ func (s *Service) Translate(ctx context.Context, r TranslateRequest) (hsm.Transl
 	var uses serials
 	uses.add(key[0], inKSN, ksn.PINIncoming)
 	uses.add(key[1], outKSN, ksn.PINOutgoing)
-	if len(uses) > 0 {
-		defer s.serials.Begin()()
+	var answer hsm.TranslatedPIN
+	if len(uses) == 0 {
+		answer, err = s.modules.TranslatePIN(ctx, request)
+	} else {
+		answer, err = s.translateOnce(ctx, uses, request, key)
 	}
-	answer, err := s.modules.TranslatePIN(ctx, request)
 	if err == nil {
 		err = custody(entry, answer.Custody)
-	}
-	if len(uses) > 0 {
-		answer, err = s.translateOnce(ctx, uses, request, key, answer, err)
-		if err == nil {
-			err = custody(entry, answer.Custody)
-		}
 	}
 	if err != nil {
 		return hsm.TranslatedPIN{}, err
@@ -63,14 +59,18 @@ func (s *Service) Translate(ctx context.Context, r TranslateRequest) (hsm.Transl
 }
 
 // translateOnce is [Service.once] for a translation.
-func (s *Service) translateOnce(ctx context.Context, uses serials, r hsm.TranslatePIN, key []keys.Key, answer hsm.TranslatedPIN, err error) (hsm.TranslatedPIN, error) {
+func (s *Service) translateOnce(ctx context.Context, uses serials, r hsm.TranslatePIN, key []keys.Key) (hsm.TranslatedPIN, error) {
 	request := newIdentity(ActionTranslate).pinKey(key[0], r.Incoming).pinKey(key[1], r.Outgoing)
 	request = appendField(appendField(request, r.PAN), r.Block)
-	var kept []byte
-	if err == nil {
-		kept = encodeTranslated(answer)
-	}
-	if kept, err = s.once(ctx, uses, request, kept, err); err != nil {
+	kept, err := s.once(ctx, uses, request, func(replayed bool) ([]byte, error) {
+		r.Replayed = replayed
+		answer, err := s.modules.TranslatePIN(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		return encodeTranslated(answer), nil
+	})
+	if err != nil {
 		return hsm.TranslatedPIN{}, err
 	}
 	return decodeTranslated(kept)

@@ -61,18 +61,14 @@ func (s *Service) Verify(ctx context.Context, r VerifyRequest) (hsm.VerifiedPIN,
 	}
 	var uses serials
 	uses.add(key[0], serial, ksn.PINIncoming)
-	if len(uses) > 0 {
-		defer s.serials.Begin()()
+	var answer hsm.VerifiedPIN
+	if len(uses) == 0 {
+		answer, err = s.modules.VerifyPIN(ctx, request)
+	} else {
+		answer, err = s.verifyOnce(ctx, uses, request, key)
 	}
-	answer, err := s.modules.VerifyPIN(ctx, request)
 	if err == nil {
 		err = custody(entry, answer.Custody)
-	}
-	if len(uses) > 0 {
-		answer, err = s.verifyOnce(ctx, uses, request, key, answer, err)
-		if err == nil {
-			err = custody(entry, answer.Custody)
-		}
 	}
 	if err != nil {
 		return hsm.VerifiedPIN{}, err
@@ -82,7 +78,7 @@ func (s *Service) Verify(ctx context.Context, r VerifyRequest) (hsm.VerifiedPIN,
 
 // verifyOnce is [Service.once] for a verification. What is kept of its answer: custody,
 // and 1 for a right PIN.
-func (s *Service) verifyOnce(ctx context.Context, uses serials, r hsm.VerifyPIN, key []keys.Key, answer hsm.VerifiedPIN, err error) (hsm.VerifiedPIN, error) {
+func (s *Service) verifyOnce(ctx context.Context, uses serials, r hsm.VerifyPIN, key []keys.Key) (hsm.VerifiedPIN, error) {
 	request := newIdentity(ActionVerify).pinKey(key[0], r.Incoming).key(key[1])
 	request = appendField(appendField(request, r.PAN), r.Block)
 	if r.VisaPVV != nil {
@@ -90,11 +86,19 @@ func (s *Service) verifyOnce(ctx context.Context, uses serials, r hsm.VerifyPIN,
 	} else {
 		request = appendField(appendField(request, "offset"), r.IBM3624.Offset)
 	}
-	kept := []byte{byte(answer.Custody), 0}
-	if answer.Verified {
-		kept[1] = 1
-	}
-	if kept, err = s.once(ctx, uses, request, kept, err); err != nil {
+	kept, err := s.once(ctx, uses, request, func(replayed bool) ([]byte, error) {
+		r.Replayed = replayed
+		answer, err := s.modules.VerifyPIN(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		kept := []byte{byte(answer.Custody), 0}
+		if answer.Verified {
+			kept[1] = 1
+		}
+		return kept, nil
+	})
+	if err != nil {
 		return hsm.VerifiedPIN{}, err
 	}
 	if len(kept) != 2 || kept[1] > 1 {

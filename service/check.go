@@ -9,9 +9,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"keyd/config"
+	"keyd/hsm/module"
 	"keyd/policies"
 )
 
@@ -41,7 +43,7 @@ func Check(c *config.Config) (problems []error) {
 	for _, d := range c.Token.Directories {
 		add(checkPrivate("token.directories", d))
 	}
-	add(checkVelocity(c.Velocity.File))
+	add(checkVelocity(c.Velocity))
 	if os.Geteuid() != 0 {
 		return problems
 	}
@@ -98,13 +100,23 @@ func checkLibrary(c *config.Config) error {
 	return nil
 }
 
-// checkVelocity wants a private file, or a directory in which one can be made.
-func checkVelocity(path string) error {
-	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
-		return checkPrivate("velocity.file", path)
+// checkVelocity wants a file that fits the configuration, or none yet, in a directory that
+// only this user can write: whoever takes the file away gives everybody's tries back.
+func checkVelocity(v config.Velocity) error {
+	dir := filepath.Dir(v.File)
+	info, err := os.Stat(dir)
+	if err != nil {
+		return fmt.Errorf("velocity.file: %w", err)
 	}
-	if info, err := os.Stat(filepath.Dir(path)); err != nil || !info.IsDir() {
-		return fmt.Errorf("velocity.file: it is made at the first start, but there is no directory %s", filepath.Dir(path))
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || !info.IsDir() || info.Mode().Perm()&0o022 != 0 || int(owner.Uid) != os.Geteuid() {
+		return fmt.Errorf("velocity.file: %s must be a directory that belongs to the user who starts keyd and that nobody else can write", dir)
+	}
+	if _, err := os.Lstat(v.File); errors.Is(err, fs.ErrNotExist) {
+		return nil // it is made at the first start
+	}
+	if err := module.CheckVelocity(v.File, v.Entries); err != nil {
+		return fmt.Errorf("velocity.file: %w", err)
 	}
 	return nil
 }

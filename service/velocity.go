@@ -83,7 +83,7 @@ func Permit(ctx context.Context, c *config.Config, o Options, pan string, transl
 	}
 	f, err := module.AttachVelocity(c.Velocity.File)
 	if errors.Is(err, fs.ErrNotExist) {
-		return errors.New("tries have never been limited in this service, so there is nothing to permit")
+		return fmt.Errorf("there is no velocity file %s: name the configuration of the service that runs, or start keyd once with tries limited", c.Velocity.File)
 	}
 	if err != nil {
 		return fmt.Errorf("velocity.file: %w", err)

@@ -9,9 +9,10 @@ var errProtocol = errors.New("said what is no signal")
 
 // EndError says which child ended everything, and what to do about it.
 type EndError struct {
-	Child  string // "unlock", "provision", "front", "module 0"
-	Status string // how it ended
-	Hint   string
+	Child     string // "unlock", "provision", "front", "module 0"
+	Status    string // how it ended
+	Hint      string
+	Permanent bool // another start cannot help: it ended with ExitPermanent
 }
 
 // Error implements error.

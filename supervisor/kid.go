@@ -305,7 +305,7 @@ func (s *supervisor) retire(k *kid, how string) {
 }
 
 func permanent(k *kid, how string) *EndError {
-	return &EndError{Child: k.String(), Status: how,
+	return &EndError{Child: k.String(), Status: how, Permanent: true,
 		Hint: "its own message above says what has to be corrected first; it is not tried again"}
 }
 

@@ -12,6 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
+
+	"keyd/supervisor"
 )
 
 // version is set by the linker (make build).
@@ -46,8 +48,12 @@ What is running:     keyd status --dir ./dev --as auditor`,
 	if err := root.ExecuteContext(ctx); err != nil {
 		code := 1
 		var exit exitError
-		if errors.As(err, &exit) {
+		var ended *supervisor.EndError
+		switch {
+		case errors.As(err, &exit):
 			code = exit.code
+		case errors.As(err, &ended) && ended.Permanent:
+			code = supervisor.ExitPermanent // a service manager must not try again: the token may lock
 		}
 		fmt.Fprintln(os.Stderr, "keyd:", err)
 		os.Exit(code)

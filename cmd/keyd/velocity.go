@@ -48,7 +48,7 @@ configuration. It takes what starting the service takes: the same user, and the 
 token. Nothing is reset until somebody redeems the permit with keyd velocity reset.`,
 		Example: `  keyd velocity permit --config /etc/keyd/keyd.yaml
   echo 4111111111111111 | keyd velocity permit --dir ./dev --valid 10m`,
-		Args: cobra.NoArgs,
+		Args: noPAN,
 	}
 	f := c.Flags()
 	f.StringVar(&path, "config", "", "configuration file of the service")
@@ -75,7 +75,7 @@ token. Nothing is reset until somebody redeems the permit with keyd velocity res
 		if err := service.Permit(cmd.Context(), loaded, service.Options{Development: dir != "", Log: logger()}, pan, translations, valid); err != nil {
 			return err
 		}
-		fmt.Printf("one reset is permitted until %s: keyd velocity reset redeems it\n", time.Now().Add(valid).Format(time.DateTime))
+		fmt.Printf("one reset of the %s of %s is permitted until %s: keyd velocity reset redeems it\n", what(translations), lastDigits(pan), time.Now().Add(valid).Format(time.RFC3339))
 		return nil
 	}
 	return c
@@ -90,7 +90,7 @@ func velocityReset() *cobra.Command {
 		Short: "Redeem a permit: the account's tries begin anew",
 		Example: `  echo 4111111111111111 | keyd velocity reset --dir ./dev --as officer-1 --verification-key pvk-visa
   keyd velocity reset --server keyd.example:7443 --ca ca.crt --cert officer.crt --key officer.key --translations`,
-		Args: cobra.NoArgs,
+		Args: noPAN,
 	}
 	conn.flags(c, "officer-1")
 	c.Flags().StringVar(&key, "verification-key", "", "name of the V1 or V2 key whose verifications are reset")
@@ -114,10 +114,30 @@ func velocityReset() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		fmt.Println("reset")
+		fmt.Printf("the %s of %s begin anew\n", what(translations), lastDigits(pan))
 		return nil
 	}
 	return c
+}
+
+func what(translations bool) string {
+	if translations {
+		return "translations"
+	}
+	return "verifications"
+}
+
+// lastDigits shows as much of an account number as a receipt does.
+func lastDigits(pan string) string {
+	return "…" + pan[max(0, len(pan)-4):]
+}
+
+// noPAN refuses arguments without repeating them.
+func noPAN(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return errors.New("the account number is read from standard input, not from the command line")
+	}
+	return nil
 }
 
 // readPAN reads an account number: on a command line every user of the machine would

@@ -125,7 +125,7 @@ func (s *server) do(jobs []job) {
 		}
 	}
 	s.engine.Run(batch...)
-	var encoded []byte
+	answers := wire.NewBuffer()
 	for i := range jobs {
 		j := &jobs[i]
 		if j.operation != nil {
@@ -135,21 +135,19 @@ func (s *server) do(jobs []job) {
 		if j.err != nil {
 			kind, j.answer = wire.OpFailure, s.failure(j.err)
 		}
-		if more, err := wire.Append(encoded, j.frame.ID, kind, j.answer); err != nil {
+		if err := answers.Append(j.frame.ID, kind, j.answer); err != nil {
 			s.log.Error("answer cannot be encoded", "error", err)
-		} else {
-			encoded = more
 		}
 		// Answers to one front go out together.
 		if i+1 == len(jobs) || jobs[i+1].out != j.out {
-			s.send(j.out, encoded)
-			encoded = nil
+			s.send(j.out, answers)
+			answers = wire.NewBuffer()
 		}
 	}
 }
 
 // send never waits for a front: one that does not read loses its channel.
-func (s *server) send(out *wire.Writer, frames []byte) {
+func (s *server) send(out *wire.Writer, frames *wire.Buffer) {
 	if errors.Is(out.TrySend(frames), wire.ErrFull) {
 		s.log.Error("the front does not read its answers; its channel is closed")
 		out.Break()
@@ -252,7 +250,7 @@ func translatePIN(m *wire.TranslatePin) (r hsm.TranslatePIN, err error) {
 	if r.Outgoing, err = pinKey(m.Outgoing); err != nil {
 		return r, err
 	}
-	r.PAN, r.Block = m.Pan, m.Block
+	r.PAN, r.Block, r.Replayed = m.Pan, m.Block, m.Replayed
 	if len(r.Block) != r.Incoming.Format.BlockSize() {
 		return r, malformed
 	}
@@ -266,7 +264,7 @@ func verifyPIN(m *wire.VerifyPin) (r hsm.VerifyPIN, err error) {
 	if r.Verification, err = key(m.Verification); err != nil {
 		return r, err
 	}
-	r.PAN, r.Block = m.Pan, m.Block
+	r.PAN, r.Block, r.Replayed = m.Pan, m.Block, m.Replayed
 	if len(r.Block) != r.Incoming.Format.BlockSize() {
 		return r, malformed
 	}

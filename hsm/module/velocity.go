@@ -44,6 +44,9 @@ func CreateVelocity(path string, entries int) (*os.File, error) {
 	}
 }
 
+// CheckVelocity says what is wrong with an existing file.
+func CheckVelocity(path string, entries int) error { return velocity.Check(path, entries) }
+
 // AttachVelocity opens the file beside a keyd that may be running, for [Permit].
 func AttachVelocity(path string) (*os.File, error) { return velocity.Attach(path) }
 

@@ -19,7 +19,7 @@ var (
 // Writer sends encoded frames in order from one goroutine and flushes when nothing
 // more is queued, so that frames of a busy moment share a system call.
 type Writer struct {
-	queue   chan []byte
+	queue   chan *Buffer
 	done    chan struct{}
 	once    sync.Once
 	broken  func(error)
@@ -38,20 +38,20 @@ const Spacing = 500 * time.Microsecond
 // when w fails. Where spacing is not 0, flushes keep that distance as long as frames come
 // at more than some thousand a second; a frame that comes alone is flushed at once.
 func NewWriter(w io.Writer, spacing time.Duration, broken func(error)) *Writer {
-	writer := &Writer{queue: make(chan []byte, queueSize), done: make(chan struct{}), broken: broken, spacing: spacing}
+	writer := &Writer{queue: make(chan *Buffer, queueSize), done: make(chan struct{}), broken: broken, spacing: spacing}
 	go writer.run(w)
 	return writer
 }
 
-// Send queues one encoded frame. It waits while the queue is full, but not beyond ctx.
-func (w *Writer) Send(ctx context.Context, frame []byte) error {
+// Send queues what a buffer holds. It waits while the queue is full, but not beyond ctx.
+func (w *Writer) Send(ctx context.Context, frames *Buffer) error {
 	select {
 	case <-w.done:
 		return ErrClosed
 	default:
 	}
 	select {
-	case w.queue <- frame:
+	case w.queue <- frames:
 		return nil
 	case <-w.done:
 		return ErrClosed
@@ -60,15 +60,15 @@ func (w *Writer) Send(ctx context.Context, frame []byte) error {
 	}
 }
 
-// TrySend queues one encoded frame or says that it cannot; it never waits.
-func (w *Writer) TrySend(frame []byte) error {
+// TrySend queues what a buffer holds or says that it cannot; it never waits.
+func (w *Writer) TrySend(frames *Buffer) error {
 	select {
 	case <-w.done:
 		return ErrClosed
 	default:
 	}
 	select {
-	case w.queue <- frame:
+	case w.queue <- frames:
 		return nil
 	default:
 		return ErrFull
@@ -111,10 +111,12 @@ func (w *Writer) run(dst io.Writer) {
 			due = late.C
 		}
 		select {
-		case frame := <-w.queue:
+		case frames := <-w.queue:
 			late.Stop()
 			rhythm.count()
-			if _, err := out.Write(frame); err != nil {
+			_, err := out.Write(frames.b)
+			frames.release()
+			if err != nil {
 				w.fail(err)
 				return
 			}

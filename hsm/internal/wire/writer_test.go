@@ -33,11 +33,10 @@ func TestFlushesOfABusyWriterKeepTheirDistance(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &sink{}
 		w := NewWriter(s, Spacing, func(error) {})
-		frame := make([]byte, 10)
 		send := func(n int, pause time.Duration) {
 			t.Helper()
 			for range n {
-				if err := w.Send(t.Context(), frame); err != nil {
+				if err := w.Send(t.Context(), &Buffer{make([]byte, 10)}); err != nil {
 					t.Fatal(err)
 				}
 				synctest.Wait()
@@ -82,13 +81,13 @@ func TestWriterEndsWithItsChannel(t *testing.T) {
 		for _, spacing := range []time.Duration{0, Spacing} {
 			broken := make(chan error, 1)
 			w := NewWriter(&sink{fail: io.ErrClosedPipe}, spacing, func(err error) { broken <- err })
-			if err := w.Send(t.Context(), []byte{1}); err != nil {
+			if err := w.Send(t.Context(), &Buffer{[]byte{1}}); err != nil {
 				t.Fatal(err)
 			}
 			if err := <-broken; !errors.Is(err, io.ErrClosedPipe) {
 				t.Errorf("broken by %v", err)
 			}
-			if err := w.TrySend([]byte{1}); !errors.Is(err, ErrClosed) {
+			if err := w.TrySend(&Buffer{[]byte{1}}); !errors.Is(err, ErrClosed) {
 				t.Errorf("after that: %v", err)
 			}
 		}

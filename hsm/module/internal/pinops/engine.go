@@ -298,6 +298,9 @@ func (l *lane) check() error {
 			return err
 		}
 	}
+	if l.op.Translate != nil && l.op.Translate.Replayed || l.op.Verify != nil && l.op.Verify.Replayed {
+		return fault.New(fault.KSNReplayed, "")
+	}
 	if l.op.Verify != nil {
 		return l.prepareRule()
 	}

@@ -4,9 +4,13 @@
 // Rules, in the order in which they are checked: the sealed keys are genuine and
 // valid now; the key serial number fits the key; usage, mode of use, direction and
 // algorithm fit what is asked; the translation matrix of ISO 9564-1 and PCI PIN 3-3
-// and the keys' peer groups allow it; the block is one. What is clear exists only in
-// the locked memory of the session that the operation uses, and is wiped when it
-// ends.
+// and the keys' peer groups allow it; the block is one; the account's tries are not used
+// up. What is clear exists only in the locked memory of the session that the operation
+// uses, and is wiped when it ends.
+//
+// Operations are carried out in batches: every step is taken for all of them before the
+// next one is, so that the token is called once for what goes the same way under the same
+// key. None can see or hold up another but by the time that it takes.
 //
 // Only hsm/module uses it.
 package pinops

@@ -28,7 +28,7 @@ func Create(path string, entries int) (*os.File, error) {
 	if entries < minEntries || entries > maxEntries {
 		return nil, fmt.Errorf("velocity file for %d entries: %d to %d are possible", entries, minEntries, maxEntries)
 	}
-	sets := uint64(1) << bits.Len(uint(entries-1)) / places
+	sets := setsFor(entries)
 	for range attempts {
 		f, err := open(path, 0)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -46,6 +46,20 @@ func Create(path string, entries int) (*os.File, error) {
 		return f, nil
 	}
 	return nil, fmt.Errorf("velocity file %s: it comes and goes: another program makes and removes it", path)
+}
+
+func setsFor(entries int) uint64 { return uint64(1) << bits.Len(uint(entries-1)) / places }
+
+// Check says what [Create] would say of a file that exists, but for its being in use.
+func Check(path string, entries int) error {
+	f, err := Attach(path)
+	if err != nil {
+		return err
+	}
+	if err := matches(f, setsFor(entries)); err != nil {
+		return errors.Join(fmt.Errorf("velocity file %s: %w", path, err), f.Close())
+	}
+	return f.Close()
 }
 
 // Attach opens the velocity file beside a keyd that may be running, for [Table.Permit].
@@ -108,6 +122,11 @@ func accept(f *os.File, sets uint64) error {
 	if err := lock(f); err != nil {
 		return err
 	}
+	return matches(f, sets)
+}
+
+// matches refuses a file that is damaged or has another size.
+func matches(f *os.File, sets uint64) error {
 	found, err := checkHeader(int(f.Fd()))
 	if err != nil {
 		return err
