@@ -226,51 +226,31 @@ func Parse(b []byte) (c *Config, err error) {
 	if len(b) > MaxSize {
 		return nil, fmt.Errorf("more than %d bytes", MaxSize)
 	}
-	c = &Config{}
+	c = defaults()
 	if err := yaml.UnmarshalWithOptions(b, c, yaml.Strict()); err != nil {
 		return nil, errors.New(yaml.FormatError(err, false, false))
 	}
-	c.fillIn()
+	if c.Velocity.File == "" && c.State != "" {
+		c.Velocity.File = filepath.Clean(c.State) + ".velocity"
+	}
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-func (c *Config) fillIn() {
-	set := func(n *int, value int) {
-		if *n == 0 {
-			*n = value
-		}
-	}
-	set(&c.Modules, 2)
-	set(&c.Token.Sessions, 4)
-	set(&c.Token.CachedKeys, 16384)
-	set(&c.Token.DerivedKeys, 8192)
-	set(&c.Velocity.Entries, 1<<20)
-	if c.Velocity.File == "" && c.State != "" {
-		c.Velocity.File = filepath.Clean(c.State) + ".velocity"
-	}
-	c.Velocity.Verify.fillIn(Limits{10, 60, 200})
-	c.Velocity.Translate.fillIn(Limits{30, 300, 1000})
-	if c.KSN.RetryWindow == 0 {
-		c.KSN.RetryWindow = Duration(time.Minute)
-	}
-	if c.KSN.MaxJump == 0 {
-		c.KSN.MaxJump = 1 << 16
-	}
-	if c.OperationTimeout == 0 {
-		c.OperationTimeout = Duration(2 * time.Second)
-	}
-	if c.DrainTimeout == 0 {
-		c.DrainTimeout = Duration(10 * time.Second)
-	}
-}
-
-func (l *Limits) fillIn(d Limits) {
-	for _, one := range []struct{ have, value *Limit }{{&l.Minute, &d.Minute}, {&l.Hour, &d.Hour}, {&l.Day, &d.Day}} {
-		if *one.have == 0 {
-			*one.have = *one.value
-		}
+// defaults is what holds where the file is silent. A zero that is written is a zero.
+func defaults() *Config {
+	return &Config{
+		Modules: 2,
+		Token:   Token{Sessions: 4, CachedKeys: 16384, DerivedKeys: 8192},
+		KSN:     KSN{RetryWindow: Duration(time.Minute), MaxJump: 1 << 16},
+		Velocity: Velocity{
+			Entries:   1 << 20,
+			Verify:    Limits{10, 60, 200},
+			Translate: Limits{30, 300, 1000},
+		},
+		OperationTimeout: Duration(2 * time.Second),
+		DrainTimeout:     Duration(10 * time.Second),
 	}
 }

@@ -37,6 +37,22 @@ func TestParseFillsInDefaults(t *testing.T) {
 	}
 }
 
+func TestParseKeepsDefaultsBesideWhatIsSet(t *testing.T) {
+	c, err := config.Parse([]byte(good + "drain_timeout: 0s\nksn:\n  max_jump: 7\nvelocity:\n  translate:\n    hour: 99\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.DrainTimeout != 0 {
+		t.Errorf("drain_timeout is %v, 0s is written", time.Duration(c.DrainTimeout))
+	}
+	if c.KSN.MaxJump != 7 || time.Duration(c.KSN.RetryWindow) != time.Minute {
+		t.Errorf("ksn: %+v", c.KSN)
+	}
+	if v := c.Velocity; v.Entries != 1<<20 || v.Verify != (config.Limits{Minute: 10, Hour: 60, Day: 200}) || v.Translate != (config.Limits{Minute: 30, Hour: 99, Day: 1000}) {
+		t.Errorf("velocity: %+v", v)
+	}
+}
+
 func TestParseIsStrict(t *testing.T) {
 	change := func(old, fresh string) string {
 		if !strings.Contains(good, old) {
@@ -55,6 +71,11 @@ func TestParseIsStrict(t *testing.T) {
 		"too many modules":    {good + "modules: 65\n", "modules"},
 		"no duration":         {change("1500ms", "soon"), "duration"},
 		"too long a duration": {change("1500ms", "2h"), "operation_timeout"},
+		"a jump of nothing":   {good + "ksn:\n  max_jump: 0\n", "ksn.max_jump"},
+		"no retry window":     {good + "ksn:\n  retry_window: 0s\n", "ksn.retry_window"},
+		"no room":             {good + "velocity:\n  entries: 0\n", "velocity.entries"},
+		"a limit of nothing":  {good + "velocity:\n  verify:\n    minute: 0\n", "limit"},
+		"limits in disorder":  {good + "velocity:\n  verify:\n    minute: 61\n", "61 a minute, 60 an hour"},
 		"one user":            {change("  module: keyd-module\n", ""), "both"},
 		"the same user":       {change("keyd-module", "keyd-front"), "two users"},
 		"variable":            {change("SOFTHSM2_CONF:", "A-B:"), "variable"},

@@ -84,7 +84,7 @@ func (c *Config) validate() error {
 	if d := time.Duration(c.KSN.RetryWindow); d < time.Second || d > 10*time.Minute {
 		return errors.New("ksn.retry_window must be between 1s and 10m")
 	}
-	if c.KSN.MaxJump > 1<<31 {
+	if c.KSN.MaxJump < 1 || c.KSN.MaxJump > 1<<31 {
 		return fmt.Errorf("ksn.max_jump: %d is not between 1 and %d", c.KSN.MaxJump, uint32(1)<<31)
 	}
 	if d := time.Duration(c.OperationTimeout); d < 100*time.Millisecond || d > time.Minute {

@@ -32,10 +32,15 @@ func parseLimits(text string) (limits [3]int, err error) {
 	if len(parts) != len(limits) {
 		return limits, fmt.Errorf("%q is not MINUTE,HOUR,DAY", text)
 	}
+	last := 0
 	for i, p := range parts {
 		if limits[i], err = strconv.Atoi(p); err != nil || limits[i] < 0 || limits[i] > config.MaxLimit {
 			return limits, fmt.Errorf("%q is not MINUTE,HOUR,DAY, each from 0 (no limit) to %d", text, config.MaxLimit)
 		}
+		if limits[i] != 0 && limits[i] < last {
+			return limits, fmt.Errorf("%q: a longer time has a smaller limit", text)
+		}
+		last = max(last, limits[i])
 	}
 	return limits, nil
 }

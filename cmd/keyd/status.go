@@ -49,7 +49,7 @@ func writeStatus(w io.Writer, s *keydv1.GetStatusResponse) {
 	row(w, "kind", kind)
 	row(w, "keys", fmt.Sprint(s.Keys))
 	if n := s.KeySerialNumbers; n != nil {
-		row(w, "KSNs", fmt.Sprintf("%d accepted since the start; %d terminals in memory%s", n.Accepted, n.Sequences, failing(n.Failing)))
+		row(w, "KSNs", fmt.Sprintf("%d accepted since the start; %d sequences in memory%s", n.Accepted, n.Sequences, failing(n.Failing)))
 	}
 	row(w, "audit", fmt.Sprintf("%d entries, head %.16s", s.AuditEntries, s.AuditHead))
 	row(w)
