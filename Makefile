@@ -26,13 +26,14 @@ build: ## build bin/keyd (installs a C compiler and SoftHSM where they are missi
 run: build ## a first transaction from terminal to switch, on a fresh SoftHSM token
 	@./examples/first-transaction.sh
 
+# -count=1: a cached result knows nothing of the token, nor of the keyd that tests build.
 test: ## run every test on SoftHSM (installs what is missing)
 	@scripts/install-deps.sh run test
-	go test ./...
+	go test -count=1 ./...
 
 race: ## run every test under the race detector
 	@scripts/install-deps.sh run test
-	go test -race ./...
+	go test -count=1 -race ./...
 
 check: ## formatting, vet, linters, shell scripts, modules, generated code
 	@scripts/install-deps.sh run check
