@@ -125,9 +125,12 @@ func (s *server) do(jobs []job) {
 		}
 	}
 	s.engine.Run(batch...)
-	answers := wire.NewBuffer()
+	var answers *wire.Buffer
 	for i := range jobs {
 		j := &jobs[i]
+		if answers == nil {
+			answers = wire.NewBuffer()
+		}
 		if j.operation != nil {
 			j.answer, j.err = answer(j.operation), j.operation.Err
 		}
@@ -141,7 +144,7 @@ func (s *server) do(jobs []job) {
 		// Answers to one front go out together.
 		if i+1 == len(jobs) || jobs[i+1].out != j.out {
 			s.send(j.out, answers)
-			answers = wire.NewBuffer()
+			answers = nil
 		}
 	}
 }

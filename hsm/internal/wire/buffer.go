@@ -6,8 +6,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Buffer holds encoded frames for one way through a [Writer], which takes it over: whoever
-// has sent it, or tried to, must not use it again.
+// Buffer holds encoded frames for one way through a [Writer], which takes over what it
+// has accepted: the sender must not use that again.
 type Buffer struct{ b []byte }
 
 var buffers = sync.Pool{New: func() any { return &Buffer{make([]byte, 0, 2<<10)} }}

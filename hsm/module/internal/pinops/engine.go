@@ -102,33 +102,33 @@ type batch struct {
 // and what failed by that is run once more.
 func (e *Engine) Run(ops ...*Operation) {
 	lanes := make([]lane, len(ops))
-	todo := make([]*lane, 0, len(ops))
+	pending := make([]*lane, 0, len(ops))
 	for i, op := range ops {
 		lanes[i].op = op
 		if lanes[i].shape(); lanes[i].err == nil {
-			todo = append(todo, &lanes[i])
+			pending = append(pending, &lanes[i])
 		}
 	}
-	for attempt := 0; len(todo) > 0; attempt++ {
+	for attempt := 0; len(pending) > 0; attempt++ {
 		generation := e.token.Generation()
 		failed := e.token.Do(func(s *token.Session) error {
-			b := &batch{Engine: e, session: s, memory: (*memory)(unsafe.Pointer(&s.Scratch()[0])), lanes: todo}
+			b := &batch{Engine: e, session: s, memory: (*memory)(unsafe.Pointer(&s.Scratch()[0])), lanes: pending}
 			b.run()
 			return b.failed
 		})
-		again := todo[:0:0]
+		again := pending[:0:0]
 		if failed != nil && attempt == 0 {
-			for _, l := range todo {
+			for _, l := range pending {
 				if lost(l.err) {
 					again = append(again, l)
 				}
 			}
 		}
-		if todo = again; len(todo) == 0 {
+		if pending = again; len(pending) == 0 {
 			break
 		}
 		err := e.token.Renew(generation) // the session may be the keeper
-		for _, l := range todo {
+		for _, l := range pending {
 			l.err = err
 		}
 		if err != nil {
