@@ -73,7 +73,7 @@ func auditShow() *cobra.Command {
 			return nil
 		}
 		w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-		row(w, "SEQ", "TIME", "WHO", "WHAT", "DECISION", "REASON", "KEYS", "PAN", "HASH")
+		row(w, "SEQ", "TIME (UTC)", "WHO", "WHAT", "DECISION", "REASON", "KEYS", "PAN", "HASH")
 		for _, r := range records {
 			var keys []string
 			for _, k := range r.Keys {

@@ -53,13 +53,13 @@ func writeStatus(w io.Writer, s *keydv1.GetStatusResponse) {
 	}
 	row(w, "audit", fmt.Sprintf("%d entries, head %.16s", s.AuditEntries, s.AuditHead))
 	row(w)
-	row(w, "PROCESS", "PID", "STATE", "RESTARTS", "SINCE", "LAST EXIT")
+	row(w, "PROCESS", "PID", "STATE", "RESTARTS", "SINCE (UTC)", "LAST EXIT")
 	for _, p := range s.Processes {
 		name := p.Role
 		if p.Role == "module" {
 			name = fmt.Sprintf("module %d", p.Index)
 		}
-		row(w, name, fmt.Sprint(p.Pid), p.State, fmt.Sprint(p.Restarts), p.Since.AsTime().Local().Format(time.DateTime), dash(p.LastExit))
+		row(w, name, fmt.Sprint(p.Pid), p.State, fmt.Sprint(p.Restarts), p.Since.AsTime().Format(time.DateTime), dash(p.LastExit))
 	}
 	for _, t := range s.Tokens {
 		row(w)
@@ -86,7 +86,7 @@ func tries(v *keydv1.Velocity) string {
 		text += fmt.Sprintf("; accounts had to share %d times: raise velocity.entries", v.Crowded)
 	}
 	if v.PresumedUntil != nil {
-		text += "; stricter until " + v.PresumedUntil.AsTime().Local().Format(time.DateTime) + ", after a loss of power"
+		text += "; stricter until " + v.PresumedUntil.AsTime().Format(time.DateTime) + " UTC, after a loss of power"
 	}
 	return text + failing(v.Failing)
 }

@@ -75,7 +75,7 @@ token. Nothing is reset until somebody redeems the permit with keyd velocity res
 		if err := service.Permit(cmd.Context(), loaded, service.Options{Development: dir != "", Log: logger()}, pan, translations, valid); err != nil {
 			return err
 		}
-		fmt.Printf("one reset of the %s of %s is permitted until %s: keyd velocity reset redeems it\n", what(translations), lastDigits(pan), time.Now().Add(valid).Format(time.RFC3339))
+		fmt.Printf("one reset of the %s of %s is permitted until %s: keyd velocity reset redeems it\n", what(translations), lastDigits(pan), time.Now().Add(valid).UTC().Format(time.RFC3339))
 		return nil
 	}
 	return c
