@@ -123,6 +123,12 @@ func startWith(t testing.TB, dir string, flags []string, keys ...testKey) *servi
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			log := s.logged()
+			t.Logf("the end of keyd's log:\n%s", log[max(0, len(log)-8<<10):])
+		}
+	})
 	ready := make(chan string, 1)
 	go func() {
 		line, _ := bufio.NewReader(out).ReadString('\n') // an empty line is no address

@@ -94,7 +94,7 @@ type TranslatePIN struct {
 	Incoming, Outgoing PINKey
 	PAN                string // 0 to 19 decimal digits
 	Block              []byte // 8 or 16 bytes
-	Replayed           bool   // see [VerifyPIN]
+	KSNRefused         bool   // see [VerifyPIN]
 }
 
 // TranslatedPIN is the answer to [TranslatePIN].
@@ -114,10 +114,10 @@ type VerifyPIN struct {
 	VisaPVV      *VisaPVV
 	IBM3624      *IBM3624
 
-	// Replayed says that the key serial number was used before: the module looks at
+	// KSNRefused says that the key serial number will not be accepted: the module looks at
 	// everything that comes before it in the order of checks, refuses with
 	// fault.KSNReplayed, and neither deciphers the block nor counts a try.
-	Replayed bool
+	KSNRefused bool
 }
 
 // VisaPVV is a Visa PIN verification value to compare with.

@@ -18,7 +18,7 @@ func (c *Client) TranslatePIN(ctx context.Context, r TranslatePIN) (TranslatedPI
 	}
 	answer := &m.answer
 	m.request.Incoming, m.request.Outgoing = m.in.fill(&r.Incoming), m.out.fill(&r.Outgoing)
-	m.request.Pan, m.request.Block, m.request.Replayed = r.PAN, r.Block, r.Replayed
+	m.request.Pan, m.request.Block, m.request.KsnRefused = r.PAN, r.Block, r.KSNRefused
 	if err := c.call(ctx, homeOf(&r.Incoming, &r.Outgoing), wire.OpTranslatePIN, &m.request, answer); err != nil {
 		return TranslatedPIN{}, err
 	}
@@ -32,7 +32,7 @@ func (c *Client) VerifyPIN(ctx context.Context, r VerifyPIN) (VerifiedPIN, error
 		Verification: r.Verification.wire(),
 		Pan:          r.PAN,
 		Block:        r.Block,
-		Replayed:     r.Replayed,
+		KsnRefused:   r.KSNRefused,
 	}
 	switch {
 	case r.VisaPVV != nil:

@@ -6,8 +6,8 @@
 //   - What is counted is a sequence: what a KSN is used for (its [Class]), the value of
 //     the base derivation key and the initial key ID. Its counter only rises, and by at
 //     most [Options].MaxJump.
-//   - The order is: the module's operation, [Ledger.Accept], the answer. A request that
-//     the module refused moves nothing; [Ledger.Look] says whether it was a replay.
+//   - The order is: [Ledger.Look], the module's operation, [Ledger.Accept], the answer. A
+//     request that the module refused moves nothing.
 //   - Accept returns after the use is durable. All uses of a request are accepted, or
 //     none.
 //   - An identical retry of the request that was accepted last gets the stored answer,

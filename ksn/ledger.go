@@ -173,10 +173,10 @@ func (l *Ledger) Accept(ctx context.Context, uses []Use, request, answer []byte)
 	}
 }
 
-// Look says what Accept would say, and moves nothing. It is for a request that was
-// refused for a reason that comes after the KSN: the stored answer for an identical
-// retry, which is not nil; nil if the KSN is fresh; and the errors of
-// [Ledger.Accept].
+// Look says what Accept would say, and moves nothing: the stored answer for an identical
+// retry, which is not nil; nil if the KSN is fresh; and the errors of [Ledger.Accept]. It is
+// for before a request is carried out, and for after it was refused for a reason that comes
+// after the KSN.
 func (l *Ledger) Look(ctx context.Context, uses []Use, request []byte) (stored []byte, err error) {
 	it, err := newItem(uses, request)
 	if err != nil {

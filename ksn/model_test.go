@@ -137,7 +137,7 @@ func TestModel(t *testing.T) {
 				uses, counters := draw(rt)
 				a, ok := identical(counters)
 				if !ok {
-					rt.Skip("not the counters of an accepted request")
+					rt.Skip("not the counters of an accepted request") // rapid takes another step instead
 				}
 				got, err := l.Accept(t.Context(), uses, []byte(a.id), []byte("must not be stored"))
 				if err != nil || string(got) != a.answer {
@@ -162,7 +162,7 @@ func TestModel(t *testing.T) {
 				settle(rt)
 				uses, counters := draw(rt)
 				if !wantFresh(counters) {
-					rt.Skip("nothing is committed")
+					rt.Skip("nothing is committed") // likewise
 				}
 				// After it was forgotten, the journal is read again before a commit.
 				if _, err := l.Look(t.Context(), uses, nil); err != nil {

@@ -24,39 +24,36 @@ func (s *serials) add(key keys.Key, serial dukpt.KSN, class ksn.Class) {
 }
 
 // once carries out a request whose key serial numbers are accepted once. The record is
-// asked first: an identical retry gets the answer that was recorded, and costs nothing. A
-// replay goes to the module all the same, which looks at what comes before the key serial
-// number in the order of checks, and at nothing else. Any other request is carried out,
-// and recorded before its answer leaves.
+// asked first: an identical retry gets the answer that was recorded, and costs nothing.
+// Where it refuses, or cannot be read, the request goes to the module all the same, which
+// looks at what comes before the key serial number in the order of checks, and at nothing
+// else. Any other request is carried out, and recorded before its answer leaves.
 //
 // request is the identity of the request, carryOut the module's part, which is told
-// whether this is a replay and returns what is kept of the answer. The header that asks
-// for this was authenticated by the module, which would have refused an altered key.
-func (s *Service) once(ctx context.Context, uses serials, request []byte, carryOut func(replayed bool) ([]byte, error)) ([]byte, error) {
+// whether the record has refused and returns what is kept of the answer. The header that
+// asks for this was authenticated by the module, which would have refused an altered key.
+func (s *Service) once(ctx context.Context, uses serials, request []byte, carryOut func(refused bool) ([]byte, error)) ([]byte, error) {
 	defer s.serials.Begin()()
-	stored, seen := s.serials.Look(ctx, uses, request)
+	stored, refusal := s.serials.Look(ctx, uses, request)
 	if stored != nil {
 		return stored, nil
 	}
-	replayed := isReplay(seen)
-	answer, err := carryOut(replayed)
+	answer, err := carryOut(refusal != nil)
 	switch {
-	case err == nil && replayed:
-		return nil, seen
+	case refusal != nil && (err == nil || isReplay(err)):
+		return nil, refusal
 	case err == nil:
 		return s.serials.Accept(ctx, uses, request, answer)
-	case isReplay(err):
-		return nil, seen
 	case !afterSerial(err):
 		return nil, err
 	}
 	// Another request may have come first meanwhile.
-	stored, seen = s.serials.Look(ctx, uses, request)
+	stored, refusal = s.serials.Look(ctx, uses, request)
 	switch {
 	case stored != nil:
 		return stored, nil
-	case isReplay(seen):
-		return nil, seen
+	case isReplay(refusal):
+		return nil, refusal
 	}
 	return nil, err
 }

@@ -62,8 +62,8 @@ func (s *Service) Translate(ctx context.Context, r TranslateRequest) (hsm.Transl
 func (s *Service) translateOnce(ctx context.Context, uses serials, r hsm.TranslatePIN, key []keys.Key) (hsm.TranslatedPIN, error) {
 	request := newIdentity(ActionTranslate).pinKey(key[0], r.Incoming).pinKey(key[1], r.Outgoing)
 	request = appendField(appendField(request, r.PAN), r.Block)
-	kept, err := s.once(ctx, uses, request, func(replayed bool) ([]byte, error) {
-		r.Replayed = replayed
+	kept, err := s.once(ctx, uses, request, func(refused bool) ([]byte, error) {
+		r.KSNRefused = refused
 		answer, err := s.modules.TranslatePIN(ctx, r)
 		if err != nil {
 			return nil, err

@@ -86,8 +86,8 @@ func (s *Service) verifyOnce(ctx context.Context, uses serials, r hsm.VerifyPIN,
 	} else {
 		request = appendField(appendField(request, "offset"), r.IBM3624.Offset)
 	}
-	kept, err := s.once(ctx, uses, request, func(replayed bool) ([]byte, error) {
-		r.Replayed = replayed
+	kept, err := s.once(ctx, uses, request, func(refused bool) ([]byte, error) {
+		r.KSNRefused = refused
 		answer, err := s.modules.VerifyPIN(ctx, r)
 		if err != nil {
 			return nil, err

@@ -253,7 +253,7 @@ func translatePIN(m *wire.TranslatePin) (r hsm.TranslatePIN, err error) {
 	if r.Outgoing, err = pinKey(m.Outgoing); err != nil {
 		return r, err
 	}
-	r.PAN, r.Block, r.Replayed = m.Pan, m.Block, m.Replayed
+	r.PAN, r.Block, r.KSNRefused = m.Pan, m.Block, m.KsnRefused
 	if len(r.Block) != r.Incoming.Format.BlockSize() {
 		return r, malformed
 	}
@@ -267,7 +267,7 @@ func verifyPIN(m *wire.VerifyPin) (r hsm.VerifyPIN, err error) {
 	if r.Verification, err = key(m.Verification); err != nil {
 		return r, err
 	}
-	r.PAN, r.Block, r.Replayed = m.Pan, m.Block, m.Replayed
+	r.PAN, r.Block, r.KSNRefused = m.Pan, m.Block, m.KsnRefused
 	if len(r.Block) != r.Incoming.Format.BlockSize() {
 		return r, malformed
 	}

@@ -83,7 +83,11 @@ func play(part, dir, sibling string) error {
 				return err
 			}
 		}
-		return unix.Kill(os.Getpid(), unix.SIGQUIT)
+		if err := unix.Kill(os.Getpid(), unix.SIGQUIT); err != nil {
+			return err
+		}
+		time.Sleep(time.Minute) // another thread may get the signal, a moment later
+		return nil
 	}
 	return playConfined(part, dir, sibling)
 }

@@ -152,7 +152,7 @@ type TranslatePin struct {
 	Outgoing      *PinKey                `protobuf:"bytes,2,opt,name=outgoing,proto3" json:"outgoing,omitempty"`
 	Pan           string                 `protobuf:"bytes,3,opt,name=pan,proto3" json:"pan,omitempty"`
 	Block         []byte                 `protobuf:"bytes,4,opt,name=block,proto3" json:"block,omitempty"`
-	Replayed      bool                   `protobuf:"varint,5,opt,name=replayed,proto3" json:"replayed,omitempty"` // the KSN was used: refuse with that, after all earlier checks
+	KsnRefused    bool                   `protobuf:"varint,5,opt,name=ksn_refused,json=ksnRefused,proto3" json:"ksn_refused,omitempty"` // end with KSN_REPLAYED after all earlier checks
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -215,9 +215,9 @@ func (x *TranslatePin) GetBlock() []byte {
 	return nil
 }
 
-func (x *TranslatePin) GetReplayed() bool {
+func (x *TranslatePin) GetKsnRefused() bool {
 	if x != nil {
-		return x.Replayed
+		return x.KsnRefused
 	}
 	return false
 }
@@ -293,7 +293,7 @@ type VerifyPin struct {
 	//	*VerifyPin_VisaPvv
 	//	*VerifyPin_Ibm3624
 	Expected      isVerifyPin_Expected `protobuf_oneof:"expected"`
-	Replayed      bool                 `protobuf:"varint,7,opt,name=replayed,proto3" json:"replayed,omitempty"`
+	KsnRefused    bool                 `protobuf:"varint,7,opt,name=ksn_refused,json=ksnRefused,proto3" json:"ksn_refused,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -381,9 +381,9 @@ func (x *VerifyPin) GetIbm3624() *Ibm3624 {
 	return nil
 }
 
-func (x *VerifyPin) GetReplayed() bool {
+func (x *VerifyPin) GetKsnRefused() bool {
 	if x != nil {
-		return x.Replayed
+		return x.KsnRefused
 	}
 	return false
 }
@@ -1164,26 +1164,28 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\v2\x14.keyd.wire.SealedKeyR\x03key\x12\x10\n" +
 	"\x03ksn\x18\x02 \x01(\fR\x03ksn\x12!\n" +
 	"\fworking_type\x18\x03 \x01(\rR\vworkingType\x12\x16\n" +
-	"\x06format\x18\x04 \x01(\rR\x06format\"\xb0\x01\n" +
+	"\x06format\x18\x04 \x01(\rR\x06format\"\xb5\x01\n" +
 	"\fTranslatePin\x12-\n" +
 	"\bincoming\x18\x01 \x01(\v2\x11.keyd.wire.PinKeyR\bincoming\x12-\n" +
 	"\boutgoing\x18\x02 \x01(\v2\x11.keyd.wire.PinKeyR\boutgoing\x12\x10\n" +
 	"\x03pan\x18\x03 \x01(\tR\x03pan\x12\x14\n" +
-	"\x05block\x18\x04 \x01(\fR\x05block\x12\x1a\n" +
-	"\breplayed\x18\x05 \x01(\bR\breplayed\"`\n" +
+	"\x05block\x18\x04 \x01(\fR\x05block\x12\x1f\n" +
+	"\vksn_refused\x18\x05 \x01(\bR\n" +
+	"ksnRefused\"`\n" +
 	"\rTranslatedPin\x12\x14\n" +
 	"\x05block\x18\x01 \x01(\fR\x05block\x12\x1f\n" +
 	"\vcheck_value\x18\x02 \x01(\tR\n" +
 	"checkValue\x12\x18\n" +
-	"\acustody\x18\x03 \x01(\rR\acustody\"\xa5\x02\n" +
+	"\acustody\x18\x03 \x01(\rR\acustody\"\xaa\x02\n" +
 	"\tVerifyPin\x12-\n" +
 	"\bincoming\x18\x01 \x01(\v2\x11.keyd.wire.PinKeyR\bincoming\x128\n" +
 	"\fverification\x18\x02 \x01(\v2\x14.keyd.wire.SealedKeyR\fverification\x12\x10\n" +
 	"\x03pan\x18\x03 \x01(\tR\x03pan\x12\x14\n" +
 	"\x05block\x18\x04 \x01(\fR\x05block\x12/\n" +
 	"\bvisa_pvv\x18\x05 \x01(\v2\x12.keyd.wire.VisaPvvH\x00R\avisaPvv\x12.\n" +
-	"\aibm3624\x18\x06 \x01(\v2\x12.keyd.wire.Ibm3624H\x00R\aibm3624\x12\x1a\n" +
-	"\breplayed\x18\a \x01(\bR\breplayedB\n" +
+	"\aibm3624\x18\x06 \x01(\v2\x12.keyd.wire.Ibm3624H\x00R\aibm3624\x12\x1f\n" +
+	"\vksn_refused\x18\a \x01(\bR\n" +
+	"ksnRefusedB\n" +
 	"\n" +
 	"\bexpected\"8\n" +
 	"\aVisaPvv\x12\x1b\n" +

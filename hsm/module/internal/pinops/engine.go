@@ -298,7 +298,7 @@ func (l *lane) check() error {
 			return err
 		}
 	}
-	if l.op.Translate != nil && l.op.Translate.Replayed || l.op.Verify != nil && l.op.Verify.Replayed {
+	if l.op.Translate != nil && l.op.Translate.KSNRefused || l.op.Verify != nil && l.op.Verify.KSNRefused {
 		return fault.New(fault.KSNReplayed, "")
 	}
 	if l.op.Verify != nil {
