@@ -16,14 +16,14 @@ import (
 // new folder needs a place here. hsm/module stands above hsm, whose types it uses.
 var layout = []string{
 	"e2e", "bench", "cmd/keyd", "service", "front", "development", "simulator", "config",
-	"server", "pinsvc", "terminals", "voids", "keys", "ksn", "policies", "web", "audit", "store", "softhsm-config",
+	"server", "pinsvc", "datasvc", "keyuse", "terminals", "voids", "keys", "ksn", "policies", "web", "audit", "store", "softhsm-config",
 	"hsm/module", "hsm", "supervisor", "dukpt", "pinblock", "keyblock", "fault", "gather", "api",
 }
 
 // frontSide is the code of the process that strangers reach: it never meets a clear
 // PIN, a clear key or the token.
 var frontSide = []string{
-	"front", "server", "pinsvc", "keys", "ksn", "terminals", "voids", "policies", "web", "audit", "store", "hsm",
+	"front", "server", "pinsvc", "datasvc", "keyuse", "keys", "ksn", "terminals", "voids", "policies", "web", "audit", "store", "hsm",
 }
 
 // secretSide is what the front never reaches.
@@ -31,7 +31,7 @@ var secretSide = []string{"keyd/pinblock", "keyd/dukpt/software", "keyd/hsm/modu
 
 // present are the folders without which the tests below would prove nothing.
 var present = []string{
-	"front", "server", "pinsvc", "keys", "ksn", "policies", "audit", "store", "hsm", "hsm/module", "supervisor",
+	"front", "server", "pinsvc", "datasvc", "keyuse", "keys", "ksn", "policies", "audit", "store", "hsm", "hsm/module", "supervisor",
 	"dukpt", "dukpt/software", "pinblock", "cmd/keyd",
 }
 

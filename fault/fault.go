@@ -31,12 +31,13 @@ const (
 	TranslationForbidden Reason = 9  // ISO 9564-1 / PCI PIN 3-3 matrix, peer groups
 	PermitMissing        Reason = 10 // nobody at the machine has permitted it
 	KSNReplayed          Reason = 11 // the key serial number was used, or jumps too far
-	PINBlockInvalid      Reason = 12 // the PIN block does not decipher to one
-	RateLimited          Reason = 13 // too many tries for one account
-	ModuleUnavailable    Reason = 14 // no module answered in time
-	StoreUnavailable     Reason = 15 // the database cannot be read or written
-	AuditUnavailable     Reason = 16 // the audit log cannot be written
-	Internal             Reason = 17 // a bug in keyd
+	CustodyUnavailable   Reason = 12 // the policy demands the token's custody, which is not to be had
+	PINBlockInvalid      Reason = 13 // the PIN block does not decipher to one
+	RateLimited          Reason = 14 // too many tries for one account
+	ModuleUnavailable    Reason = 15 // no module answered in time
+	StoreUnavailable     Reason = 16 // the database cannot be read or written
+	AuditUnavailable     Reason = 17 // the audit log cannot be written
+	Internal             Reason = 18 // a bug in keyd
 )
 
 // Row is a line of the table of reasons.
@@ -60,6 +61,7 @@ var Table = []Row{
 	{TranslationForbidden, "TRANSLATION_FORBIDDEN", codes.FailedPrecondition, "this translation is forbidden"},
 	{PermitMissing, "PERMIT_MISSING", codes.FailedPrecondition, "nobody has permitted this at the machine"},
 	{KSNReplayed, "KSN_REPLAYED", codes.FailedPrecondition, "the key serial number is not a new one"},
+	{CustodyUnavailable, "CUSTODY_UNAVAILABLE", codes.FailedPrecondition, "this cannot be done inside the token, as the policy demands"},
 	{PINBlockInvalid, "PIN_BLOCK_INVALID", codes.InvalidArgument, "the PIN block is not valid"},
 	{RateLimited, "RATE_LIMITED", codes.ResourceExhausted, "there were too many tries"},
 	{ModuleUnavailable, "MODULE_UNAVAILABLE", codes.Unavailable, "no security module answered in time"},

@@ -127,11 +127,21 @@ func (c *Client) choose(home uint64) *channel {
 	return best
 }
 
-// homeOf is not 0 for a key from which a token derives keys that it keeps: AES DUKPT.
+// homeOf is [home] of keys that encipher PIN blocks.
 func homeOf(keys ...*PINKey) uint64 {
 	for _, k := range keys {
-		if k.KSN.Scheme() == dukpt.AES {
-			id := k.KSN.InitialKeyID()
+		if h := home(k.KSN); h != 0 {
+			return h
+		}
+	}
+	return 0
+}
+
+// home is not 0 for a key from which a token derives keys that it keeps: AES DUKPT.
+func home(serials ...dukpt.KSN) uint64 {
+	for _, serial := range serials {
+		if serial.Scheme() == dukpt.AES {
+			id := serial.InitialKeyID()
 			h := fnv.New64a()
 			_, _ = h.Write(id[:]) // never fails
 			return h.Sum64() | 1<<63

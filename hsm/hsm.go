@@ -10,8 +10,6 @@ package hsm
 import (
 	"fmt"
 	"time"
-
-	"keyd/dukpt"
 )
 
 // Format is an ISO 9564-1 PIN-block format by its number.
@@ -59,19 +57,24 @@ func (c Custody) String() string {
 	return "CUSTODY_UNSPECIFIED"
 }
 
+// Demands are what the front asks of a module besides an operation's own data.
+type Demands struct {
+	// KSNRefused says that the key serial number will not be accepted: the module looks at
+	// everything that comes before it in the order of checks, refuses with
+	// fault.KSNReplayed, and neither deciphers anything nor counts a try.
+	KSNRefused bool
+
+	// TokenCustody says that the policy allows the operation in the token only: one for
+	// which a clear value would be in the module's memory is refused with
+	// fault.CustodyUnavailable.
+	TokenCustody bool
+}
+
 // Key is a sealed key under the name by which it was asked for. The module refuses
 // a sealed key that was sealed under another name.
 type Key struct {
 	Name   string
 	Sealed []byte
-}
-
-// PINKey is a key in its role of enciphering a PIN block.
-type PINKey struct {
-	Key         Key
-	KSN         dukpt.KSN // zero unless the key is a BDK
-	WorkingType WorkingType
-	Format      Format
 }
 
 // WorkingType is the type of a DUKPT working key as the contract numbers it
@@ -88,62 +91,6 @@ const (
 	WorkingAES192
 	WorkingAES256
 )
-
-// TranslatePIN asks for a PIN block under another key.
-type TranslatePIN struct {
-	Incoming, Outgoing PINKey
-	PAN                string // 0 to 19 decimal digits
-	Block              []byte // 8 or 16 bytes
-	KSNRefused         bool   // see [VerifyPIN]
-}
-
-// TranslatedPIN is the answer to [TranslatePIN].
-type TranslatedPIN struct {
-	Block      []byte
-	CheckValue string // KCV of the outgoing key
-	Custody    Custody
-}
-
-// VerifyPIN asks whether the PIN in a block is the one of a verification value.
-// Exactly one of VisaPVV and IBM3624 is set.
-type VerifyPIN struct {
-	Incoming     PINKey
-	Verification Key
-	PAN          string
-	Block        []byte
-	VisaPVV      *VisaPVV
-	IBM3624      *IBM3624
-
-	// KSNRefused says that the key serial number will not be accepted: the module looks at
-	// everything that comes before it in the order of checks, refuses with
-	// fault.KSNReplayed, and neither deciphers the block nor counts a try.
-	KSNRefused bool
-}
-
-// VisaPVV is a Visa PIN verification value to compare with.
-type VisaPVV struct {
-	KeyIndex uint8  // PVKI, 0 to 9
-	PVV      string // 4 decimal digits
-}
-
-// IBM3624 is an IBM 3624 PIN offset to compare with.
-type IBM3624 struct {
-	Offset string // 4 to 12 decimal digits
-}
-
-// VerifiedPIN is the answer to [VerifyPIN].
-type VerifiedPIN struct {
-	Verified bool
-	Custody  Custody
-}
-
-// ResetTries asks for the tries of an account to be reset, which somebody at the
-// machine has permitted: those of verifications under a key or, without one, those of
-// translations.
-type ResetTries struct {
-	Verification *Key
-	PAN          string // 1 to 19 decimal digits
-}
 
 // Description is what a module says of itself and its token.
 type Description struct {

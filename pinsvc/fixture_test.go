@@ -13,6 +13,7 @@ import (
 	"keyd/fault"
 	"keyd/hsm"
 	"keyd/keys"
+	"keyd/keyuse"
 	"keyd/ksn"
 	"keyd/policies"
 	"keyd/store"
@@ -100,7 +101,7 @@ func newService(t *testing.T) *service {
 	})
 	c := &caller{policy: policy, identity: "spiffe://test.example/switch"}
 	modules := hsm.NewClient(time.Second, slog.New(slog.DiscardHandler))
-	return &service{New(keys.New(s), serials, modules, c), c, s}
+	return &service{New(keyuse.New(keys.New(s), serials, c), modules), c, s}
 }
 
 func row(t *testing.T, name, usage string, change func(*store.KeyRecord, *hsm.Header)) store.KeyRecord {
@@ -123,7 +124,7 @@ const pan = "4111111111111111"
 
 func translation() TranslateRequest {
 	return TranslateRequest{
-		Incoming: PINKey{KeyID: "may.bdk", Format: 1, DUKPT: &DUKPT{KSN: []byte{0xff, 0xff, 0x98, 0x76, 0x54, 0x32, 0x10, 0xe0, 0, 1}}},
+		Incoming: PINKey{KeyID: "may.bdk", Format: 1, DUKPT: &keyuse.DUKPT{KSN: []byte{0xff, 0xff, 0x98, 0x76, 0x54, 0x32, 0x10, 0xe0, 0, 1}}},
 		Outgoing: PINKey{KeyID: "may.zone", Format: 1},
 		PAN:      pan,
 		Block:    []byte("\x1b\x9c\x18\x45\xeb\x99\x3a\x7a"),
@@ -136,6 +137,17 @@ func verification() VerifyRequest {
 		VerificationKey: "may.pvk",
 		PAN:             pan,
 		Block:           []byte("\x1b\x9c\x18\x45\xeb\x99\x3a\x7a"),
-		VisaPVV:         &VisaPVV{KeyIndex: 1, PVV: "3856"},
+		PINMethod:       PINMethod{VisaPVV: &VisaPVV{KeyIndex: 1, PVV: "3856"}},
+	}
+}
+
+func change() ChangeRequest {
+	return ChangeRequest{
+		Incoming:        PINKey{KeyID: "may.zone", Format: 1},
+		VerificationKey: "may.pvk",
+		PAN:             pan,
+		Current:         []byte("\x1b\x9c\x18\x45\xeb\x99\x3a\x7a"),
+		New:             []byte("\x1b\x9c\x18\x45\xeb\x99\x3a\x7b"),
+		PINMethod:       PINMethod{VisaPVV: &VisaPVV{KeyIndex: 1, PVV: "3856"}},
 	}
 }

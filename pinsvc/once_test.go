@@ -7,6 +7,7 @@ import (
 
 	"keyd/dukpt"
 	"keyd/fault"
+	"keyd/keyuse"
 	"keyd/ksn"
 )
 
@@ -15,18 +16,18 @@ import (
 func TestWhatTheModuleIsTold(t *testing.T) {
 	ctx := context.Background()
 	terminal := byte(0x10)
-	use := func(counter byte) serials {
+	use := func(counter byte) keyuse.Serials {
 		serial, err := dukpt.ParseKSN([]byte{0xff, 0xff, 0x98, 0x76, 0x54, 0x32, terminal, 0xe0, 0, counter})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return serials{{Fingerprint: strings.Repeat("7", 32), KSN: serial, Class: ksn.PINIncoming}}
+		return keyuse.Serials{{Fingerprint: strings.Repeat("7", 32), KSN: serial, Class: ksn.PINIncoming}}
 	}
 	s := newService(t)
 	expect := func(what string, counter byte, request string, module error, told bool, want fault.Reason) {
 		t.Helper()
 		asked := false
-		answer, err := s.once(ctx, use(counter), []byte(request), func(refused bool) ([]byte, error) {
+		answer, err := s.keys.Once(ctx, use(counter), []byte(request), func(refused bool) ([]byte, error) {
 			asked = true
 			if refused != told {
 				t.Errorf("%s: the module is told %t", what, refused)
@@ -52,7 +53,7 @@ func TestWhatTheModuleIsTold(t *testing.T) {
 	expect("replayed", 5, "b", nil, true, fault.KSNReplayed)
 	expect("older", 4, "b", nil, true, fault.KSNReplayed)
 	expect("replayed, with a wrong key", 5, "b", mismatch, true, fault.KeyUsageMismatch)
-	stored, err := s.once(ctx, use(5), []byte("a"), func(bool) ([]byte, error) {
+	stored, err := s.keys.Once(ctx, use(5), []byte("a"), func(bool) ([]byte, error) {
 		t.Error("the module is asked for a retry")
 		return nil, block
 	})

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"keyd/fault"
+	"keyd/keyuse"
 )
 
 var (
@@ -32,10 +33,10 @@ var shapes = []struct {
 	{"format 257", func(in *PINKey, _ *string, _ *[]byte) { in.Format = 257 }, fault.RequestInvalid, "incoming.format"},
 	{"negative format", func(in *PINKey, _ *string, _ *[]byte) { in.Format = -1 }, fault.RequestInvalid, "incoming.format"},
 	{"format 2, for the module to refuse", func(in *PINKey, _ *string, _ *[]byte) { in.Format = 3 }, 0, ""},
-	{"working key after the last", func(in *PINKey, _ *string, _ *[]byte) { in.DUKPT = &DUKPT{KSN: aesKSN, KeyType: 6} }, fault.RequestInvalid, "incoming.dukpt.key_type"},
-	{"negative working key", func(in *PINKey, _ *string, _ *[]byte) { in.DUKPT = &DUKPT{KSN: aesKSN, KeyType: -1} }, fault.RequestInvalid, "incoming.dukpt.key_type"},
-	{"working key 257", func(in *PINKey, _ *string, _ *[]byte) { in.DUKPT = &DUKPT{KSN: aesKSN, KeyType: 257} }, fault.RequestInvalid, "incoming.dukpt.key_type"},
-	{"AES transaction", func(in *PINKey, _ *string, _ *[]byte) { in.DUKPT = &DUKPT{KSN: aesKSN, KeyType: 5} }, 0, ""},
+	{"working key after the last", func(in *PINKey, _ *string, _ *[]byte) { in.DUKPT = &keyuse.DUKPT{KSN: aesKSN, KeyType: 6} }, fault.RequestInvalid, "incoming.dukpt.key_type"},
+	{"negative working key", func(in *PINKey, _ *string, _ *[]byte) { in.DUKPT = &keyuse.DUKPT{KSN: aesKSN, KeyType: -1} }, fault.RequestInvalid, "incoming.dukpt.key_type"},
+	{"working key 257", func(in *PINKey, _ *string, _ *[]byte) { in.DUKPT = &keyuse.DUKPT{KSN: aesKSN, KeyType: 257} }, fault.RequestInvalid, "incoming.dukpt.key_type"},
+	{"AES transaction", func(in *PINKey, _ *string, _ *[]byte) { in.DUKPT = &keyuse.DUKPT{KSN: aesKSN, KeyType: 5} }, 0, ""},
 	{"no PAN", func(_ *PINKey, pan *string, _ *[]byte) { *pan = "" }, fault.RequestInvalid, "primary_account_number"},
 	{"PAN of 1 digit", func(_ *PINKey, pan *string, _ *[]byte) { *pan = "7" }, 0, ""},
 	{"PAN of 19 digits", func(_ *PINKey, pan *string, _ *[]byte) { *pan = "4111111111111111111" }, 0, ""},
@@ -47,21 +48,24 @@ var shapes = []struct {
 	{"block of 16 bytes in format 0", func(_ *PINKey, _ *string, block *[]byte) { *block = make([]byte, 16) }, fault.RequestInvalid, "encrypted_pin_block"},
 	{"block of 8 bytes in format 4", func(in *PINKey, _ *string, _ *[]byte) { in.Format = 5 }, fault.RequestInvalid, "encrypted_pin_block"},
 	{"block of 16 bytes in format 4", func(in *PINKey, _ *string, block *[]byte) { in.Format, *block = 5, make([]byte, 16) }, 0, ""},
-	{"no KSN", func(in *PINKey, _ *string, _ *[]byte) { in.DUKPT = &DUKPT{} }, fault.KSNInvalid, "incoming.dukpt.key_serial_number"},
-	{"KSN of 11 bytes", func(in *PINKey, _ *string, _ *[]byte) { in.DUKPT = &DUKPT{KSN: make([]byte, 11)} }, fault.KSNInvalid, "incoming.dukpt.key_serial_number"},
-	{"KSN with counter 0", func(in *PINKey, _ *string, _ *[]byte) { in.DUKPT = &DUKPT{KSN: zeroCounter} }, fault.KSNInvalid, "incoming.dukpt.key_serial_number"},
-	{"KSN with 11 one-bits", func(in *PINKey, _ *string, _ *[]byte) { in.DUKPT = &DUKPT{KSN: heavyCounter} }, fault.KSNInvalid, "incoming.dukpt.key_serial_number"},
-	{"a request and a KSN that are wrong", func(in *PINKey, pan *string, _ *[]byte) { in.DUKPT, *pan = &DUKPT{KSN: zeroCounter}, "x" }, fault.RequestInvalid, "primary_account_number"},
+	{"no KSN", func(in *PINKey, _ *string, _ *[]byte) { in.DUKPT = &keyuse.DUKPT{} }, fault.KSNInvalid, "incoming.dukpt.key_serial_number"},
+	{"KSN of 11 bytes", func(in *PINKey, _ *string, _ *[]byte) { in.DUKPT = &keyuse.DUKPT{KSN: make([]byte, 11)} }, fault.KSNInvalid, "incoming.dukpt.key_serial_number"},
+	{"KSN with counter 0", func(in *PINKey, _ *string, _ *[]byte) { in.DUKPT = &keyuse.DUKPT{KSN: zeroCounter} }, fault.KSNInvalid, "incoming.dukpt.key_serial_number"},
+	{"KSN with 11 one-bits", func(in *PINKey, _ *string, _ *[]byte) { in.DUKPT = &keyuse.DUKPT{KSN: heavyCounter} }, fault.KSNInvalid, "incoming.dukpt.key_serial_number"},
+	{"a request and a KSN that are wrong", func(in *PINKey, pan *string, _ *[]byte) { in.DUKPT, *pan = &keyuse.DUKPT{KSN: zeroCounter}, "x" }, fault.RequestInvalid, "primary_account_number"},
 }
 
 func TestShape(t *testing.T) {
 	s := newService(t)
 	for _, c := range shapes {
-		r, v := translation(), verification()
+		r, v, g := translation(), verification(), change()
 		c.change(&r.Incoming, &r.PAN, &r.Block)
 		c.change(&v.Incoming, &v.PAN, &v.Block)
+		c.change(&g.Incoming, &g.PAN, &g.Current)
+		g.NewIncoming = &PINKey{KeyID: "may.zone", Format: 1}
 		s.expectShape(t, "translate: "+c.name, c.reason, c.field, func() error { _, err := s.Translate(context.Background(), r); return err })
 		s.expectShape(t, "verify: "+c.name, c.reason, c.field, func() error { _, err := s.Verify(context.Background(), v); return err })
+		s.expectShape(t, "change: "+c.name, c.reason, c.field, func() error { _, err := s.Change(context.Background(), g); return err })
 	}
 }
 
@@ -75,9 +79,9 @@ func TestShapeOfTranslation(t *testing.T) {
 		"as it should be":                        {func(*TranslateRequest) {}, 0, ""},
 		"no outgoing key":                        {func(r *TranslateRequest) { r.Outgoing = PINKey{} }, fault.RequestInvalid, "outgoing.key_id"},
 		"no outgoing format":                     {func(r *TranslateRequest) { r.Outgoing.Format = 0 }, fault.RequestInvalid, "outgoing.format"},
-		"outgoing KSN":                           {func(r *TranslateRequest) { r.Outgoing.DUKPT = &DUKPT{KSN: zeroCounter} }, fault.KSNInvalid, "outgoing.dukpt"},
-		"both KSNs: the first counts":            {func(r *TranslateRequest) { r.Incoming.DUKPT, r.Outgoing.DUKPT = &DUKPT{}, &DUKPT{} }, fault.KSNInvalid, "incoming.dukpt"},
-		"a KSN before the outgoing key is wrong": {func(r *TranslateRequest) { r.Incoming.DUKPT, r.Outgoing.KeyID = &DUKPT{}, "" }, fault.RequestInvalid, "outgoing.key_id"},
+		"outgoing KSN":                           {func(r *TranslateRequest) { r.Outgoing.DUKPT = &keyuse.DUKPT{KSN: zeroCounter} }, fault.KSNInvalid, "outgoing.dukpt"},
+		"both KSNs: the first counts":            {func(r *TranslateRequest) { r.Incoming.DUKPT, r.Outgoing.DUKPT = &keyuse.DUKPT{}, &keyuse.DUKPT{} }, fault.KSNInvalid, "incoming.dukpt"},
+		"a KSN before the outgoing key is wrong": {func(r *TranslateRequest) { r.Incoming.DUKPT, r.Outgoing.KeyID = &keyuse.DUKPT{}, "" }, fault.RequestInvalid, "outgoing.key_id"},
 		"no PAN, 1 to 1":                         {func(r *TranslateRequest) { r.Incoming.Format, r.Outgoing.Format, r.PAN = 2, 2, "" }, 0, ""},
 		"no PAN, 1 to 0":                         {func(r *TranslateRequest) { r.Incoming.Format, r.PAN = 2, "" }, fault.RequestInvalid, "primary_account_number"},
 		"no PAN, 0 to 1":                         {func(r *TranslateRequest) { r.Outgoing.Format, r.PAN = 2, "" }, fault.RequestInvalid, "primary_account_number"},
@@ -122,11 +126,66 @@ func TestShapeOfVerification(t *testing.T) {
 		"offset of 13 digits":   {offset("1234567890123"), fault.RequestInvalid, "ibm3624.offset"},
 		"offset in hex":         {offset("12F4"), fault.RequestInvalid, "ibm3624.offset"},
 		"no offset":             {offset(""), fault.RequestInvalid, "ibm3624.offset"},
-		"KSN last":              {func(r *VerifyRequest) { r.Incoming.DUKPT, r.VisaPVV.PVV = &DUKPT{}, "" }, fault.RequestInvalid, "visa_pvv.pvv"},
+		"KSN last":              {func(r *VerifyRequest) { r.Incoming.DUKPT, r.VisaPVV.PVV = &keyuse.DUKPT{}, "" }, fault.RequestInvalid, "visa_pvv.pvv"},
 	} {
 		r := verification()
 		c.change(&r)
 		s.expectShape(t, name, c.reason, c.field, func() error { _, err := s.Verify(context.Background(), r); return err })
+	}
+}
+
+func TestShapeOfGeneration(t *testing.T) {
+	s := newService(t)
+	for name, c := range map[string]struct {
+		change func(*GenerateRequest)
+		reason fault.Reason
+		field  string
+	}{
+		"as it should be":      {func(*GenerateRequest) {}, 0, ""},
+		"offset":               {func(r *GenerateRequest) { r.PINMethod = PINMethod{IBM3624: &IBM3624{}} }, 0, ""},
+		"no outgoing key":      {func(r *GenerateRequest) { r.Outgoing.KeyID = "" }, fault.RequestInvalid, "outgoing.key_id"},
+		"no generation key":    {func(r *GenerateRequest) { r.GenerationKey = "" }, fault.RequestInvalid, "generation_key_id"},
+		"no PAN":               {func(r *GenerateRequest) { r.PAN = "" }, fault.RequestInvalid, "primary_account_number"},
+		"no length":            {func(r *GenerateRequest) { r.Length = 0 }, fault.RequestInvalid, "pin_length"},
+		"3 digits":             {func(r *GenerateRequest) { r.Length = 3 }, fault.RequestInvalid, "pin_length"},
+		"12 digits":            {func(r *GenerateRequest) { r.Length = 12 }, 0, ""},
+		"13 digits":            {func(r *GenerateRequest) { r.Length = 13 }, fault.RequestInvalid, "pin_length"},
+		"260 digits":           {func(r *GenerateRequest) { r.Length = 260 }, fault.RequestInvalid, "pin_length"},
+		"no method":            {func(r *GenerateRequest) { r.PINMethod = PINMethod{} }, fault.RequestInvalid, "method"},
+		"a PVV of the caller":  {func(r *GenerateRequest) { r.VisaPVV = &VisaPVV{1, "3856"} }, fault.RequestInvalid, "method"},
+		"an offset of his own": {func(r *GenerateRequest) { r.PINMethod = PINMethod{IBM3624: &IBM3624{"1234"}} }, fault.RequestInvalid, "method"},
+		"PVKI 10":              {func(r *GenerateRequest) { r.VisaPVV = &VisaPVV{10, ""} }, fault.RequestInvalid, "key_index"},
+		"KSN last":             {func(r *GenerateRequest) { r.Outgoing.DUKPT, r.Length = &keyuse.DUKPT{}, 3 }, fault.RequestInvalid, "pin_length"},
+		"KSN":                  {func(r *GenerateRequest) { r.Outgoing.DUKPT = &keyuse.DUKPT{} }, fault.KSNInvalid, "outgoing.dukpt"},
+	} {
+		r := GenerateRequest{Outgoing: PINKey{KeyID: "may.zone", Format: 1}, GenerationKey: "may.pvk", PAN: pan, Length: 4, PINMethod: PINMethod{VisaPVV: &VisaPVV{KeyIndex: 1}}}
+		c.change(&r)
+		s.expectShape(t, name, c.reason, c.field, func() error { _, err := s.Generate(context.Background(), r); return err })
+	}
+}
+
+func TestShapeOfChange(t *testing.T) {
+	s := newService(t)
+	for name, c := range map[string]struct {
+		change func(*ChangeRequest)
+		reason fault.Reason
+		field  string
+	}{
+		"as it should be": {func(*ChangeRequest) {}, 0, ""},
+		"a new key of its own": {func(r *ChangeRequest) {
+			r.NewIncoming = &PINKey{KeyID: "may.zone", Format: 5}
+			r.New = make([]byte, 16)
+		}, 0, ""},
+		"a new key without name":  {func(r *ChangeRequest) { r.NewIncoming = &PINKey{Format: 1} }, fault.RequestInvalid, "new_incoming.key_id"},
+		"no current block":        {func(r *ChangeRequest) { r.Current = nil }, fault.RequestInvalid, "current_encrypted_pin_block"},
+		"no new block":            {func(r *ChangeRequest) { r.New = nil }, fault.RequestInvalid, "new_encrypted_pin_block"},
+		"new block of its format": {func(r *ChangeRequest) { r.NewIncoming = &PINKey{KeyID: "may.zone", Format: 5} }, fault.RequestInvalid, "new_encrypted_pin_block"},
+		"no current value":        {func(r *ChangeRequest) { r.VisaPVV.PVV = "" }, fault.RequestInvalid, "current.visa_pvv.pvv"},
+		"new KSN":                 {func(r *ChangeRequest) { r.NewIncoming = &PINKey{KeyID: "may.bdk", Format: 1, DUKPT: &keyuse.DUKPT{}} }, fault.KSNInvalid, "new_incoming.dukpt"},
+	} {
+		r := change()
+		c.change(&r)
+		s.expectShape(t, name, c.reason, c.field, func() error { _, err := s.Change(context.Background(), r); return err })
 	}
 }
 
@@ -181,7 +240,7 @@ func FuzzTranslate(f *testing.F) {
 	f.Fuzz(func(t *testing.T, name string, format int32, ksn []byte, working int32, pan string, block []byte) {
 		r := TranslateRequest{Incoming: PINKey{KeyID: name, Format: format}, Outgoing: PINKey{KeyID: "may.zone", Format: 1}, PAN: pan, Block: block}
 		check(t, r)
-		r.Incoming.DUKPT = &DUKPT{KSN: ksn, KeyType: working}
+		r.Incoming.DUKPT = &keyuse.DUKPT{KSN: ksn, KeyType: working}
 		check(t, r)
 	})
 }

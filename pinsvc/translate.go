@@ -9,6 +9,7 @@ import (
 	"keyd/fault"
 	"keyd/hsm"
 	"keyd/keys"
+	"keyd/keyuse"
 	"keyd/ksn"
 )
 
@@ -23,14 +24,14 @@ type TranslateRequest struct {
 // requirement 3-3). Errors are refusals of package fault in the order that the package
 // comment gives, or ctx's error.
 func (s *Service) Translate(ctx context.Context, r TranslateRequest) (hsm.TranslatedPIN, error) {
-	entry := s.access.Entry(ctx)
+	entry := s.keys.Entry(ctx)
 	r.record(entry)
 	inKSN, outKSN, err := r.check()
 	if err != nil {
 		return hsm.TranslatedPIN{}, err
 	}
-	key, err := s.authorized(ctx, ActionTranslate, entry,
-		named{"incoming.key_id", r.Incoming.KeyID}, named{"outgoing.key_id", r.Outgoing.KeyID})
+	key, err := s.keys.Authorized(ctx, ActionTranslate, entry,
+		r.Incoming.named("incoming", inKSN), r.Outgoing.named("outgoing", outKSN))
 	if err != nil {
 		return hsm.TranslatedPIN{}, err
 	}
@@ -40,9 +41,9 @@ func (s *Service) Translate(ctx context.Context, r TranslateRequest) (hsm.Transl
 		PAN:      r.PAN,
 		Block:    r.Block,
 	}
-	var uses serials
-	uses.add(key[0], inKSN, ksn.PINIncoming)
-	uses.add(key[1], outKSN, ksn.PINOutgoing)
+	var uses keyuse.Serials
+	uses.Add(key[0], inKSN, ksn.PINIncoming)
+	uses.Add(key[1], outKSN, ksn.PINOutgoing)
 	var answer hsm.TranslatedPIN
 	if len(uses) == 0 {
 		answer, err = s.modules.TranslatePIN(ctx, request)
@@ -50,7 +51,7 @@ func (s *Service) Translate(ctx context.Context, r TranslateRequest) (hsm.Transl
 		answer, err = s.translateOnce(ctx, uses, request, key)
 	}
 	if err == nil {
-		err = custody(entry, answer.Custody)
+		err = keyuse.Custody(entry, answer.Custody)
 	}
 	if err != nil {
 		return hsm.TranslatedPIN{}, err
@@ -58,11 +59,11 @@ func (s *Service) Translate(ctx context.Context, r TranslateRequest) (hsm.Transl
 	return answer, nil
 }
 
-// translateOnce is [Service.once] for a translation.
-func (s *Service) translateOnce(ctx context.Context, uses serials, r hsm.TranslatePIN, key []keys.Key) (hsm.TranslatedPIN, error) {
-	request := newIdentity(ActionTranslate).pinKey(key[0], r.Incoming).pinKey(key[1], r.Outgoing)
-	request = appendField(appendField(request, r.PAN), r.Block)
-	kept, err := s.once(ctx, uses, request, func(refused bool) ([]byte, error) {
+// translateOnce is [keyuse.Keys.Once] for a translation.
+func (s *Service) translateOnce(ctx context.Context, uses keyuse.Serials, r hsm.TranslatePIN, key []keys.Key) (hsm.TranslatedPIN, error) {
+	request := identify(identify(keyuse.NewIdentity(ActionTranslate), key[0], r.Incoming), key[1], r.Outgoing)
+	request = keyuse.AppendField(keyuse.AppendField(request, r.PAN), r.Block)
+	kept, err := s.keys.Once(ctx, uses, request, func(refused bool) ([]byte, error) {
 		r.KSNRefused = refused
 		answer, err := s.modules.TranslatePIN(ctx, r)
 		if err != nil {
@@ -92,8 +93,8 @@ func decodeTranslated(b []byte) (hsm.TranslatedPIN, error) {
 }
 
 func (r TranslateRequest) record(entry *audit.Entry) {
-	r.Incoming.record(entry)
-	r.Outgoing.record(entry)
+	keyuse.Record(entry, r.Incoming.KeyID, r.Incoming.DUKPT)
+	keyuse.Record(entry, r.Outgoing.KeyID, r.Outgoing.DUKPT)
 	entry.PAN = audit.MaskPAN(r.PAN)
 }
 
@@ -108,12 +109,12 @@ func (r TranslateRequest) check() (in, out dukpt.KSN, err error) {
 	if err = checkPAN(r.PAN, r.Incoming.Format != format1 || r.Outgoing.Format != format1); err != nil {
 		return
 	}
-	if err = checkBlock(r.Block, r.Incoming); err != nil {
+	if err = checkBlock("encrypted_pin_block", r.Block, r.Incoming); err != nil {
 		return
 	}
-	if in, err = r.Incoming.ksn("incoming"); err != nil {
+	if in, err = r.Incoming.DUKPT.Serial("incoming"); err != nil {
 		return
 	}
-	out, err = r.Outgoing.ksn("outgoing")
+	out, err = r.Outgoing.DUKPT.Serial("outgoing")
 	return
 }

@@ -187,7 +187,7 @@ func TestShippedPolicies(t *testing.T) {
 		if m.Keys {
 			keys = []Key{{"any", "V1"}, {"other", "V2"}}
 		}
-		data := strings.HasPrefix(m.Name, "PinService/")
+		data := strings.HasPrefix(m.Name, "PinService/") || strings.HasPrefix(m.Name, "MacService/") || strings.HasPrefix(m.Name, "DataService/")
 		reset := strings.HasPrefix(m.Name, "VelocityService/") // an officer's, no switch's
 		watch := m.Name == "StatusService/GetStatus"
 		if !data && !reset && !watch {

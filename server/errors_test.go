@@ -29,6 +29,7 @@ var onlyModule = map[fault.Reason]bool{
 	fault.TranslationForbidden: true,
 	fault.PermitMissing:        true,
 	fault.KSNReplayed:          true, // after the module has carried the request out
+	fault.CustodyUnavailable:   true,
 	fault.PINBlockInvalid:      true,
 	fault.RateLimited:          true,
 }

@@ -9,16 +9,16 @@ import (
 
 	"keyd/audit"
 	"keyd/fault"
-	"keyd/pinsvc"
+	"keyd/keyuse"
 	"keyd/policies"
 )
 
 // gate asks the policy for every domain, and keeps in the request that it did.
 type gate struct{ policy *policies.Policy }
 
-var _ pinsvc.Authorizer = gate{}
+var _ keyuse.Authorizer = gate{}
 
-// Authorize implements [pinsvc.Authorizer]. Why a request was denied is for the audit
+// Authorize implements [keyuse.Authorizer]. Why a request was denied is for the audit
 // log and the operator, never for the caller.
 func (g gate) Authorize(ctx context.Context, action string, named []policies.Key) error {
 	c := callOf(ctx)
@@ -39,7 +39,7 @@ func (g gate) Authorize(ctx context.Context, action string, named []policies.Key
 	return nil
 }
 
-// Entry implements [pinsvc.Authorizer].
+// Entry implements [keyuse.Authorizer].
 func (gate) Entry(ctx context.Context) *audit.Entry {
 	if c := callOf(ctx); c != nil {
 		return &c.entry

@@ -7,6 +7,7 @@ import (
 
 	keydv1 "keyd/api/keyd/v1"
 	"keyd/hsm"
+	"keyd/keyuse"
 	"keyd/pinsvc"
 )
 
@@ -43,12 +44,7 @@ func (b pinBinding) VerifyPinData(ctx context.Context, r *keydv1.VerifyPinDataRe
 		VerificationKey: r.GetVerificationKeyId(),
 		PAN:             r.GetPrimaryAccountNumber(),
 		Block:           r.GetEncryptedPinBlock(),
-	}
-	if m := r.GetExpected().GetVisaPvv(); m != nil {
-		request.VisaPVV = &pinsvc.VisaPVV{KeyIndex: m.GetKeyIndex(), PVV: m.GetPvv()}
-	}
-	if m := r.GetExpected().GetIbm3624(); m != nil {
-		request.IBM3624 = &pinsvc.IBM3624{Offset: m.GetOffset()}
+		PINMethod:       pinMethod(r.GetExpected()),
 	}
 	answer, err := b.pins.Verify(ctx, request)
 	if err != nil {
@@ -57,14 +53,81 @@ func (b pinBinding) VerifyPinData(ctx context.Context, r *keydv1.VerifyPinDataRe
 	return &keydv1.VerifyPinDataResponse{Verified: answer.Verified, Custody: custody(answer.Custody)}, nil
 }
 
+// GeneratePinData implements keyd.v1.PinService.
+func (b pinBinding) GeneratePinData(ctx context.Context, r *keydv1.GeneratePinDataRequest) (*keydv1.GeneratePinDataResponse, error) {
+	answer, err := b.pins.Generate(ctx, pinsvc.GenerateRequest{
+		Outgoing:      pinKey(r.GetOutgoing()),
+		GenerationKey: r.GetGenerationKeyId(),
+		PAN:           r.GetPrimaryAccountNumber(),
+		Length:        r.GetPinLength(),
+		PINMethod:     pinMethod(r.GetMethod()),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &keydv1.GeneratePinDataResponse{
+		EncryptedPinBlock: answer.Block,
+		Datum:             methodMessage(answer.Datum),
+		Custody:           custody(answer.Custody),
+	}, nil
+}
+
+// ChangePinData implements keyd.v1.PinService.
+func (b pinBinding) ChangePinData(ctx context.Context, r *keydv1.ChangePinDataRequest) (*keydv1.ChangePinDataResponse, error) {
+	request := pinsvc.ChangeRequest{
+		Incoming:        pinKey(r.GetIncoming()),
+		VerificationKey: r.GetVerificationKeyId(),
+		PAN:             r.GetPrimaryAccountNumber(),
+		Current:         r.GetCurrentEncryptedPinBlock(),
+		New:             r.GetNewEncryptedPinBlock(),
+		PINMethod:       pinMethod(r.GetCurrent()),
+	}
+	if k := r.GetNewIncoming(); k != nil {
+		key := pinKey(k)
+		request.NewIncoming = &key
+	}
+	answer, err := b.pins.Change(ctx, request)
+	if err != nil {
+		return nil, err
+	}
+	return &keydv1.ChangePinDataResponse{
+		Verified: answer.Verified, NewDatum: methodMessage(answer.Datum), Custody: custody(answer.Custody),
+	}, nil
+}
+
 // pinKey converts a key of a request; a missing one has no name, which the domain
 // refuses.
 func pinKey(k *keydv1.PinKey) pinsvc.PINKey {
-	out := pinsvc.PINKey{KeyID: k.GetKeyId(), Format: int32(k.GetFormat())}
-	if d := k.GetDukpt(); d != nil {
-		out.DUKPT = &pinsvc.DUKPT{KSN: d.GetKeySerialNumber(), KeyType: int32(d.GetKeyType())}
+	return pinsvc.PINKey{KeyID: k.GetKeyId(), Format: int32(k.GetFormat()), DUKPT: dukptOf(k.GetDukpt())}
+}
+
+func dukptOf(d *keydv1.DukptAttributes) *keyuse.DUKPT {
+	if d == nil {
+		return nil
+	}
+	return &keyuse.DUKPT{KSN: d.GetKeySerialNumber(), KeyType: int32(d.GetKeyType())}
+}
+
+// pinMethod converts a method; a missing one has none set, which the domain refuses.
+func pinMethod(m *keydv1.PinMethod) (out pinsvc.PINMethod) {
+	if v := m.GetVisaPvv(); v != nil {
+		out.VisaPVV = &pinsvc.VisaPVV{KeyIndex: v.GetKeyIndex(), PVV: v.GetPvv()}
+	}
+	if v := m.GetIbm3624(); v != nil {
+		out.IBM3624 = &pinsvc.IBM3624{Offset: v.GetOffset()}
 	}
 	return out
+}
+
+// methodMessage is nil for a method of which none is set.
+func methodMessage(m pinsvc.PINMethod) *keydv1.PinMethod {
+	switch {
+	case m.VisaPVV != nil:
+		return &keydv1.PinMethod{Method: &keydv1.PinMethod_VisaPvv{VisaPvv: &keydv1.VisaPvv{KeyIndex: m.VisaPVV.KeyIndex, Pvv: m.VisaPVV.PVV}}}
+	case m.IBM3624 != nil:
+		return &keydv1.PinMethod{Method: &keydv1.PinMethod_Ibm3624{Ibm3624: &keydv1.Ibm3624{Offset: m.IBM3624.Offset}}}
+	}
+	return nil
 }
 
 func custody(c hsm.Custody) keydv1.Custody {

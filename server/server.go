@@ -18,8 +18,10 @@ import (
 
 	keydv1 "keyd/api/keyd/v1"
 	"keyd/audit"
+	"keyd/datasvc"
 	"keyd/hsm"
 	"keyd/keys"
+	"keyd/keyuse"
 	"keyd/ksn"
 	"keyd/pinsvc"
 	"keyd/policies"
@@ -85,8 +87,11 @@ func New(c Config) (*Server, error) {
 	}
 	s := newServer(c)
 	access := gate{c.Policy}
-	pins := pinsvc.New(c.Keys, c.Serials, c.Modules, access)
+	used := keyuse.New(c.Keys, c.Serials, access)
+	pins, data := pinsvc.New(used, c.Modules), datasvc.New(used, c.Modules)
 	keydv1.RegisterPinServiceServer(s.grpc, pinBinding{pins: pins, steps: s.steps, draining: s.draining})
+	keydv1.RegisterMacServiceServer(s.grpc, macBinding{data: data})
+	keydv1.RegisterDataServiceServer(s.grpc, dataBinding{data: data})
 	keydv1.RegisterVelocityServiceServer(s.grpc, velocityBinding{pins: pins})
 	keydv1.RegisterStatusServiceServer(s.grpc, statusBinding{
 		access: access, version: c.Version, started: time.Now(),

@@ -22,10 +22,11 @@ import (
 	"keyd/hsm/internal/wire"
 	"keyd/hsm/module/internal/erase"
 	"keyd/hsm/module/internal/locked"
-	"keyd/hsm/module/internal/pinops"
 	"keyd/hsm/module/internal/sealing"
 	"keyd/hsm/module/internal/token"
+	"keyd/hsm/module/internal/tries"
 	"keyd/hsm/module/internal/velocity"
+	"keyd/hsm/module/internal/working"
 	"keyd/supervisor/child"
 	"keyd/supervisor/confine"
 	"keyd/supervisor/pinfile"
@@ -89,7 +90,7 @@ func Run(o Options) error {
 	if err != nil {
 		return err
 	}
-	tries, err := openVelocity(o.Velocity, tok, masters)
+	table, err := openVelocity(o.Velocity, tok, masters)
 	if err != nil {
 		return err
 	}
@@ -101,12 +102,11 @@ func Run(o Options) error {
 		o.Log.Warn("not confined as far as it could be", "measure", m.Name, "state", m.State, "why", m.Why)
 	}
 
-	cache := sealing.NewCache(tok, masters, o.CachedKeys)
 	dead := make(chan error, 1)
-	engine := pinops.NewEngine(tok, cache, o.DerivedKeys, tries, time.Now)
+	keys := working.New(tok, sealing.NewCache(tok, masters, o.CachedKeys), o.DerivedKeys, time.Now)
 	server := newServer(
-		engine, tok.Sessions(),
-		func() *wire.Description { return describe(o, tok, cache, engine, tries, masters, report, passed) },
+		newEngines(keys, tries.New(table)), tok.Sessions(),
+		func() *wire.Description { return describe(o, keys, table, masters, report, passed) },
 		o.Log,
 		func(err error) {
 			select {
@@ -126,8 +126,8 @@ func Run(o Options) error {
 		case err := <-dead:
 			return fmt.Errorf("the token is lost, so this process ends: %w", err)
 		case <-control.Stopping():
-			if tries != nil {
-				return tries.Sync()
+			if table != nil {
+				return table.Sync()
 			}
 			return nil
 		}
@@ -264,12 +264,13 @@ func Provision(o Options, keys []io.Reader, out io.Writer) error {
 	return nil
 }
 
-func describe(o Options, tok *token.Token, cache *sealing.Cache, engine *pinops.Engine, tries *velocity.Table, masters *sealing.Masters, report confine.Report, passed []string) *wire.Description {
+func describe(o Options, keys *working.Keys, table *velocity.Table, masters *sealing.Masters, report confine.Report, passed []string) *wire.Description {
+	tok := keys.Token()
 	d := &wire.Description{
 		Label: tok.Info.Label, Manufacturer: tok.Info.ManufacturerID, Model: tok.Info.Model,
 		Generation: masters.Generation, Development: o.Development,
-		SelfTests: passed, CachedKeys: int64(cache.Len()), DerivedKeys: int64(engine.Derived()), Erasure: erase.How,
-		Velocity: describeVelocity(tries, o.Velocity.Limits),
+		SelfTests: passed, CachedKeys: int64(keys.Unsealed()), DerivedKeys: int64(keys.Derived()), Erasure: erase.How,
+		Velocity: describeVelocity(table, o.Velocity.Limits),
 	}
 	for _, c := range tok.Calls() {
 		d.Calls = append(d.Calls, &wire.TokenCalls{Name: c.Name, Count: c.Count, Blocks: c.Blocks})

@@ -16,10 +16,10 @@ import (
 	"keyd/fault"
 	"keyd/hsm"
 	"keyd/hsm/internal/wire"
-	"keyd/hsm/module/internal/pinops"
 	"keyd/hsm/module/internal/sealing"
 	"keyd/hsm/module/internal/token"
 	"keyd/hsm/module/internal/token/tokentest"
+	"keyd/hsm/module/internal/working"
 	"keyd/supervisor/child"
 )
 
@@ -69,7 +69,7 @@ func newTestServer(t *testing.T) (*server, chan error) {
 	}
 	dead := make(chan error, 8)
 	cache := sealing.NewCache(tok, masters, 16)
-	s := newServer(pinops.NewEngine(tok, cache, 16, nil, time.Now), tok.Sessions(),
+	s := newServer(newEngines(working.New(tok, cache, 16, time.Now), nil), tok.Sessions(),
 		func() *wire.Description { return &wire.Description{Label: "test"} },
 		slog.New(slog.NewTextHandler(io.Discard, nil)), func(err error) { dead <- err })
 	return s, dead

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"keyd/dukpt/software"
+	"keyd/hsm/module/internal/macops"
 	"keyd/hsm/module/internal/pinverify"
 	"keyd/hsm/module/internal/token"
 	"keyd/pinblock"
@@ -18,6 +19,7 @@ var selfTests = []struct {
 	{"DES, TDES and DUKPT derivation", software.SelfTest},
 	{"ISO 9564-1 PIN blocks", pinblock.SelfTest},
 	{"Visa PVV and IBM 3624", pinverify.SelfTest},
+	{"MACs with TDES", macops.SelfTest},
 }
 
 // powerOn runs every self-test and returns the names of what passed. The first

@@ -12,9 +12,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"keyd/dukpt"
 	"keyd/fault"
-	"keyd/hsm"
 	"keyd/hsm/internal/wire"
 	"keyd/hsm/module/internal/pinops"
 	"keyd/hsm/module/internal/token"
@@ -24,7 +22,7 @@ import (
 type server struct {
 	current  net.Conn       // the front's channel: there is one
 	busy     []atomic.Int64 // per worker: Unix nanoseconds at which its batch began; 0: idle
-	engine   *pinops.Engine
+	engines  engines
 	describe func() *wire.Description
 	log      *slog.Logger
 	dead     func(error) // ends the process
@@ -35,14 +33,14 @@ type job struct {
 	frame wire.Frame
 	out   *wire.Writer
 
-	operation *pinops.Operation // nil where it is none
-	answer    proto.Message
-	err       error
+	operation
+	answer proto.Message
+	err    error
 }
 
 // newServer starts as many workers as the token has sessions.
-func newServer(engine *pinops.Engine, workers int, describe func() *wire.Description, log *slog.Logger, dead func(error)) *server {
-	s := &server{engine: engine, describe: describe, log: log, dead: dead, work: make(chan job, 4*pinops.MaxBatch), busy: make([]atomic.Int64, workers)}
+func newServer(engines engines, workers int, describe func() *wire.Description, log *slog.Logger, dead func(error)) *server {
+	s := &server{engines: engines, describe: describe, log: log, dead: dead, work: make(chan job, 4*pinops.MaxBatch), busy: make([]atomic.Int64, workers)}
 	for i := range workers {
 		go s.worker(&s.busy[i])
 	}
@@ -116,23 +114,27 @@ func (s *server) worker(busy *atomic.Int64) {
 	}
 }
 
-// do carries out a batch and answers.
+// do carries out a batch and answers: PIN operations together, then the others one after
+// the other.
 func (s *server) do(jobs []job) {
 	batch := make([]*pinops.Operation, 0, len(jobs))
 	for i := range jobs {
-		if jobs[i].operation != nil {
-			batch = append(batch, jobs[i].operation)
+		if jobs[i].pin != nil {
+			batch = append(batch, jobs[i].pin)
 		}
 	}
-	s.engine.Run(batch...)
+	s.engines.pins.Run(batch...)
 	var answers *wire.Buffer
 	for i := range jobs {
 		j := &jobs[i]
 		if answers == nil {
 			answers = wire.NewBuffer()
 		}
-		if j.operation != nil {
-			j.answer, j.err = answer(j.operation), j.operation.Err
+		switch {
+		case j.pin != nil:
+			j.answer, j.err = pinAnswer(j.pin), j.pin.Err
+		case j.other != nil:
+			j.answer, j.err = j.other()
 		}
 		kind := wire.OpAnswer
 		if j.err != nil {
@@ -179,148 +181,4 @@ func (s *server) failure(err error) *wire.Failure {
 		return &wire.Failure{Reason: uint32(fault.ModuleUnavailable)}
 	}
 	return &wire.Failure{Reason: uint32(fault.Internal)}
-}
-
-// derivationWork is what an operation under AES DUKPT counts for in a batch: the token
-// derives for each by itself, so that together they are no faster, and others would wait.
-const derivationWork = 8
-
-// begin is the whole interface of the boundary. It decodes a PIN operation for a batch,
-// or answers something else, and returns for how many operations the job counts. There
-// is no operation that returns a clear PIN, a clear PIN block or a clear key.
-func (s *server) begin(j *job) (work int) {
-	j.operation, j.answer, j.err = s.interpret(j.frame)
-	if o := j.operation; o != nil && (o.Translate != nil && (derives(&o.Translate.Incoming) || derives(&o.Translate.Outgoing)) || o.Verify != nil && derives(&o.Verify.Incoming)) {
-		return derivationWork
-	}
-	return 1
-}
-
-func derives(k *hsm.PINKey) bool { return k.KSN.Scheme() == dukpt.AES }
-
-func (s *server) interpret(f wire.Frame) (*pinops.Operation, proto.Message, error) {
-	switch f.Op {
-	case wire.OpTranslatePIN:
-		var m wire.TranslatePin
-		if err := f.Decode(&m); err != nil {
-			return nil, nil, malformed
-		}
-		request, err := translatePIN(&m)
-		if err != nil {
-			return nil, nil, err
-		}
-		return &pinops.Operation{Translate: &request}, nil, nil
-	case wire.OpVerifyPIN:
-		var m wire.VerifyPin
-		if err := f.Decode(&m); err != nil {
-			return nil, nil, malformed
-		}
-		request, err := verifyPIN(&m)
-		if err != nil {
-			return nil, nil, err
-		}
-		return &pinops.Operation{Verify: &request}, nil, nil
-	case wire.OpResetTries:
-		var m wire.ResetTries
-		if err := f.Decode(&m); err != nil {
-			return nil, nil, malformed
-		}
-		return nil, &wire.TriesReset{}, s.resetTries(&m)
-	case wire.OpDescribe:
-		return nil, s.describe(), nil
-	}
-	return nil, nil, malformed
-}
-
-// answer is the message of an operation's outcome.
-func answer(op *pinops.Operation) proto.Message {
-	if op.Translate != nil {
-		t := op.Translated
-		return &wire.TranslatedPin{Block: t.Block, CheckValue: t.CheckValue, Custody: uint32(t.Custody)}
-	}
-	return &wire.VerifiedPin{Verified: op.Verified.Verified, Custody: uint32(op.Verified.Custody)}
-}
-
-var malformed = fault.New(fault.RequestInvalid, "")
-
-// The functions below check the shape of what a front sent. The front did so too, but
-// it may have been taken over.
-
-func translatePIN(m *wire.TranslatePin) (r hsm.TranslatePIN, err error) {
-	if r.Incoming, err = pinKey(m.Incoming); err != nil {
-		return r, err
-	}
-	if r.Outgoing, err = pinKey(m.Outgoing); err != nil {
-		return r, err
-	}
-	r.PAN, r.Block, r.KSNRefused = m.Pan, m.Block, m.KsnRefused
-	if len(r.Block) != r.Incoming.Format.BlockSize() {
-		return r, malformed
-	}
-	return r, nil
-}
-
-func verifyPIN(m *wire.VerifyPin) (r hsm.VerifyPIN, err error) {
-	if r.Incoming, err = pinKey(m.Incoming); err != nil {
-		return r, err
-	}
-	if r.Verification, err = key(m.Verification); err != nil {
-		return r, err
-	}
-	r.PAN, r.Block, r.KSNRefused = m.Pan, m.Block, m.KsnRefused
-	if len(r.Block) != r.Incoming.Format.BlockSize() {
-		return r, malformed
-	}
-	switch expected := m.Expected.(type) {
-	case *wire.VerifyPin_VisaPvv:
-		v := expected.VisaPvv
-		if v == nil || v.KeyIndex > 9 || !digits(v.Pvv, 4, 4) {
-			return r, malformed
-		}
-		r.VisaPVV = &hsm.VisaPVV{KeyIndex: uint8(v.KeyIndex), PVV: v.Pvv}
-	case *wire.VerifyPin_Ibm3624:
-		v := expected.Ibm3624
-		if v == nil || !digits(v.Offset, 4, 12) {
-			return r, malformed
-		}
-		r.IBM3624 = &hsm.IBM3624{Offset: v.Offset}
-	default:
-		return r, malformed
-	}
-	return r, nil
-}
-
-func pinKey(m *wire.PinKey) (p hsm.PINKey, err error) {
-	if m == nil || m.Format > uint32(hsm.Format4) || m.WorkingType > uint32(hsm.WorkingAES256) {
-		return p, malformed
-	}
-	if p.Key, err = key(m.Key); err != nil {
-		return p, err
-	}
-	if len(m.Ksn) > 0 {
-		if p.KSN, err = dukpt.ParseKSN(m.Ksn); err != nil {
-			return p, fault.New(fault.KSNInvalid, "")
-		}
-	}
-	p.WorkingType, p.Format = hsm.WorkingType(m.WorkingType), hsm.Format(m.Format)
-	return p, nil
-}
-
-func key(m *wire.SealedKey) (hsm.Key, error) {
-	if m == nil || m.Name == "" || len(m.Sealed) > hsm.MaxSealedSize {
-		return hsm.Key{}, malformed
-	}
-	return hsm.Key{Name: m.Name, Sealed: m.Sealed}, nil
-}
-
-func digits(s string, least, most int) bool {
-	if len(s) < least || len(s) > most {
-		return false
-	}
-	for i := range len(s) {
-		if s[i] < '0' || s[i] > '9' {
-			return false
-		}
-	}
-	return true
 }

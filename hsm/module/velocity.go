@@ -10,9 +10,9 @@ import (
 
 	"keyd/hsm"
 	"keyd/hsm/internal/wire"
-	"keyd/hsm/module/internal/pinops"
 	"keyd/hsm/module/internal/sealing"
 	"keyd/hsm/module/internal/token"
+	"keyd/hsm/module/internal/tries"
 	"keyd/hsm/module/internal/velocity"
 	"keyd/pinblock"
 )
@@ -129,7 +129,7 @@ func Permit(o Options, pan string, translations bool, valid time.Duration) error
 	if translations {
 		kind = velocity.Translation
 	}
-	err = table.Permit(kind, pinops.PermitSubject(account), valid)
+	err = table.Permit(kind, tries.PermitSubject(account), valid)
 	if err = errors.Join(err, table.Close()); err != nil {
 		return Permanent{err}
 	}
@@ -137,19 +137,8 @@ func Permit(o Options, pan string, translations bool, valid time.Duration) error
 }
 
 // resetTries carries out what was permitted.
-func (s *server) resetTries(m *wire.ResetTries) error {
-	if !digits(m.Pan, 1, 19) {
-		return malformed
-	}
-	var verification *hsm.Key
-	if m.Verification != nil {
-		k, err := key(m.Verification)
-		if err != nil {
-			return err
-		}
-		verification = &k
-	}
-	return s.engine.ResetTries(verification, m.Pan)
+func (s *server) resetTries(r hsm.ResetTries) (struct{}, error) {
+	return struct{}{}, s.engines.tries.Reset(s.engines.keys, r.Verification, r.PAN)
 }
 
 func describeVelocity(t *velocity.Table, limits VelocityLimits) *wire.Velocity {

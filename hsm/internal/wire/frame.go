@@ -23,6 +23,15 @@ const (
 	OpTranslatePIN Op = 2
 	OpVerifyPIN    Op = 3
 	OpResetTries   Op = 4
+	OpGeneratePIN  Op = 5
+	OpChangePIN    Op = 6
+	OpGenerateMAC  Op = 7
+	OpVerifyMAC    Op = 8
+	OpEncryptData  Op = 9
+	OpDecryptData  Op = 10
+	OpReEncrypt    Op = 11
+	OpGenerateCVV  Op = 12
+	OpVerifyCVV    Op = 13
 
 	OpAnswer  Op = 128 // the operation's own message
 	OpFailure Op = 129 // a Failure message

@@ -146,20 +146,73 @@ func (x *PinKey) GetFormat() uint32 {
 	return 0
 }
 
+// Demands are what the front asks besides an operation's own data.
+type Demands struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	KsnRefused    bool                   `protobuf:"varint,1,opt,name=ksn_refused,json=ksnRefused,proto3" json:"ksn_refused,omitempty"`       // end with KSN_REPLAYED after all earlier checks
+	TokenCustody  bool                   `protobuf:"varint,2,opt,name=token_custody,json=tokenCustody,proto3" json:"token_custody,omitempty"` // end with CUSTODY_UNAVAILABLE unless the token alone can do it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Demands) Reset() {
+	*x = Demands{}
+	mi := &file_wire_wire_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Demands) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Demands) ProtoMessage() {}
+
+func (x *Demands) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Demands.ProtoReflect.Descriptor instead.
+func (*Demands) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Demands) GetKsnRefused() bool {
+	if x != nil {
+		return x.KsnRefused
+	}
+	return false
+}
+
+func (x *Demands) GetTokenCustody() bool {
+	if x != nil {
+		return x.TokenCustody
+	}
+	return false
+}
+
 type TranslatePin struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Incoming      *PinKey                `protobuf:"bytes,1,opt,name=incoming,proto3" json:"incoming,omitempty"`
 	Outgoing      *PinKey                `protobuf:"bytes,2,opt,name=outgoing,proto3" json:"outgoing,omitempty"`
 	Pan           string                 `protobuf:"bytes,3,opt,name=pan,proto3" json:"pan,omitempty"`
 	Block         []byte                 `protobuf:"bytes,4,opt,name=block,proto3" json:"block,omitempty"`
-	KsnRefused    bool                   `protobuf:"varint,5,opt,name=ksn_refused,json=ksnRefused,proto3" json:"ksn_refused,omitempty"` // end with KSN_REPLAYED after all earlier checks
+	Demands       *Demands               `protobuf:"bytes,5,opt,name=demands,proto3" json:"demands,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TranslatePin) Reset() {
 	*x = TranslatePin{}
-	mi := &file_wire_wire_proto_msgTypes[2]
+	mi := &file_wire_wire_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -171,7 +224,7 @@ func (x *TranslatePin) String() string {
 func (*TranslatePin) ProtoMessage() {}
 
 func (x *TranslatePin) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[2]
+	mi := &file_wire_wire_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -184,7 +237,7 @@ func (x *TranslatePin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TranslatePin.ProtoReflect.Descriptor instead.
 func (*TranslatePin) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{2}
+	return file_wire_wire_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *TranslatePin) GetIncoming() *PinKey {
@@ -215,11 +268,11 @@ func (x *TranslatePin) GetBlock() []byte {
 	return nil
 }
 
-func (x *TranslatePin) GetKsnRefused() bool {
+func (x *TranslatePin) GetDemands() *Demands {
 	if x != nil {
-		return x.KsnRefused
+		return x.Demands
 	}
-	return false
+	return nil
 }
 
 type TranslatedPin struct {
@@ -233,7 +286,7 @@ type TranslatedPin struct {
 
 func (x *TranslatedPin) Reset() {
 	*x = TranslatedPin{}
-	mi := &file_wire_wire_proto_msgTypes[3]
+	mi := &file_wire_wire_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -245,7 +298,7 @@ func (x *TranslatedPin) String() string {
 func (*TranslatedPin) ProtoMessage() {}
 
 func (x *TranslatedPin) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[3]
+	mi := &file_wire_wire_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -258,7 +311,7 @@ func (x *TranslatedPin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TranslatedPin.ProtoReflect.Descriptor instead.
 func (*TranslatedPin) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{3}
+	return file_wire_wire_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *TranslatedPin) GetBlock() []byte {
@@ -293,14 +346,14 @@ type VerifyPin struct {
 	//	*VerifyPin_VisaPvv
 	//	*VerifyPin_Ibm3624
 	Expected      isVerifyPin_Expected `protobuf_oneof:"expected"`
-	KsnRefused    bool                 `protobuf:"varint,7,opt,name=ksn_refused,json=ksnRefused,proto3" json:"ksn_refused,omitempty"`
+	Demands       *Demands             `protobuf:"bytes,7,opt,name=demands,proto3" json:"demands,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *VerifyPin) Reset() {
 	*x = VerifyPin{}
-	mi := &file_wire_wire_proto_msgTypes[4]
+	mi := &file_wire_wire_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -312,7 +365,7 @@ func (x *VerifyPin) String() string {
 func (*VerifyPin) ProtoMessage() {}
 
 func (x *VerifyPin) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[4]
+	mi := &file_wire_wire_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -325,7 +378,7 @@ func (x *VerifyPin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyPin.ProtoReflect.Descriptor instead.
 func (*VerifyPin) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{4}
+	return file_wire_wire_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *VerifyPin) GetIncoming() *PinKey {
@@ -381,11 +434,11 @@ func (x *VerifyPin) GetIbm3624() *Ibm3624 {
 	return nil
 }
 
-func (x *VerifyPin) GetKsnRefused() bool {
+func (x *VerifyPin) GetDemands() *Demands {
 	if x != nil {
-		return x.KsnRefused
+		return x.Demands
 	}
-	return false
+	return nil
 }
 
 type isVerifyPin_Expected interface {
@@ -414,7 +467,7 @@ type VisaPvv struct {
 
 func (x *VisaPvv) Reset() {
 	*x = VisaPvv{}
-	mi := &file_wire_wire_proto_msgTypes[5]
+	mi := &file_wire_wire_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -426,7 +479,7 @@ func (x *VisaPvv) String() string {
 func (*VisaPvv) ProtoMessage() {}
 
 func (x *VisaPvv) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[5]
+	mi := &file_wire_wire_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -439,7 +492,7 @@ func (x *VisaPvv) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VisaPvv.ProtoReflect.Descriptor instead.
 func (*VisaPvv) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{5}
+	return file_wire_wire_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *VisaPvv) GetKeyIndex() uint32 {
@@ -465,7 +518,7 @@ type Ibm3624 struct {
 
 func (x *Ibm3624) Reset() {
 	*x = Ibm3624{}
-	mi := &file_wire_wire_proto_msgTypes[6]
+	mi := &file_wire_wire_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -477,7 +530,7 @@ func (x *Ibm3624) String() string {
 func (*Ibm3624) ProtoMessage() {}
 
 func (x *Ibm3624) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[6]
+	mi := &file_wire_wire_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -490,7 +543,7 @@ func (x *Ibm3624) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ibm3624.ProtoReflect.Descriptor instead.
 func (*Ibm3624) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{6}
+	return file_wire_wire_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Ibm3624) GetOffset() string {
@@ -510,7 +563,7 @@ type VerifiedPin struct {
 
 func (x *VerifiedPin) Reset() {
 	*x = VerifiedPin{}
-	mi := &file_wire_wire_proto_msgTypes[7]
+	mi := &file_wire_wire_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -522,7 +575,7 @@ func (x *VerifiedPin) String() string {
 func (*VerifiedPin) ProtoMessage() {}
 
 func (x *VerifiedPin) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[7]
+	mi := &file_wire_wire_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -535,7 +588,7 @@ func (x *VerifiedPin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifiedPin.ProtoReflect.Descriptor instead.
 func (*VerifiedPin) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{7}
+	return file_wire_wire_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *VerifiedPin) GetVerified() bool {
@@ -546,6 +599,1436 @@ func (x *VerifiedPin) GetVerified() bool {
 }
 
 func (x *VerifiedPin) GetCustody() uint32 {
+	if x != nil {
+		return x.Custody
+	}
+	return 0
+}
+
+type GeneratePin struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Outgoing   *PinKey                `protobuf:"bytes,1,opt,name=outgoing,proto3" json:"outgoing,omitempty"`
+	Generation *SealedKey             `protobuf:"bytes,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	Pan        string                 `protobuf:"bytes,3,opt,name=pan,proto3" json:"pan,omitempty"`
+	Length     uint32                 `protobuf:"varint,4,opt,name=length,proto3" json:"length,omitempty"`
+	// Types that are valid to be assigned to Method:
+	//
+	//	*GeneratePin_VisaPvv
+	//	*GeneratePin_Ibm3624
+	Method        isGeneratePin_Method `protobuf_oneof:"method"`
+	Demands       *Demands             `protobuf:"bytes,7,opt,name=demands,proto3" json:"demands,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GeneratePin) Reset() {
+	*x = GeneratePin{}
+	mi := &file_wire_wire_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GeneratePin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GeneratePin) ProtoMessage() {}
+
+func (x *GeneratePin) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GeneratePin.ProtoReflect.Descriptor instead.
+func (*GeneratePin) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *GeneratePin) GetOutgoing() *PinKey {
+	if x != nil {
+		return x.Outgoing
+	}
+	return nil
+}
+
+func (x *GeneratePin) GetGeneration() *SealedKey {
+	if x != nil {
+		return x.Generation
+	}
+	return nil
+}
+
+func (x *GeneratePin) GetPan() string {
+	if x != nil {
+		return x.Pan
+	}
+	return ""
+}
+
+func (x *GeneratePin) GetLength() uint32 {
+	if x != nil {
+		return x.Length
+	}
+	return 0
+}
+
+func (x *GeneratePin) GetMethod() isGeneratePin_Method {
+	if x != nil {
+		return x.Method
+	}
+	return nil
+}
+
+func (x *GeneratePin) GetVisaPvv() *VisaPvv {
+	if x != nil {
+		if x, ok := x.Method.(*GeneratePin_VisaPvv); ok {
+			return x.VisaPvv
+		}
+	}
+	return nil
+}
+
+func (x *GeneratePin) GetIbm3624() *Ibm3624 {
+	if x != nil {
+		if x, ok := x.Method.(*GeneratePin_Ibm3624); ok {
+			return x.Ibm3624
+		}
+	}
+	return nil
+}
+
+func (x *GeneratePin) GetDemands() *Demands {
+	if x != nil {
+		return x.Demands
+	}
+	return nil
+}
+
+type isGeneratePin_Method interface {
+	isGeneratePin_Method()
+}
+
+type GeneratePin_VisaPvv struct {
+	VisaPvv *VisaPvv `protobuf:"bytes,5,opt,name=visa_pvv,json=visaPvv,proto3,oneof"`
+}
+
+type GeneratePin_Ibm3624 struct {
+	Ibm3624 *Ibm3624 `protobuf:"bytes,6,opt,name=ibm3624,proto3,oneof"`
+}
+
+func (*GeneratePin_VisaPvv) isGeneratePin_Method() {}
+
+func (*GeneratePin_Ibm3624) isGeneratePin_Method() {}
+
+type GeneratedPin struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Block         []byte                 `protobuf:"bytes,1,opt,name=block,proto3" json:"block,omitempty"`
+	Datum         string                 `protobuf:"bytes,2,opt,name=datum,proto3" json:"datum,omitempty"`
+	Custody       uint32                 `protobuf:"varint,3,opt,name=custody,proto3" json:"custody,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GeneratedPin) Reset() {
+	*x = GeneratedPin{}
+	mi := &file_wire_wire_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GeneratedPin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GeneratedPin) ProtoMessage() {}
+
+func (x *GeneratedPin) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GeneratedPin.ProtoReflect.Descriptor instead.
+func (*GeneratedPin) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *GeneratedPin) GetBlock() []byte {
+	if x != nil {
+		return x.Block
+	}
+	return nil
+}
+
+func (x *GeneratedPin) GetDatum() string {
+	if x != nil {
+		return x.Datum
+	}
+	return ""
+}
+
+func (x *GeneratedPin) GetCustody() uint32 {
+	if x != nil {
+		return x.Custody
+	}
+	return 0
+}
+
+type ChangePin struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Incoming     *PinKey                `protobuf:"bytes,1,opt,name=incoming,proto3" json:"incoming,omitempty"`
+	NewIncoming  *PinKey                `protobuf:"bytes,2,opt,name=new_incoming,json=newIncoming,proto3" json:"new_incoming,omitempty"`
+	Verification *SealedKey             `protobuf:"bytes,3,opt,name=verification,proto3" json:"verification,omitempty"`
+	Pan          string                 `protobuf:"bytes,4,opt,name=pan,proto3" json:"pan,omitempty"`
+	Current      []byte                 `protobuf:"bytes,5,opt,name=current,proto3" json:"current,omitempty"`
+	New          []byte                 `protobuf:"bytes,6,opt,name=new,proto3" json:"new,omitempty"`
+	// Types that are valid to be assigned to Expected:
+	//
+	//	*ChangePin_VisaPvv
+	//	*ChangePin_Ibm3624
+	Expected      isChangePin_Expected `protobuf_oneof:"expected"`
+	Demands       *Demands             `protobuf:"bytes,9,opt,name=demands,proto3" json:"demands,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangePin) Reset() {
+	*x = ChangePin{}
+	mi := &file_wire_wire_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangePin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangePin) ProtoMessage() {}
+
+func (x *ChangePin) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangePin.ProtoReflect.Descriptor instead.
+func (*ChangePin) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ChangePin) GetIncoming() *PinKey {
+	if x != nil {
+		return x.Incoming
+	}
+	return nil
+}
+
+func (x *ChangePin) GetNewIncoming() *PinKey {
+	if x != nil {
+		return x.NewIncoming
+	}
+	return nil
+}
+
+func (x *ChangePin) GetVerification() *SealedKey {
+	if x != nil {
+		return x.Verification
+	}
+	return nil
+}
+
+func (x *ChangePin) GetPan() string {
+	if x != nil {
+		return x.Pan
+	}
+	return ""
+}
+
+func (x *ChangePin) GetCurrent() []byte {
+	if x != nil {
+		return x.Current
+	}
+	return nil
+}
+
+func (x *ChangePin) GetNew() []byte {
+	if x != nil {
+		return x.New
+	}
+	return nil
+}
+
+func (x *ChangePin) GetExpected() isChangePin_Expected {
+	if x != nil {
+		return x.Expected
+	}
+	return nil
+}
+
+func (x *ChangePin) GetVisaPvv() *VisaPvv {
+	if x != nil {
+		if x, ok := x.Expected.(*ChangePin_VisaPvv); ok {
+			return x.VisaPvv
+		}
+	}
+	return nil
+}
+
+func (x *ChangePin) GetIbm3624() *Ibm3624 {
+	if x != nil {
+		if x, ok := x.Expected.(*ChangePin_Ibm3624); ok {
+			return x.Ibm3624
+		}
+	}
+	return nil
+}
+
+func (x *ChangePin) GetDemands() *Demands {
+	if x != nil {
+		return x.Demands
+	}
+	return nil
+}
+
+type isChangePin_Expected interface {
+	isChangePin_Expected()
+}
+
+type ChangePin_VisaPvv struct {
+	VisaPvv *VisaPvv `protobuf:"bytes,7,opt,name=visa_pvv,json=visaPvv,proto3,oneof"`
+}
+
+type ChangePin_Ibm3624 struct {
+	Ibm3624 *Ibm3624 `protobuf:"bytes,8,opt,name=ibm3624,proto3,oneof"`
+}
+
+func (*ChangePin_VisaPvv) isChangePin_Expected() {}
+
+func (*ChangePin_Ibm3624) isChangePin_Expected() {}
+
+type ChangedPin struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Verified      bool                   `protobuf:"varint,1,opt,name=verified,proto3" json:"verified,omitempty"`
+	Datum         string                 `protobuf:"bytes,2,opt,name=datum,proto3" json:"datum,omitempty"`
+	Custody       uint32                 `protobuf:"varint,3,opt,name=custody,proto3" json:"custody,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangedPin) Reset() {
+	*x = ChangedPin{}
+	mi := &file_wire_wire_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangedPin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangedPin) ProtoMessage() {}
+
+func (x *ChangedPin) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangedPin.ProtoReflect.Descriptor instead.
+func (*ChangedPin) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ChangedPin) GetVerified() bool {
+	if x != nil {
+		return x.Verified
+	}
+	return false
+}
+
+func (x *ChangedPin) GetDatum() string {
+	if x != nil {
+		return x.Datum
+	}
+	return ""
+}
+
+func (x *ChangedPin) GetCustody() uint32 {
+	if x != nil {
+		return x.Custody
+	}
+	return 0
+}
+
+type MacKey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           *SealedKey             `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Ksn           []byte                 `protobuf:"bytes,2,opt,name=ksn,proto3" json:"ksn,omitempty"`
+	WorkingType   uint32                 `protobuf:"varint,3,opt,name=working_type,json=workingType,proto3" json:"working_type,omitempty"`
+	Algorithm     uint32                 `protobuf:"varint,4,opt,name=algorithm,proto3" json:"algorithm,omitempty"` // the contract's MacKey.Algorithm
+	Response      bool                   `protobuf:"varint,5,opt,name=response,proto3" json:"response,omitempty"`
+	Padding       uint32                 `protobuf:"varint,6,opt,name=padding,proto3" json:"padding,omitempty"` // of ISO 9797-1: 1 or 2
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MacKey) Reset() {
+	*x = MacKey{}
+	mi := &file_wire_wire_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MacKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MacKey) ProtoMessage() {}
+
+func (x *MacKey) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MacKey.ProtoReflect.Descriptor instead.
+func (*MacKey) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *MacKey) GetKey() *SealedKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *MacKey) GetKsn() []byte {
+	if x != nil {
+		return x.Ksn
+	}
+	return nil
+}
+
+func (x *MacKey) GetWorkingType() uint32 {
+	if x != nil {
+		return x.WorkingType
+	}
+	return 0
+}
+
+func (x *MacKey) GetAlgorithm() uint32 {
+	if x != nil {
+		return x.Algorithm
+	}
+	return 0
+}
+
+func (x *MacKey) GetResponse() bool {
+	if x != nil {
+		return x.Response
+	}
+	return false
+}
+
+func (x *MacKey) GetPadding() uint32 {
+	if x != nil {
+		return x.Padding
+	}
+	return 0
+}
+
+type GenerateMac struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           *MacKey                `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Message       []byte                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	Length        uint32                 `protobuf:"varint,3,opt,name=length,proto3" json:"length,omitempty"`
+	Demands       *Demands               `protobuf:"bytes,4,opt,name=demands,proto3" json:"demands,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GenerateMac) Reset() {
+	*x = GenerateMac{}
+	mi := &file_wire_wire_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GenerateMac) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GenerateMac) ProtoMessage() {}
+
+func (x *GenerateMac) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GenerateMac.ProtoReflect.Descriptor instead.
+func (*GenerateMac) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *GenerateMac) GetKey() *MacKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *GenerateMac) GetMessage() []byte {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *GenerateMac) GetLength() uint32 {
+	if x != nil {
+		return x.Length
+	}
+	return 0
+}
+
+func (x *GenerateMac) GetDemands() *Demands {
+	if x != nil {
+		return x.Demands
+	}
+	return nil
+}
+
+type GeneratedMac struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Mac           []byte                 `protobuf:"bytes,1,opt,name=mac,proto3" json:"mac,omitempty"`
+	CheckValue    string                 `protobuf:"bytes,2,opt,name=check_value,json=checkValue,proto3" json:"check_value,omitempty"`
+	Custody       uint32                 `protobuf:"varint,3,opt,name=custody,proto3" json:"custody,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GeneratedMac) Reset() {
+	*x = GeneratedMac{}
+	mi := &file_wire_wire_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GeneratedMac) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GeneratedMac) ProtoMessage() {}
+
+func (x *GeneratedMac) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GeneratedMac.ProtoReflect.Descriptor instead.
+func (*GeneratedMac) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *GeneratedMac) GetMac() []byte {
+	if x != nil {
+		return x.Mac
+	}
+	return nil
+}
+
+func (x *GeneratedMac) GetCheckValue() string {
+	if x != nil {
+		return x.CheckValue
+	}
+	return ""
+}
+
+func (x *GeneratedMac) GetCustody() uint32 {
+	if x != nil {
+		return x.Custody
+	}
+	return 0
+}
+
+type VerifyMac struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           *MacKey                `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Message       []byte                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	Mac           []byte                 `protobuf:"bytes,3,opt,name=mac,proto3" json:"mac,omitempty"`
+	Demands       *Demands               `protobuf:"bytes,4,opt,name=demands,proto3" json:"demands,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyMac) Reset() {
+	*x = VerifyMac{}
+	mi := &file_wire_wire_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyMac) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyMac) ProtoMessage() {}
+
+func (x *VerifyMac) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyMac.ProtoReflect.Descriptor instead.
+func (*VerifyMac) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *VerifyMac) GetKey() *MacKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *VerifyMac) GetMessage() []byte {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *VerifyMac) GetMac() []byte {
+	if x != nil {
+		return x.Mac
+	}
+	return nil
+}
+
+func (x *VerifyMac) GetDemands() *Demands {
+	if x != nil {
+		return x.Demands
+	}
+	return nil
+}
+
+type VerifiedMac struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Verified      bool                   `protobuf:"varint,1,opt,name=verified,proto3" json:"verified,omitempty"`
+	Custody       uint32                 `protobuf:"varint,2,opt,name=custody,proto3" json:"custody,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifiedMac) Reset() {
+	*x = VerifiedMac{}
+	mi := &file_wire_wire_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifiedMac) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifiedMac) ProtoMessage() {}
+
+func (x *VerifiedMac) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifiedMac.ProtoReflect.Descriptor instead.
+func (*VerifiedMac) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *VerifiedMac) GetVerified() bool {
+	if x != nil {
+		return x.Verified
+	}
+	return false
+}
+
+func (x *VerifiedMac) GetCustody() uint32 {
+	if x != nil {
+		return x.Custody
+	}
+	return 0
+}
+
+type DataKey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           *SealedKey             `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Ksn           []byte                 `protobuf:"bytes,2,opt,name=ksn,proto3" json:"ksn,omitempty"`
+	WorkingType   uint32                 `protobuf:"varint,3,opt,name=working_type,json=workingType,proto3" json:"working_type,omitempty"`
+	Mode          uint32                 `protobuf:"varint,4,opt,name=mode,proto3" json:"mode,omitempty"` // the contract's DataKey.Mode
+	Response      bool                   `protobuf:"varint,5,opt,name=response,proto3" json:"response,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DataKey) Reset() {
+	*x = DataKey{}
+	mi := &file_wire_wire_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DataKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DataKey) ProtoMessage() {}
+
+func (x *DataKey) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DataKey.ProtoReflect.Descriptor instead.
+func (*DataKey) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *DataKey) GetKey() *SealedKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *DataKey) GetKsn() []byte {
+	if x != nil {
+		return x.Ksn
+	}
+	return nil
+}
+
+func (x *DataKey) GetWorkingType() uint32 {
+	if x != nil {
+		return x.WorkingType
+	}
+	return 0
+}
+
+func (x *DataKey) GetMode() uint32 {
+	if x != nil {
+		return x.Mode
+	}
+	return 0
+}
+
+func (x *DataKey) GetResponse() bool {
+	if x != nil {
+		return x.Response
+	}
+	return false
+}
+
+type EncryptData struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           *DataKey               `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	Iv            []byte                 `protobuf:"bytes,3,opt,name=iv,proto3" json:"iv,omitempty"`
+	Demands       *Demands               `protobuf:"bytes,4,opt,name=demands,proto3" json:"demands,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EncryptData) Reset() {
+	*x = EncryptData{}
+	mi := &file_wire_wire_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EncryptData) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EncryptData) ProtoMessage() {}
+
+func (x *EncryptData) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EncryptData.ProtoReflect.Descriptor instead.
+func (*EncryptData) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *EncryptData) GetKey() *DataKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *EncryptData) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *EncryptData) GetIv() []byte {
+	if x != nil {
+		return x.Iv
+	}
+	return nil
+}
+
+func (x *EncryptData) GetDemands() *Demands {
+	if x != nil {
+		return x.Demands
+	}
+	return nil
+}
+
+type EncryptedData struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	Iv            []byte                 `protobuf:"bytes,2,opt,name=iv,proto3" json:"iv,omitempty"`
+	CheckValue    string                 `protobuf:"bytes,3,opt,name=check_value,json=checkValue,proto3" json:"check_value,omitempty"`
+	Custody       uint32                 `protobuf:"varint,4,opt,name=custody,proto3" json:"custody,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EncryptedData) Reset() {
+	*x = EncryptedData{}
+	mi := &file_wire_wire_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EncryptedData) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EncryptedData) ProtoMessage() {}
+
+func (x *EncryptedData) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EncryptedData.ProtoReflect.Descriptor instead.
+func (*EncryptedData) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *EncryptedData) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *EncryptedData) GetIv() []byte {
+	if x != nil {
+		return x.Iv
+	}
+	return nil
+}
+
+func (x *EncryptedData) GetCheckValue() string {
+	if x != nil {
+		return x.CheckValue
+	}
+	return ""
+}
+
+func (x *EncryptedData) GetCustody() uint32 {
+	if x != nil {
+		return x.Custody
+	}
+	return 0
+}
+
+// DecryptData gives clear data to the caller, which are neither a PIN nor a key: no key
+// that carries those is used for it.
+type DecryptData struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           *DataKey               `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	Iv            []byte                 `protobuf:"bytes,3,opt,name=iv,proto3" json:"iv,omitempty"`
+	Demands       *Demands               `protobuf:"bytes,4,opt,name=demands,proto3" json:"demands,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DecryptData) Reset() {
+	*x = DecryptData{}
+	mi := &file_wire_wire_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DecryptData) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DecryptData) ProtoMessage() {}
+
+func (x *DecryptData) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DecryptData.ProtoReflect.Descriptor instead.
+func (*DecryptData) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *DecryptData) GetKey() *DataKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *DecryptData) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *DecryptData) GetIv() []byte {
+	if x != nil {
+		return x.Iv
+	}
+	return nil
+}
+
+func (x *DecryptData) GetDemands() *Demands {
+	if x != nil {
+		return x.Demands
+	}
+	return nil
+}
+
+type DecryptedData struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	Custody       uint32                 `protobuf:"varint,2,opt,name=custody,proto3" json:"custody,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DecryptedData) Reset() {
+	*x = DecryptedData{}
+	mi := &file_wire_wire_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DecryptedData) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DecryptedData) ProtoMessage() {}
+
+func (x *DecryptedData) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DecryptedData.ProtoReflect.Descriptor instead.
+func (*DecryptedData) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *DecryptedData) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *DecryptedData) GetCustody() uint32 {
+	if x != nil {
+		return x.Custody
+	}
+	return 0
+}
+
+type ReEncryptData struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Incoming      *DataKey               `protobuf:"bytes,1,opt,name=incoming,proto3" json:"incoming,omitempty"`
+	Outgoing      *DataKey               `protobuf:"bytes,2,opt,name=outgoing,proto3" json:"outgoing,omitempty"`
+	Data          []byte                 `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	Iv            []byte                 `protobuf:"bytes,4,opt,name=iv,proto3" json:"iv,omitempty"`
+	OutgoingIv    []byte                 `protobuf:"bytes,5,opt,name=outgoing_iv,json=outgoingIv,proto3" json:"outgoing_iv,omitempty"`
+	Demands       *Demands               `protobuf:"bytes,6,opt,name=demands,proto3" json:"demands,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReEncryptData) Reset() {
+	*x = ReEncryptData{}
+	mi := &file_wire_wire_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReEncryptData) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReEncryptData) ProtoMessage() {}
+
+func (x *ReEncryptData) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReEncryptData.ProtoReflect.Descriptor instead.
+func (*ReEncryptData) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ReEncryptData) GetIncoming() *DataKey {
+	if x != nil {
+		return x.Incoming
+	}
+	return nil
+}
+
+func (x *ReEncryptData) GetOutgoing() *DataKey {
+	if x != nil {
+		return x.Outgoing
+	}
+	return nil
+}
+
+func (x *ReEncryptData) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *ReEncryptData) GetIv() []byte {
+	if x != nil {
+		return x.Iv
+	}
+	return nil
+}
+
+func (x *ReEncryptData) GetOutgoingIv() []byte {
+	if x != nil {
+		return x.OutgoingIv
+	}
+	return nil
+}
+
+func (x *ReEncryptData) GetDemands() *Demands {
+	if x != nil {
+		return x.Demands
+	}
+	return nil
+}
+
+type CvvInput struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pan           string                 `protobuf:"bytes,1,opt,name=pan,proto3" json:"pan,omitempty"`
+	Expiry        string                 `protobuf:"bytes,2,opt,name=expiry,proto3" json:"expiry,omitempty"`
+	ServiceCode   string                 `protobuf:"bytes,3,opt,name=service_code,json=serviceCode,proto3" json:"service_code,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CvvInput) Reset() {
+	*x = CvvInput{}
+	mi := &file_wire_wire_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CvvInput) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CvvInput) ProtoMessage() {}
+
+func (x *CvvInput) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CvvInput.ProtoReflect.Descriptor instead.
+func (*CvvInput) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *CvvInput) GetPan() string {
+	if x != nil {
+		return x.Pan
+	}
+	return ""
+}
+
+func (x *CvvInput) GetExpiry() string {
+	if x != nil {
+		return x.Expiry
+	}
+	return ""
+}
+
+func (x *CvvInput) GetServiceCode() string {
+	if x != nil {
+		return x.ServiceCode
+	}
+	return ""
+}
+
+type GenerateCvv struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           *SealedKey             `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Input         *CvvInput              `protobuf:"bytes,2,opt,name=input,proto3" json:"input,omitempty"`
+	Demands       *Demands               `protobuf:"bytes,3,opt,name=demands,proto3" json:"demands,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GenerateCvv) Reset() {
+	*x = GenerateCvv{}
+	mi := &file_wire_wire_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GenerateCvv) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GenerateCvv) ProtoMessage() {}
+
+func (x *GenerateCvv) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GenerateCvv.ProtoReflect.Descriptor instead.
+func (*GenerateCvv) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *GenerateCvv) GetKey() *SealedKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *GenerateCvv) GetInput() *CvvInput {
+	if x != nil {
+		return x.Input
+	}
+	return nil
+}
+
+func (x *GenerateCvv) GetDemands() *Demands {
+	if x != nil {
+		return x.Demands
+	}
+	return nil
+}
+
+type GeneratedCvv struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Value         string                 `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"`
+	CheckValue    string                 `protobuf:"bytes,2,opt,name=check_value,json=checkValue,proto3" json:"check_value,omitempty"`
+	Custody       uint32                 `protobuf:"varint,3,opt,name=custody,proto3" json:"custody,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GeneratedCvv) Reset() {
+	*x = GeneratedCvv{}
+	mi := &file_wire_wire_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GeneratedCvv) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GeneratedCvv) ProtoMessage() {}
+
+func (x *GeneratedCvv) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GeneratedCvv.ProtoReflect.Descriptor instead.
+func (*GeneratedCvv) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *GeneratedCvv) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *GeneratedCvv) GetCheckValue() string {
+	if x != nil {
+		return x.CheckValue
+	}
+	return ""
+}
+
+func (x *GeneratedCvv) GetCustody() uint32 {
+	if x != nil {
+		return x.Custody
+	}
+	return 0
+}
+
+type VerifyCvv struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           *SealedKey             `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Input         *CvvInput              `protobuf:"bytes,2,opt,name=input,proto3" json:"input,omitempty"`
+	Value         string                 `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
+	Demands       *Demands               `protobuf:"bytes,4,opt,name=demands,proto3" json:"demands,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyCvv) Reset() {
+	*x = VerifyCvv{}
+	mi := &file_wire_wire_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyCvv) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyCvv) ProtoMessage() {}
+
+func (x *VerifyCvv) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyCvv.ProtoReflect.Descriptor instead.
+func (*VerifyCvv) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *VerifyCvv) GetKey() *SealedKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *VerifyCvv) GetInput() *CvvInput {
+	if x != nil {
+		return x.Input
+	}
+	return nil
+}
+
+func (x *VerifyCvv) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *VerifyCvv) GetDemands() *Demands {
+	if x != nil {
+		return x.Demands
+	}
+	return nil
+}
+
+type VerifiedCvv struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Verified      bool                   `protobuf:"varint,1,opt,name=verified,proto3" json:"verified,omitempty"`
+	Custody       uint32                 `protobuf:"varint,2,opt,name=custody,proto3" json:"custody,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifiedCvv) Reset() {
+	*x = VerifiedCvv{}
+	mi := &file_wire_wire_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifiedCvv) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifiedCvv) ProtoMessage() {}
+
+func (x *VerifiedCvv) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifiedCvv.ProtoReflect.Descriptor instead.
+func (*VerifiedCvv) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *VerifiedCvv) GetVerified() bool {
+	if x != nil {
+		return x.Verified
+	}
+	return false
+}
+
+func (x *VerifiedCvv) GetCustody() uint32 {
 	if x != nil {
 		return x.Custody
 	}
@@ -563,7 +2046,7 @@ type ResetTries struct {
 
 func (x *ResetTries) Reset() {
 	*x = ResetTries{}
-	mi := &file_wire_wire_proto_msgTypes[8]
+	mi := &file_wire_wire_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -575,7 +2058,7 @@ func (x *ResetTries) String() string {
 func (*ResetTries) ProtoMessage() {}
 
 func (x *ResetTries) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[8]
+	mi := &file_wire_wire_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -588,7 +2071,7 @@ func (x *ResetTries) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetTries.ProtoReflect.Descriptor instead.
 func (*ResetTries) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{8}
+	return file_wire_wire_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ResetTries) GetVerification() *SealedKey {
@@ -613,7 +2096,7 @@ type TriesReset struct {
 
 func (x *TriesReset) Reset() {
 	*x = TriesReset{}
-	mi := &file_wire_wire_proto_msgTypes[9]
+	mi := &file_wire_wire_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -625,7 +2108,7 @@ func (x *TriesReset) String() string {
 func (*TriesReset) ProtoMessage() {}
 
 func (x *TriesReset) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[9]
+	mi := &file_wire_wire_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -638,7 +2121,7 @@ func (x *TriesReset) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TriesReset.ProtoReflect.Descriptor instead.
 func (*TriesReset) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{9}
+	return file_wire_wire_proto_rawDescGZIP(), []int{30}
 }
 
 type Describe struct {
@@ -649,7 +2132,7 @@ type Describe struct {
 
 func (x *Describe) Reset() {
 	*x = Describe{}
-	mi := &file_wire_wire_proto_msgTypes[10]
+	mi := &file_wire_wire_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -661,7 +2144,7 @@ func (x *Describe) String() string {
 func (*Describe) ProtoMessage() {}
 
 func (x *Describe) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[10]
+	mi := &file_wire_wire_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -674,7 +2157,7 @@ func (x *Describe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Describe.ProtoReflect.Descriptor instead.
 func (*Describe) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{10}
+	return file_wire_wire_proto_rawDescGZIP(), []int{31}
 }
 
 type Description struct {
@@ -698,7 +2181,7 @@ type Description struct {
 
 func (x *Description) Reset() {
 	*x = Description{}
-	mi := &file_wire_wire_proto_msgTypes[11]
+	mi := &file_wire_wire_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -710,7 +2193,7 @@ func (x *Description) String() string {
 func (*Description) ProtoMessage() {}
 
 func (x *Description) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[11]
+	mi := &file_wire_wire_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -723,7 +2206,7 @@ func (x *Description) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Description.ProtoReflect.Descriptor instead.
 func (*Description) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{11}
+	return file_wire_wire_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Description) GetLabel() string {
@@ -834,7 +2317,7 @@ type Velocity struct {
 
 func (x *Velocity) Reset() {
 	*x = Velocity{}
-	mi := &file_wire_wire_proto_msgTypes[12]
+	mi := &file_wire_wire_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -846,7 +2329,7 @@ func (x *Velocity) String() string {
 func (*Velocity) ProtoMessage() {}
 
 func (x *Velocity) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[12]
+	mi := &file_wire_wire_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -859,7 +2342,7 @@ func (x *Velocity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Velocity.ProtoReflect.Descriptor instead.
 func (*Velocity) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{12}
+	return file_wire_wire_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Velocity) GetVerifications() *Limits {
@@ -929,7 +2412,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_wire_wire_proto_msgTypes[13]
+	mi := &file_wire_wire_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -941,7 +2424,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[13]
+	mi := &file_wire_wire_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -954,7 +2437,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{13}
+	return file_wire_wire_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Limits) GetMinute() uint32 {
@@ -989,7 +2472,7 @@ type TokenCalls struct {
 
 func (x *TokenCalls) Reset() {
 	*x = TokenCalls{}
-	mi := &file_wire_wire_proto_msgTypes[14]
+	mi := &file_wire_wire_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1001,7 +2484,7 @@ func (x *TokenCalls) String() string {
 func (*TokenCalls) ProtoMessage() {}
 
 func (x *TokenCalls) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[14]
+	mi := &file_wire_wire_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1014,7 +2497,7 @@ func (x *TokenCalls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenCalls.ProtoReflect.Descriptor instead.
 func (*TokenCalls) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{14}
+	return file_wire_wire_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *TokenCalls) GetName() string {
@@ -1049,7 +2532,7 @@ type Measure struct {
 
 func (x *Measure) Reset() {
 	*x = Measure{}
-	mi := &file_wire_wire_proto_msgTypes[15]
+	mi := &file_wire_wire_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1061,7 +2544,7 @@ func (x *Measure) String() string {
 func (*Measure) ProtoMessage() {}
 
 func (x *Measure) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[15]
+	mi := &file_wire_wire_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1074,7 +2557,7 @@ func (x *Measure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Measure.ProtoReflect.Descriptor instead.
 func (*Measure) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{15}
+	return file_wire_wire_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Measure) GetName() string {
@@ -1110,7 +2593,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_wire_wire_proto_msgTypes[16]
+	mi := &file_wire_wire_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1122,7 +2605,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[16]
+	mi := &file_wire_wire_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1135,7 +2618,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{16}
+	return file_wire_wire_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Failure) GetReason() uint32 {
@@ -1164,28 +2647,30 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\v2\x14.keyd.wire.SealedKeyR\x03key\x12\x10\n" +
 	"\x03ksn\x18\x02 \x01(\fR\x03ksn\x12!\n" +
 	"\fworking_type\x18\x03 \x01(\rR\vworkingType\x12\x16\n" +
-	"\x06format\x18\x04 \x01(\rR\x06format\"\xb5\x01\n" +
+	"\x06format\x18\x04 \x01(\rR\x06format\"O\n" +
+	"\aDemands\x12\x1f\n" +
+	"\vksn_refused\x18\x01 \x01(\bR\n" +
+	"ksnRefused\x12#\n" +
+	"\rtoken_custody\x18\x02 \x01(\bR\ftokenCustody\"\xc2\x01\n" +
 	"\fTranslatePin\x12-\n" +
 	"\bincoming\x18\x01 \x01(\v2\x11.keyd.wire.PinKeyR\bincoming\x12-\n" +
 	"\boutgoing\x18\x02 \x01(\v2\x11.keyd.wire.PinKeyR\boutgoing\x12\x10\n" +
 	"\x03pan\x18\x03 \x01(\tR\x03pan\x12\x14\n" +
-	"\x05block\x18\x04 \x01(\fR\x05block\x12\x1f\n" +
-	"\vksn_refused\x18\x05 \x01(\bR\n" +
-	"ksnRefused\"`\n" +
+	"\x05block\x18\x04 \x01(\fR\x05block\x12,\n" +
+	"\ademands\x18\x05 \x01(\v2\x12.keyd.wire.DemandsR\ademands\"`\n" +
 	"\rTranslatedPin\x12\x14\n" +
 	"\x05block\x18\x01 \x01(\fR\x05block\x12\x1f\n" +
 	"\vcheck_value\x18\x02 \x01(\tR\n" +
 	"checkValue\x12\x18\n" +
-	"\acustody\x18\x03 \x01(\rR\acustody\"\xaa\x02\n" +
+	"\acustody\x18\x03 \x01(\rR\acustody\"\xb7\x02\n" +
 	"\tVerifyPin\x12-\n" +
 	"\bincoming\x18\x01 \x01(\v2\x11.keyd.wire.PinKeyR\bincoming\x128\n" +
 	"\fverification\x18\x02 \x01(\v2\x14.keyd.wire.SealedKeyR\fverification\x12\x10\n" +
 	"\x03pan\x18\x03 \x01(\tR\x03pan\x12\x14\n" +
 	"\x05block\x18\x04 \x01(\fR\x05block\x12/\n" +
 	"\bvisa_pvv\x18\x05 \x01(\v2\x12.keyd.wire.VisaPvvH\x00R\avisaPvv\x12.\n" +
-	"\aibm3624\x18\x06 \x01(\v2\x12.keyd.wire.Ibm3624H\x00R\aibm3624\x12\x1f\n" +
-	"\vksn_refused\x18\a \x01(\bR\n" +
-	"ksnRefusedB\n" +
+	"\aibm3624\x18\x06 \x01(\v2\x12.keyd.wire.Ibm3624H\x00R\aibm3624\x12,\n" +
+	"\ademands\x18\a \x01(\v2\x12.keyd.wire.DemandsR\ademandsB\n" +
 	"\n" +
 	"\bexpected\"8\n" +
 	"\aVisaPvv\x12\x1b\n" +
@@ -1194,6 +2679,117 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\aIbm3624\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\tR\x06offset\"C\n" +
 	"\vVerifiedPin\x12\x1a\n" +
+	"\bverified\x18\x01 \x01(\bR\bverified\x12\x18\n" +
+	"\acustody\x18\x02 \x01(\rR\acustody\"\xb5\x02\n" +
+	"\vGeneratePin\x12-\n" +
+	"\boutgoing\x18\x01 \x01(\v2\x11.keyd.wire.PinKeyR\boutgoing\x124\n" +
+	"\n" +
+	"generation\x18\x02 \x01(\v2\x14.keyd.wire.SealedKeyR\n" +
+	"generation\x12\x10\n" +
+	"\x03pan\x18\x03 \x01(\tR\x03pan\x12\x16\n" +
+	"\x06length\x18\x04 \x01(\rR\x06length\x12/\n" +
+	"\bvisa_pvv\x18\x05 \x01(\v2\x12.keyd.wire.VisaPvvH\x00R\avisaPvv\x12.\n" +
+	"\aibm3624\x18\x06 \x01(\v2\x12.keyd.wire.Ibm3624H\x00R\aibm3624\x12,\n" +
+	"\ademands\x18\a \x01(\v2\x12.keyd.wire.DemandsR\ademandsB\b\n" +
+	"\x06method\"T\n" +
+	"\fGeneratedPin\x12\x14\n" +
+	"\x05block\x18\x01 \x01(\fR\x05block\x12\x14\n" +
+	"\x05datum\x18\x02 \x01(\tR\x05datum\x12\x18\n" +
+	"\acustody\x18\x03 \x01(\rR\acustody\"\x83\x03\n" +
+	"\tChangePin\x12-\n" +
+	"\bincoming\x18\x01 \x01(\v2\x11.keyd.wire.PinKeyR\bincoming\x124\n" +
+	"\fnew_incoming\x18\x02 \x01(\v2\x11.keyd.wire.PinKeyR\vnewIncoming\x128\n" +
+	"\fverification\x18\x03 \x01(\v2\x14.keyd.wire.SealedKeyR\fverification\x12\x10\n" +
+	"\x03pan\x18\x04 \x01(\tR\x03pan\x12\x18\n" +
+	"\acurrent\x18\x05 \x01(\fR\acurrent\x12\x10\n" +
+	"\x03new\x18\x06 \x01(\fR\x03new\x12/\n" +
+	"\bvisa_pvv\x18\a \x01(\v2\x12.keyd.wire.VisaPvvH\x00R\avisaPvv\x12.\n" +
+	"\aibm3624\x18\b \x01(\v2\x12.keyd.wire.Ibm3624H\x00R\aibm3624\x12,\n" +
+	"\ademands\x18\t \x01(\v2\x12.keyd.wire.DemandsR\ademandsB\n" +
+	"\n" +
+	"\bexpected\"X\n" +
+	"\n" +
+	"ChangedPin\x12\x1a\n" +
+	"\bverified\x18\x01 \x01(\bR\bverified\x12\x14\n" +
+	"\x05datum\x18\x02 \x01(\tR\x05datum\x12\x18\n" +
+	"\acustody\x18\x03 \x01(\rR\acustody\"\xb9\x01\n" +
+	"\x06MacKey\x12&\n" +
+	"\x03key\x18\x01 \x01(\v2\x14.keyd.wire.SealedKeyR\x03key\x12\x10\n" +
+	"\x03ksn\x18\x02 \x01(\fR\x03ksn\x12!\n" +
+	"\fworking_type\x18\x03 \x01(\rR\vworkingType\x12\x1c\n" +
+	"\talgorithm\x18\x04 \x01(\rR\talgorithm\x12\x1a\n" +
+	"\bresponse\x18\x05 \x01(\bR\bresponse\x12\x18\n" +
+	"\apadding\x18\x06 \x01(\rR\apadding\"\x92\x01\n" +
+	"\vGenerateMac\x12#\n" +
+	"\x03key\x18\x01 \x01(\v2\x11.keyd.wire.MacKeyR\x03key\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\fR\amessage\x12\x16\n" +
+	"\x06length\x18\x03 \x01(\rR\x06length\x12,\n" +
+	"\ademands\x18\x04 \x01(\v2\x12.keyd.wire.DemandsR\ademands\"[\n" +
+	"\fGeneratedMac\x12\x10\n" +
+	"\x03mac\x18\x01 \x01(\fR\x03mac\x12\x1f\n" +
+	"\vcheck_value\x18\x02 \x01(\tR\n" +
+	"checkValue\x12\x18\n" +
+	"\acustody\x18\x03 \x01(\rR\acustody\"\x8a\x01\n" +
+	"\tVerifyMac\x12#\n" +
+	"\x03key\x18\x01 \x01(\v2\x11.keyd.wire.MacKeyR\x03key\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\fR\amessage\x12\x10\n" +
+	"\x03mac\x18\x03 \x01(\fR\x03mac\x12,\n" +
+	"\ademands\x18\x04 \x01(\v2\x12.keyd.wire.DemandsR\ademands\"C\n" +
+	"\vVerifiedMac\x12\x1a\n" +
+	"\bverified\x18\x01 \x01(\bR\bverified\x12\x18\n" +
+	"\acustody\x18\x02 \x01(\rR\acustody\"\x96\x01\n" +
+	"\aDataKey\x12&\n" +
+	"\x03key\x18\x01 \x01(\v2\x14.keyd.wire.SealedKeyR\x03key\x12\x10\n" +
+	"\x03ksn\x18\x02 \x01(\fR\x03ksn\x12!\n" +
+	"\fworking_type\x18\x03 \x01(\rR\vworkingType\x12\x12\n" +
+	"\x04mode\x18\x04 \x01(\rR\x04mode\x12\x1a\n" +
+	"\bresponse\x18\x05 \x01(\bR\bresponse\"\x85\x01\n" +
+	"\vEncryptData\x12$\n" +
+	"\x03key\x18\x01 \x01(\v2\x12.keyd.wire.DataKeyR\x03key\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\x12\x0e\n" +
+	"\x02iv\x18\x03 \x01(\fR\x02iv\x12,\n" +
+	"\ademands\x18\x04 \x01(\v2\x12.keyd.wire.DemandsR\ademands\"n\n" +
+	"\rEncryptedData\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\x12\x0e\n" +
+	"\x02iv\x18\x02 \x01(\fR\x02iv\x12\x1f\n" +
+	"\vcheck_value\x18\x03 \x01(\tR\n" +
+	"checkValue\x12\x18\n" +
+	"\acustody\x18\x04 \x01(\rR\acustody\"\x85\x01\n" +
+	"\vDecryptData\x12$\n" +
+	"\x03key\x18\x01 \x01(\v2\x12.keyd.wire.DataKeyR\x03key\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\x12\x0e\n" +
+	"\x02iv\x18\x03 \x01(\fR\x02iv\x12,\n" +
+	"\ademands\x18\x04 \x01(\v2\x12.keyd.wire.DemandsR\ademands\"=\n" +
+	"\rDecryptedData\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\x12\x18\n" +
+	"\acustody\x18\x02 \x01(\rR\acustody\"\xe2\x01\n" +
+	"\rReEncryptData\x12.\n" +
+	"\bincoming\x18\x01 \x01(\v2\x12.keyd.wire.DataKeyR\bincoming\x12.\n" +
+	"\boutgoing\x18\x02 \x01(\v2\x12.keyd.wire.DataKeyR\boutgoing\x12\x12\n" +
+	"\x04data\x18\x03 \x01(\fR\x04data\x12\x0e\n" +
+	"\x02iv\x18\x04 \x01(\fR\x02iv\x12\x1f\n" +
+	"\voutgoing_iv\x18\x05 \x01(\fR\n" +
+	"outgoingIv\x12,\n" +
+	"\ademands\x18\x06 \x01(\v2\x12.keyd.wire.DemandsR\ademands\"W\n" +
+	"\bCvvInput\x12\x10\n" +
+	"\x03pan\x18\x01 \x01(\tR\x03pan\x12\x16\n" +
+	"\x06expiry\x18\x02 \x01(\tR\x06expiry\x12!\n" +
+	"\fservice_code\x18\x03 \x01(\tR\vserviceCode\"\x8e\x01\n" +
+	"\vGenerateCvv\x12&\n" +
+	"\x03key\x18\x01 \x01(\v2\x14.keyd.wire.SealedKeyR\x03key\x12)\n" +
+	"\x05input\x18\x02 \x01(\v2\x13.keyd.wire.CvvInputR\x05input\x12,\n" +
+	"\ademands\x18\x03 \x01(\v2\x12.keyd.wire.DemandsR\ademands\"_\n" +
+	"\fGeneratedCvv\x12\x14\n" +
+	"\x05value\x18\x01 \x01(\tR\x05value\x12\x1f\n" +
+	"\vcheck_value\x18\x02 \x01(\tR\n" +
+	"checkValue\x12\x18\n" +
+	"\acustody\x18\x03 \x01(\rR\acustody\"\xa2\x01\n" +
+	"\tVerifyCvv\x12&\n" +
+	"\x03key\x18\x01 \x01(\v2\x14.keyd.wire.SealedKeyR\x03key\x12)\n" +
+	"\x05input\x18\x02 \x01(\v2\x13.keyd.wire.CvvInputR\x05input\x12\x14\n" +
+	"\x05value\x18\x03 \x01(\tR\x05value\x12,\n" +
+	"\ademands\x18\x04 \x01(\v2\x12.keyd.wire.DemandsR\ademands\"C\n" +
+	"\vVerifiedCvv\x12\x1a\n" +
 	"\bverified\x18\x01 \x01(\bR\bverified\x12\x18\n" +
 	"\acustody\x18\x02 \x01(\rR\acustody\"X\n" +
 	"\n" +
@@ -1261,46 +2857,99 @@ func file_wire_wire_proto_rawDescGZIP() []byte {
 	return file_wire_wire_proto_rawDescData
 }
 
-var file_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_wire_wire_proto_goTypes = []any{
 	(*SealedKey)(nil),     // 0: keyd.wire.SealedKey
 	(*PinKey)(nil),        // 1: keyd.wire.PinKey
-	(*TranslatePin)(nil),  // 2: keyd.wire.TranslatePin
-	(*TranslatedPin)(nil), // 3: keyd.wire.TranslatedPin
-	(*VerifyPin)(nil),     // 4: keyd.wire.VerifyPin
-	(*VisaPvv)(nil),       // 5: keyd.wire.VisaPvv
-	(*Ibm3624)(nil),       // 6: keyd.wire.Ibm3624
-	(*VerifiedPin)(nil),   // 7: keyd.wire.VerifiedPin
-	(*ResetTries)(nil),    // 8: keyd.wire.ResetTries
-	(*TriesReset)(nil),    // 9: keyd.wire.TriesReset
-	(*Describe)(nil),      // 10: keyd.wire.Describe
-	(*Description)(nil),   // 11: keyd.wire.Description
-	(*Velocity)(nil),      // 12: keyd.wire.Velocity
-	(*Limits)(nil),        // 13: keyd.wire.Limits
-	(*TokenCalls)(nil),    // 14: keyd.wire.TokenCalls
-	(*Measure)(nil),       // 15: keyd.wire.Measure
-	(*Failure)(nil),       // 16: keyd.wire.Failure
+	(*Demands)(nil),       // 2: keyd.wire.Demands
+	(*TranslatePin)(nil),  // 3: keyd.wire.TranslatePin
+	(*TranslatedPin)(nil), // 4: keyd.wire.TranslatedPin
+	(*VerifyPin)(nil),     // 5: keyd.wire.VerifyPin
+	(*VisaPvv)(nil),       // 6: keyd.wire.VisaPvv
+	(*Ibm3624)(nil),       // 7: keyd.wire.Ibm3624
+	(*VerifiedPin)(nil),   // 8: keyd.wire.VerifiedPin
+	(*GeneratePin)(nil),   // 9: keyd.wire.GeneratePin
+	(*GeneratedPin)(nil),  // 10: keyd.wire.GeneratedPin
+	(*ChangePin)(nil),     // 11: keyd.wire.ChangePin
+	(*ChangedPin)(nil),    // 12: keyd.wire.ChangedPin
+	(*MacKey)(nil),        // 13: keyd.wire.MacKey
+	(*GenerateMac)(nil),   // 14: keyd.wire.GenerateMac
+	(*GeneratedMac)(nil),  // 15: keyd.wire.GeneratedMac
+	(*VerifyMac)(nil),     // 16: keyd.wire.VerifyMac
+	(*VerifiedMac)(nil),   // 17: keyd.wire.VerifiedMac
+	(*DataKey)(nil),       // 18: keyd.wire.DataKey
+	(*EncryptData)(nil),   // 19: keyd.wire.EncryptData
+	(*EncryptedData)(nil), // 20: keyd.wire.EncryptedData
+	(*DecryptData)(nil),   // 21: keyd.wire.DecryptData
+	(*DecryptedData)(nil), // 22: keyd.wire.DecryptedData
+	(*ReEncryptData)(nil), // 23: keyd.wire.ReEncryptData
+	(*CvvInput)(nil),      // 24: keyd.wire.CvvInput
+	(*GenerateCvv)(nil),   // 25: keyd.wire.GenerateCvv
+	(*GeneratedCvv)(nil),  // 26: keyd.wire.GeneratedCvv
+	(*VerifyCvv)(nil),     // 27: keyd.wire.VerifyCvv
+	(*VerifiedCvv)(nil),   // 28: keyd.wire.VerifiedCvv
+	(*ResetTries)(nil),    // 29: keyd.wire.ResetTries
+	(*TriesReset)(nil),    // 30: keyd.wire.TriesReset
+	(*Describe)(nil),      // 31: keyd.wire.Describe
+	(*Description)(nil),   // 32: keyd.wire.Description
+	(*Velocity)(nil),      // 33: keyd.wire.Velocity
+	(*Limits)(nil),        // 34: keyd.wire.Limits
+	(*TokenCalls)(nil),    // 35: keyd.wire.TokenCalls
+	(*Measure)(nil),       // 36: keyd.wire.Measure
+	(*Failure)(nil),       // 37: keyd.wire.Failure
 }
 var file_wire_wire_proto_depIdxs = []int32{
 	0,  // 0: keyd.wire.PinKey.key:type_name -> keyd.wire.SealedKey
 	1,  // 1: keyd.wire.TranslatePin.incoming:type_name -> keyd.wire.PinKey
 	1,  // 2: keyd.wire.TranslatePin.outgoing:type_name -> keyd.wire.PinKey
-	1,  // 3: keyd.wire.VerifyPin.incoming:type_name -> keyd.wire.PinKey
-	0,  // 4: keyd.wire.VerifyPin.verification:type_name -> keyd.wire.SealedKey
-	5,  // 5: keyd.wire.VerifyPin.visa_pvv:type_name -> keyd.wire.VisaPvv
-	6,  // 6: keyd.wire.VerifyPin.ibm3624:type_name -> keyd.wire.Ibm3624
-	0,  // 7: keyd.wire.ResetTries.verification:type_name -> keyd.wire.SealedKey
-	15, // 8: keyd.wire.Description.probes:type_name -> keyd.wire.Measure
-	15, // 9: keyd.wire.Description.confinement:type_name -> keyd.wire.Measure
-	12, // 10: keyd.wire.Description.velocity:type_name -> keyd.wire.Velocity
-	14, // 11: keyd.wire.Description.calls:type_name -> keyd.wire.TokenCalls
-	13, // 12: keyd.wire.Velocity.verifications:type_name -> keyd.wire.Limits
-	13, // 13: keyd.wire.Velocity.translations:type_name -> keyd.wire.Limits
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	2,  // 3: keyd.wire.TranslatePin.demands:type_name -> keyd.wire.Demands
+	1,  // 4: keyd.wire.VerifyPin.incoming:type_name -> keyd.wire.PinKey
+	0,  // 5: keyd.wire.VerifyPin.verification:type_name -> keyd.wire.SealedKey
+	6,  // 6: keyd.wire.VerifyPin.visa_pvv:type_name -> keyd.wire.VisaPvv
+	7,  // 7: keyd.wire.VerifyPin.ibm3624:type_name -> keyd.wire.Ibm3624
+	2,  // 8: keyd.wire.VerifyPin.demands:type_name -> keyd.wire.Demands
+	1,  // 9: keyd.wire.GeneratePin.outgoing:type_name -> keyd.wire.PinKey
+	0,  // 10: keyd.wire.GeneratePin.generation:type_name -> keyd.wire.SealedKey
+	6,  // 11: keyd.wire.GeneratePin.visa_pvv:type_name -> keyd.wire.VisaPvv
+	7,  // 12: keyd.wire.GeneratePin.ibm3624:type_name -> keyd.wire.Ibm3624
+	2,  // 13: keyd.wire.GeneratePin.demands:type_name -> keyd.wire.Demands
+	1,  // 14: keyd.wire.ChangePin.incoming:type_name -> keyd.wire.PinKey
+	1,  // 15: keyd.wire.ChangePin.new_incoming:type_name -> keyd.wire.PinKey
+	0,  // 16: keyd.wire.ChangePin.verification:type_name -> keyd.wire.SealedKey
+	6,  // 17: keyd.wire.ChangePin.visa_pvv:type_name -> keyd.wire.VisaPvv
+	7,  // 18: keyd.wire.ChangePin.ibm3624:type_name -> keyd.wire.Ibm3624
+	2,  // 19: keyd.wire.ChangePin.demands:type_name -> keyd.wire.Demands
+	0,  // 20: keyd.wire.MacKey.key:type_name -> keyd.wire.SealedKey
+	13, // 21: keyd.wire.GenerateMac.key:type_name -> keyd.wire.MacKey
+	2,  // 22: keyd.wire.GenerateMac.demands:type_name -> keyd.wire.Demands
+	13, // 23: keyd.wire.VerifyMac.key:type_name -> keyd.wire.MacKey
+	2,  // 24: keyd.wire.VerifyMac.demands:type_name -> keyd.wire.Demands
+	0,  // 25: keyd.wire.DataKey.key:type_name -> keyd.wire.SealedKey
+	18, // 26: keyd.wire.EncryptData.key:type_name -> keyd.wire.DataKey
+	2,  // 27: keyd.wire.EncryptData.demands:type_name -> keyd.wire.Demands
+	18, // 28: keyd.wire.DecryptData.key:type_name -> keyd.wire.DataKey
+	2,  // 29: keyd.wire.DecryptData.demands:type_name -> keyd.wire.Demands
+	18, // 30: keyd.wire.ReEncryptData.incoming:type_name -> keyd.wire.DataKey
+	18, // 31: keyd.wire.ReEncryptData.outgoing:type_name -> keyd.wire.DataKey
+	2,  // 32: keyd.wire.ReEncryptData.demands:type_name -> keyd.wire.Demands
+	0,  // 33: keyd.wire.GenerateCvv.key:type_name -> keyd.wire.SealedKey
+	24, // 34: keyd.wire.GenerateCvv.input:type_name -> keyd.wire.CvvInput
+	2,  // 35: keyd.wire.GenerateCvv.demands:type_name -> keyd.wire.Demands
+	0,  // 36: keyd.wire.VerifyCvv.key:type_name -> keyd.wire.SealedKey
+	24, // 37: keyd.wire.VerifyCvv.input:type_name -> keyd.wire.CvvInput
+	2,  // 38: keyd.wire.VerifyCvv.demands:type_name -> keyd.wire.Demands
+	0,  // 39: keyd.wire.ResetTries.verification:type_name -> keyd.wire.SealedKey
+	36, // 40: keyd.wire.Description.probes:type_name -> keyd.wire.Measure
+	36, // 41: keyd.wire.Description.confinement:type_name -> keyd.wire.Measure
+	33, // 42: keyd.wire.Description.velocity:type_name -> keyd.wire.Velocity
+	35, // 43: keyd.wire.Description.calls:type_name -> keyd.wire.TokenCalls
+	34, // 44: keyd.wire.Velocity.verifications:type_name -> keyd.wire.Limits
+	34, // 45: keyd.wire.Velocity.translations:type_name -> keyd.wire.Limits
+	46, // [46:46] is the sub-list for method output_type
+	46, // [46:46] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_wire_wire_proto_init() }
@@ -1308,9 +2957,17 @@ func file_wire_wire_proto_init() {
 	if File_wire_wire_proto != nil {
 		return
 	}
-	file_wire_wire_proto_msgTypes[4].OneofWrappers = []any{
+	file_wire_wire_proto_msgTypes[5].OneofWrappers = []any{
 		(*VerifyPin_VisaPvv)(nil),
 		(*VerifyPin_Ibm3624)(nil),
+	}
+	file_wire_wire_proto_msgTypes[9].OneofWrappers = []any{
+		(*GeneratePin_VisaPvv)(nil),
+		(*GeneratePin_Ibm3624)(nil),
+	}
+	file_wire_wire_proto_msgTypes[11].OneofWrappers = []any{
+		(*ChangePin_VisaPvv)(nil),
+		(*ChangePin_Ibm3624)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1318,7 +2975,7 @@ func file_wire_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_wire_proto_rawDesc), len(file_wire_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -15,7 +15,9 @@ import (
 	"keyd/hsm"
 	"keyd/hsm/module/internal/pinops"
 	"keyd/hsm/module/internal/sealing"
+	"keyd/hsm/module/internal/tries"
 	"keyd/hsm/module/internal/velocity"
+	"keyd/hsm/module/internal/working"
 	"keyd/pinblock"
 )
 
@@ -153,7 +155,8 @@ func (b *bench) calls(name string) [2]uint64 {
 func TestDerivedKeysAreKeptAndBounded(t *testing.T) {
 	const bound, transactions = 16, 300
 	b := newBench(t)
-	engine := pinops.NewEngine(b.tok, sealing.NewCache(b.tok, b.masters, 64), bound, nil, func() time.Time { return b.now })
+	keys := working.New(b.tok, sealing.NewCache(b.tok, b.masters, 64), bound, func() time.Time { return b.now })
+	engine := pinops.NewEngine(keys, nil)
 	bdk := b.key("B0", "A", "X", aesBDK)
 	out := hsm.PINKey{Key: b.key("P0", "T", "E", zoneB), Format: 0}
 	run := func(counter uint32) {
@@ -170,8 +173,8 @@ func TestDerivedKeysAreKeptAndBounded(t *testing.T) {
 		if op.Err != nil {
 			t.Fatalf("counter %d: %v", counter, op.Err)
 		}
-		if engine.Derived() > bound {
-			t.Fatalf("counter %d: %d derived keys are kept", counter, engine.Derived())
+		if keys.Derived() > bound {
+			t.Fatalf("counter %d: %d derived keys are kept", counter, keys.Derived())
 		}
 	}
 	before := b.calls("C_DeriveKey")[0]
@@ -244,7 +247,9 @@ func (b *bench) limited(l velocity.Limits) *velocity.Table {
 			}
 		}
 	})
-	b.engine = pinops.NewEngine(b.tok, sealing.NewCache(b.tok, b.masters, 64), 64, table, func() time.Time { return b.now })
+	b.keys = working.New(b.tok, sealing.NewCache(b.tok, b.masters, 64), 64, func() time.Time { return b.now })
+	b.tries = tries.New(table)
+	b.engine = pinops.NewEngine(b.keys, b.tries)
 	return table
 }
 
@@ -319,7 +324,7 @@ func TestTriesAreResetWithAPermitOnly(t *testing.T) {
 	const pan = "5432101234567890"
 	in := hsm.PINKey{Key: b.key("P0", "T", "B", zoneA), Format: 0}
 	v2, v1 := b.key("V2", "T", "V", tdesBDK), b.key("V1", "T", "V", tdesBDK)
-	tries := map[string]func() error{
+	try := map[string]func() error{
 		"translation": func() error {
 			_, err := b.translate(hsm.TranslatePIN{Incoming: in, Outgoing: in, PAN: pan, Block: unhex(t, "7F381DBF9F6906C4")})
 			return err
@@ -344,39 +349,39 @@ func TestTriesAreResetWithAPermitOnly(t *testing.T) {
 		}
 		missing := func(what string) {
 			t.Helper()
-			if err := b.engine.ResetTries(key, pan); fault.Of(err).Reason != fault.PermitMissing {
+			if err := b.tries.Reset(b.keys, key, pan); fault.Of(err).Reason != fault.PermitMissing {
 				t.Errorf("%s: %s: %v", name, what, err)
 			}
 		}
-		if err := tries[name](); err != nil {
+		if err := try[name](); err != nil {
 			t.Fatal(err)
 		}
-		if err := tries[name](); fault.Of(err).Reason != fault.RateLimited {
+		if err := try[name](); fault.Of(err).Reason != fault.RateLimited {
 			t.Errorf("%s: beyond the limit: %v", name, err)
 		}
 		missing("without a permit")
-		if err := table.Permit(kind, pinops.PermitSubject(account), time.Hour); err != nil {
+		if err := table.Permit(kind, tries.PermitSubject(account), time.Hour); err != nil {
 			t.Fatal(err)
 		}
-		if err := b.engine.ResetTries(key, "4111111111111111"); fault.Of(err).Reason != fault.PermitMissing {
+		if err := b.tries.Reset(b.keys, key, "4111111111111111"); fault.Of(err).Reason != fault.PermitMissing {
 			t.Errorf("%s: another account: %v", name, err)
 		}
-		if err := b.engine.ResetTries(key, pan); err != nil {
+		if err := b.tries.Reset(b.keys, key, pan); err != nil {
 			t.Errorf("%s: with a permit: %v", name, err)
 		}
 		missing("with a permit that was used")
-		if err := tries[name](); err != nil {
+		if err := try[name](); err != nil {
 			t.Errorf("%s: after the reset: %v", name, err)
 		}
 	}
 	zone := in.Key
-	if err := table.Permit(velocity.Verification, pinops.PermitSubject(account), time.Hour); err != nil {
+	if err := table.Permit(velocity.Verification, tries.PermitSubject(account), time.Hour); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.engine.ResetTries(&zone, pan); fault.Of(err).Reason != fault.KeyUsageMismatch {
+	if err := b.tries.Reset(b.keys, &zone, pan); fault.Of(err).Reason != fault.KeyUsageMismatch {
 		t.Errorf("a zone key: %v", err)
 	}
-	if err := b.engine.ResetTries(&v2, pan); err != nil {
+	if err := b.tries.Reset(b.keys, &v2, pan); err != nil {
 		t.Errorf("a refusal used the permit up: %v", err)
 	}
 }

@@ -14,15 +14,17 @@ func (b *batch) decipher() {
 	var outer, inner []ecb
 	memory := false
 	for l := range b.going {
-		key, block := l.input()
-		n := key.Format.BlockSize()
-		copy(l.block[:], block)
+		if l.in == nil {
+			continue
+		}
+		n := l.in.Format.BlockSize()
+		copy(l.block[:], l.given)
 		c := &l.incoming
 		if c.memory {
 			memory = true
 			continue
 		}
-		if key.Format == hsm.Format4 {
+		if l.in.Format == hsm.Format4 {
 			outer = append(outer, ecb{l, c.mechanism, c.object, l.middle[:], l.block[:]})
 		}
 		inner = append(inner, ecb{l, c.mechanism, c.object, l.plain[:n], l.block[:n]})
@@ -57,13 +59,16 @@ func (b *batch) decipher() {
 }
 
 // decode takes the PINs out of the clear blocks. Whatever is wrong with a block, the
-// answer and the work are the same.
+// answer and the work are the same. A PIN with a digit above 9 becomes no value to verify
+// by (ISO 9564-1, PCI HSM).
 func (b *batch) decode() {
 	erase.Do(func() {
 		for l := range b.going {
-			key, _ := l.input()
-			f := key.Format
-			if pinblock.Decode(pinblock.PINIn(&l.pin), pinblock.Format(f), l.plain[:f.BlockSize()], l.pan) != nil {
+			if l.in == nil {
+				continue
+			}
+			f, pin := l.in.Format, pinblock.PINIn(&l.pin)
+			if pinblock.Decode(pin, pinblock.Format(f), l.plain[:f.BlockSize()], l.pan) != nil || l.task == makesNew && !pin.Decimal() {
 				l.err = errBlock
 			}
 		}
@@ -72,10 +77,38 @@ func (b *batch) decode() {
 
 var errBlock = fault.New(fault.PINBlockInvalid, "")
 
-// encode makes clear blocks of the PINs that are translated.
+// choose makes the PINs that come in no block: each digit is as likely as any other.
+func (b *batch) choose() {
+	for l := range b.going {
+		for chosen := l.in != nil; !chosen; {
+			if _, err := rand.Read(l.digits[:]); err != nil {
+				b.fail(l, err)
+				break
+			}
+			erase.Do(func() { chosen = l.chooseDigits() })
+		}
+	}
+}
+
+// chooseDigits makes a PIN of the random bytes in digits, or reports that there are too
+// few. It is called within erase.Do.
+func (l *lane) chooseDigits() bool {
+	n := 0
+	for _, random := range l.digits {
+		if random < 250 && n < l.length { // 25 values for each digit
+			l.digits[n] = '0' + random%10
+			n++
+		}
+	}
+	done := n == l.length && pinblock.PINIn(&l.pin).SetDigits(l.digits[:n]) == nil
+	clear(l.digits[:])
+	return done
+}
+
+// encode makes clear blocks of the PINs that go into one.
 func (b *batch) encode() {
 	for l := range b.going {
-		if t := l.op.Translate; t != nil && t.Outgoing.Format != hsm.Format0 {
+		if l.out != nil && l.out.Format != hsm.Format0 {
 			if _, err := rand.Read(l.random[:]); err != nil {
 				b.fail(l, err)
 			}
@@ -83,11 +116,10 @@ func (b *batch) encode() {
 	}
 	erase.Do(func() {
 		for l := range b.going {
-			t := l.op.Translate
-			if t == nil {
+			if l.out == nil {
 				continue
 			}
-			f := t.Outgoing.Format
+			f := l.out.Format
 			if err := pinblock.Encode(l.plain[:f.BlockSize()], pinblock.Format(f), pinblock.PINIn(&l.pin), l.pan, &l.random); err != nil {
 				b.fail(l, err)
 			}
@@ -95,15 +127,15 @@ func (b *batch) encode() {
 	})
 }
 
-// encipher closes the blocks that are translated, and answers.
+// encipher closes the blocks that go out.
 func (b *batch) encipher() {
 	var inner, outer []ecb
 	memory := false
 	for l := range b.going {
-		if l.op.Translate == nil {
+		if l.out == nil {
 			continue
 		}
-		c, f := &l.outgoing, l.op.Translate.Outgoing.Format
+		c, f := &l.outgoing, l.out.Format
 		if c.memory {
 			memory = true
 			continue
@@ -139,13 +171,5 @@ func (b *batch) encipher() {
 			}
 			key.Destroy()
 		})
-	}
-	for l := range b.going {
-		if t := l.op.Translate; t != nil {
-			l.op.Translated = hsm.TranslatedPIN{
-				Block:      append([]byte(nil), l.block[:t.Outgoing.Format.BlockSize()]...),
-				CheckValue: l.keys[1].Header.CheckValue, Custody: hsm.InModule,
-			}
-		}
 	}
 }

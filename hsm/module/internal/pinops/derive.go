@@ -1,8 +1,6 @@
 package pinops
 
 import (
-	"errors"
-
 	"github.com/miekg/pkcs11"
 
 	"keyd/dukpt"
@@ -10,6 +8,7 @@ import (
 	"keyd/hsm"
 	"keyd/hsm/module/internal/sealing"
 	"keyd/hsm/module/internal/token"
+	"keyd/hsm/module/internal/working"
 )
 
 // cipher says what enciphers PIN blocks under the key that an operation names: a key
@@ -24,19 +23,11 @@ type cipher struct {
 }
 
 func (b *batch) deriveIncoming() {
-	b.derive(func(l *lane) (*cipher, *sealing.Key, *hsm.PINKey) {
-		key, _ := l.input()
-		return &l.incoming, &l.keys[0], key
-	})
+	b.derive(func(l *lane) (*cipher, *sealing.Key, *hsm.PINKey) { return &l.incoming, &l.inKey, l.in })
 }
 
 func (b *batch) deriveOutgoing() {
-	b.derive(func(l *lane) (*cipher, *sealing.Key, *hsm.PINKey) {
-		if l.op.Translate == nil {
-			return nil, nil, nil
-		}
-		return &l.outgoing, &l.keys[1], &l.op.Translate.Outgoing
-	})
+	b.derive(func(l *lane) (*cipher, *sealing.Key, *hsm.PINKey) { return &l.outgoing, &l.outKey, l.out })
 }
 
 // derive makes a cipher for one PIN key of each lane that has one.
@@ -45,17 +36,16 @@ func (b *batch) derive(side func(*lane) (*cipher, *sealing.Key, *hsm.PINKey)) {
 	for l := range b.going {
 		c, k, p := side(l)
 		switch {
-		case c == nil:
+		case p == nil:
 		case k.Header.Usage != "B0":
 			*c = cipher{mechanism: k.Mechanism(), object: k.Object}
-		case isDUKPT(k, dukpt.TDES):
+		case k.Header.Algorithm == "T":
 			// ANSI X9.24-1:2009 §A.6: the token enciphers the initial key ID under the BDK and
 			// the masked BDK, which gives the initial key's halves.
-			id := p.KSN.InitialKeyID()
-			copy(l.working[:8], id[:])
+			l.id = p.KSN.InitialKeyID()
 			halves = append(halves,
-				ecb{l, pkcs11.CKM_DES3_ECB, k.Object, l.ik[:8], l.working[:8]},
-				ecb{l, pkcs11.CKM_DES3_ECB, k.Masked, l.ik[8:], l.working[:8]})
+				ecb{l, pkcs11.CKM_DES3_ECB, k.Object, l.ik[:8], l.id[:]},
+				ecb{l, pkcs11.CKM_DES3_ECB, k.Twin, l.ik[8:], l.id[:]})
 			*c = cipher{memory: true, ksn: p.KSN}
 		default:
 			if err := b.deriveAES(c, k, p); err != nil {
@@ -69,76 +59,18 @@ func (b *batch) derive(side func(*lane) (*cipher, *sealing.Key, *hsm.PINKey)) {
 // expand computes the PIN encryption key of ANSI X9.24-1:2009 §A.4 from the initial key
 // in the workspace, which it forgets. It is called within erase.Do.
 func (l *lane) expand(key *software.TDESKey, ksn dukpt.KSN) error {
-	err := errors.Join(
-		software.TDESTransactionKey(l.working[:], l.ik[:], ksn),
-		software.TDESWorkingKey(l.working[:], l.working[:], dukpt.VariantPIN),
-		key.Set(l.working[:]))
-	clear(l.ik[:])
-	clear(l.working[:])
-	return err
+	return working.ExpandTDES(key, l.ik[:], ksn, dukpt.VariantPIN)
 }
 
-// derivation names a key that was derived from a BDK: what is kept under it is the
-// same whichever sealed key the BDK came from.
-type derivation struct {
-	bdk string // fingerprint of the BDK's value
-	id  dukpt.KeyID
-}
-
-// deriveAES walks the derivation path of ANSI X9.24-3:2017 inside the token: each key
-// is made by enciphering public data under the one before. Derivation keys from which
-// those of later counters are derived are kept.
-func (b *batch) deriveAES(c *cipher, k *sealing.Key, p *hsm.PINKey) (err error) {
-	working := workingType(p.WorkingType)
-	path, err := dukpt.NewPath(p.KSN, bdkType(k.Header), dukpt.UsagePIN, working)
-	if err != nil {
-		return err
-	}
-	last := path.Len() - 1
-	parent, next := k.Object, 0
-	var held *token.Held[derivation, struct{}]
-	for i := last - 1; i >= 0 && held == nil; i-- {
-		if held = b.derived.Get(derivation{k.Header.Fingerprint, path.Step(i).ID}); held != nil {
-			parent, next = held.Objects[0], i+1
-		}
-	}
-	var own token.Object // a derivation key that no later counter needs
-	defer func() {
-		if held != nil {
-			held.Release()
-		}
-		if own != 0 {
-			err = errors.Join(err, b.session.Destroy(own))
-		}
-	}()
-	for ; next < last; next++ {
-		step := path.Step(next)
-		keyType, length := pkcs11Type(step.Key)
-		if step.ID.Counter&1 == 1 {
-			if own, err = b.session.Derive(parent, step.Data[:step.DataLen], keyType, length, token.MayDerive); err != nil {
-				return err
-			}
-			parent = own
-			continue
-		}
-		object, err := b.session.DeriveKept(parent, step.Data[:step.DataLen], keyType, length, token.MayDerive)
-		if err != nil {
-			return err
-		}
-		fresh := b.derived.Add(derivation{k.Header.Fingerprint, step.ID}, struct{}{}, [2]token.Object{object})
-		if held != nil {
-			held.Release()
-		}
-		held, parent = fresh, fresh.Objects[0]
-	}
-	step := path.Step(last)
-	keyType, length := pkcs11Type(step.Key)
-	object, err := b.session.Derive(parent, step.Data[:step.DataLen], keyType, length, token.MayEncrypt|token.MayDecrypt)
+// deriveAES makes a cipher with a PIN key of AES DUKPT in the token.
+func (b *batch) deriveAES(c *cipher, k *sealing.Key, p *hsm.PINKey) error {
+	kind := working.Type(p.WorkingType)
+	object, err := b.keys.DeriveAES(b.session, k, p.KSN, dukpt.UsagePIN, kind, token.MayEncrypt|token.MayDecrypt)
 	if err != nil {
 		return err
 	}
 	algorithm := "A"
-	if working.IsTDES() {
+	if kind.IsTDES() {
 		algorithm = "T"
 	}
 	*c = cipher{mechanism: sealing.ECB(algorithm), object: object, derived: true}

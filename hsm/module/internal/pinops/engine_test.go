@@ -15,6 +15,8 @@ import (
 	"keyd/hsm/module/internal/sealing"
 	"keyd/hsm/module/internal/token"
 	"keyd/hsm/module/internal/token/tokentest"
+	"keyd/hsm/module/internal/tries"
+	"keyd/hsm/module/internal/working"
 )
 
 func TestMain(m *testing.M) { os.Exit(tokentest.Run(m)) }
@@ -24,6 +26,8 @@ type bench struct {
 	testing.TB
 	tok     *token.Token
 	masters *sealing.Masters
+	keys    *working.Keys
+	tries   *tries.Tries
 	engine  *pinops.Engine
 	now     time.Time
 }
@@ -40,7 +44,8 @@ func newBench(t testing.TB) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.engine = pinops.NewEngine(b.tok, sealing.NewCache(b.tok, b.masters, 64), 64, nil, func() time.Time { return b.now })
+	b.keys = working.New(b.tok, sealing.NewCache(b.tok, b.masters, 64), 64, func() time.Time { return b.now })
+	b.engine = pinops.NewEngine(b.keys, nil)
 	return b
 }
 

@@ -16,9 +16,9 @@
 package pinops
 
 import (
-	"keyd/dukpt"
 	"keyd/fault"
 	"keyd/hsm"
+	"keyd/hsm/module/internal/working"
 )
 
 // role is what a key is to do for an operation.
@@ -35,70 +35,40 @@ var (
 
 // checkKSN refuses a key serial number of the other scheme.
 func checkKSN(h *hsm.Header, k *hsm.PINKey) error {
-	if h.Usage != "B0" || k.KSN == (dukpt.KSN{}) {
+	if k == nil {
 		return nil
 	}
-	if (k.KSN.Scheme() == dukpt.TDES) != (h.Algorithm == "T") {
-		return fault.New(fault.KSNInvalid, "a TDES BDK takes 10 bytes, an AES BDK 12")
-	}
-	return nil
+	return working.CheckKSN(h, k.KSN)
 }
 
 // checkPINKey decides whether a key may encipher or decipher PIN blocks the way that
 // is asked for: X9.143 usage and mode of use, direction, format against algorithm.
 func checkPINKey(h *hsm.Header, k *hsm.PINKey, r role) error {
+	if k == nil {
+		return nil
+	}
 	mismatch := func(detail string) error { return fault.New(fault.KeyUsageMismatch, detail) }
-	working := h.Algorithm
-	switch h.Usage {
-	case "P0":
-		if k.KSN != (dukpt.KSN{}) {
-			return mismatch("dukpt is set, but the key is no BDK")
-		}
-		if !oneOf(h.Mode, r.modes) {
-			return mismatch(r.refusal + ": mode of use " + h.Mode)
-		}
-	case "B0":
-		if k.KSN == (dukpt.KSN{}) {
-			return mismatch("the key is a BDK: set dukpt")
-		}
-		if !oneOf(h.Mode, "XN") {
-			return mismatch("the BDK may not derive keys: mode of use " + h.Mode)
-		}
-		var err error
-		if working, err = workingAlgorithm(h, k.WorkingType); err != nil {
-			return err
-		}
-	default:
+	if h.Usage != "P0" && h.Usage != "B0" {
 		return mismatch("a " + h.Usage + " key does not encipher PIN blocks")
 	}
-	if !r.direction(h) {
+	algorithm := h.Algorithm
+	isBDK, err := working.CheckBDK(h, k.KSN)
+	if err == nil && isBDK {
+		algorithm, err = working.Algorithm(h, k.WorkingType)
+	}
+	switch {
+	case err != nil:
+		return err
+	case !isBDK && !oneOf(h.Mode, r.modes):
+		return mismatch(r.refusal + ": mode of use " + h.Mode)
+	case !r.direction(h):
 		return mismatch(r.refusal + ": direction " + h.Direction)
-	}
-	if (working == "A") != (k.Format == hsm.Format4) {
+	case (algorithm == "A") != (k.Format == hsm.Format4):
 		return mismatch("AES keys carry ISO format 4 only, TDES keys never")
-	}
-	if k.Format != hsm.Format2 && !h.Carries(k.Format) {
+	case k.Format != hsm.Format2 && !h.Carries(k.Format):
 		return mismatch("the key does not carry " + k.Format.String())
 	}
 	return nil
-}
-
-// workingAlgorithm returns the algorithm of the working key ("T" or "A") that a BDK
-// is asked for. A working key is no stronger than its BDK (X9.24-3 §6.2).
-func workingAlgorithm(h *hsm.Header, t hsm.WorkingType) (string, error) {
-	if h.Algorithm == "T" {
-		if t != hsm.WorkingDefault && t != hsm.WorkingTDES2 {
-			return "", fault.New(fault.KeyUsageMismatch, "a TDES BDK has two-key TDES working keys only")
-		}
-		return "T", nil
-	}
-	if !workingType(t).NoStrongerThan(bdkType(h)) {
-		return "", fault.New(fault.KeyUsageMismatch, "the working key would be stronger than the BDK")
-	}
-	if workingType(t).IsTDES() {
-		return "T", nil
-	}
-	return "A", nil
 }
 
 // checkTranslation is the matrix: ISO 9564-1:2017 table of permitted translations,
@@ -113,16 +83,16 @@ func checkTranslation(in, out hsm.Format) error {
 	return nil
 }
 
-// checkVerification refuses formats in which no PIN is verified.
-func checkVerification(in hsm.Format) error {
-	switch in {
+// checkBound refuses formats in which no PIN is verified, generated or changed.
+func checkBound(f hsm.Format) error {
+	switch f {
 	case hsm.Format1, hsm.Format2:
-		return fault.New(fault.TranslationForbidden, "a PIN is verified in ISO formats 0, 3 and 4 only")
+		return fault.New(fault.TranslationForbidden, "a PIN is verified, generated and changed in ISO formats 0, 3 and 4 only")
 	}
 	return nil
 }
 
-// checkPeers refuses a translation between keys that share no peer group.
+// checkPeers refuses keys that share no peer group.
 func checkPeers(in, out *hsm.Header) error {
 	if !in.SharesPeers(out) {
 		return fault.New(fault.TranslationForbidden, "the keys share no peer group")

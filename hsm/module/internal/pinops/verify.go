@@ -1,8 +1,6 @@
 package pinops
 
 import (
-	"errors"
-
 	"github.com/miekg/pkcs11"
 
 	"keyd/fault"
@@ -12,56 +10,59 @@ import (
 	"keyd/pinblock"
 )
 
-// verifyWorkspace is what is clear during a verification besides the block.
-type verifyWorkspace struct {
+// compareWorkspace is what is clear while a PIN is compared, or a value is made of it.
+type compareWorkspace struct {
 	in      [8]byte // transformed security parameter, or validation data
 	out     [8]byte // the same enciphered
 	pvv     [pinverify.PVVSize]byte
 	natural [pinverify.NaturalSize]byte
+	offset  [pinblock.MaxPINLen]byte
 }
 
 // prepareRule reads the rule that is sealed with a V1 key and writes the validation
 // data of the PAN to the workspace.
 func (l *lane) prepareRule() (err error) {
-	if l.op.Verify.IBM3624 == nil {
+	if l.method.ibm == nil {
 		return nil
 	}
-	if l.rule, err = ruleOf(l.keys[1].Header); err != nil {
+	if l.rule, err = pinverify.RuleOf(l.pvkKey.Header.IBM3624); err != nil {
 		return err
 	}
-	return putValidationData(&l.verify.in, &l.rule, l.pan)
-}
-
-// ruleOf returns the IBM 3624 rule that is sealed with a V1 key.
-func ruleOf(h *hsm.Header) (pinverify.IBM3624, error) {
-	if h.IBM3624 == nil {
-		return pinverify.IBM3624{}, errors.New("sealed V1 key without a rule")
-	}
-	return pinverify.NewIBM3624(pinverify.Rule{
-		DecimalizationTable: h.IBM3624.DecimalizationTable, Start: h.IBM3624.Start, Length: h.IBM3624.Length, Pad: h.IBM3624.Pad,
-	})
-}
-
-func putValidationData(dst *[pinverify.ValidationSize]byte, rule *pinverify.IBM3624, pan pinblock.PAN) error {
-	if err := rule.PutValidationData(dst, pan); err != nil {
+	if err := l.rule.PutValidationData(&l.compare.in, l.pan); err != nil {
 		return fault.New(fault.RequestInvalid, "primary_account_number: shorter than the key's validation-data rule needs")
 	}
 	return nil
 }
 
-// checkPVK decides whether the verification key may verify by the method asked for.
-func checkPVK(h *hsm.Header, r *hsm.VerifyPIN) error {
+// checkPVK decides whether the verification key may serve the method asked for, in one of
+// these modes of use.
+func checkPVK(h *hsm.Header, m method, modes string) error {
+	if h == nil {
+		return nil
+	}
 	want := "V2"
-	if r.IBM3624 != nil {
+	if m.ibm != nil {
 		want = "V1"
 	}
 	switch {
 	case h.Usage != want || h.Algorithm != "T":
 		return fault.New(fault.KeyUsageMismatch, "the verification key is not a "+want+" key")
-	case !oneOf(h.Mode, "VCN"):
-		return fault.New(fault.KeyUsageMismatch, "the verification key may not verify: mode of use "+h.Mode)
+	case !oneOf(h.Mode, modes):
+		return fault.New(fault.KeyUsageMismatch, "the verification key may not do this: mode of use "+h.Mode+", which has to be one of "+modes)
 	}
 	return nil
+}
+
+// bind applies [checkBoundPAN] to the PINs that came in a block.
+func (b *batch) bind() {
+	for l := range b.going {
+		if l.method.ibm == nil || l.in == nil {
+			continue
+		}
+		if err := checkBoundPAN(l.pvkKey.Header.IBM3624, l.in.Format, l.pan, pinblock.PINIn(&l.pin).Len()); err != nil {
+			b.fail(l, err)
+		}
+	}
 }
 
 // checkBoundPAN refuses a verification in which the caller could change PIN digits by
@@ -82,13 +83,13 @@ func checkBoundPAN(rule *hsm.IBM3624Rule, f hsm.Format, pan pinblock.PAN, pinLen
 	return nil
 }
 
-// compare says of each verification whether the PIN is right. What enters the
-// comparison is enciphered under the verification key by the token.
+// compare says of each PIN whether it is right, or makes the value to verify it by. What
+// enters the comparison is enciphered under the verification key by the token.
 func (b *batch) compare() {
 	var blocks []ecb
 	for l := range b.going {
-		if l.op.Verify != nil {
-			blocks = append(blocks, ecb{l, pkcs11.CKM_DES3_ECB, l.keys[1].Object, l.verify.out[:], l.verify.in[:]})
+		if l.pvk != nil {
+			blocks = append(blocks, ecb{l, pkcs11.CKM_DES3_ECB, l.pvkKey.Object, l.compare.out[:], l.compare.in[:]})
 		}
 	}
 	if len(blocks) == 0 {
@@ -96,8 +97,8 @@ func (b *batch) compare() {
 	}
 	erase.Do(func() {
 		for l := range b.going {
-			if v := l.op.Verify; v != nil && v.VisaPVV != nil {
-				if err := pinverify.PutTSP(&l.verify.in, l.pan, int(v.VisaPVV.KeyIndex), pinblock.PINIn(&l.pin)); err != nil {
+			if v := l.method.visa; v != nil {
+				if err := pinverify.PutTSP(&l.compare.in, l.pan, int(v.KeyIndex), pinblock.PINIn(&l.pin)); err != nil {
 					b.fail(l, err)
 				}
 			}
@@ -106,30 +107,53 @@ func (b *batch) compare() {
 	b.together(encrypt, blocks)
 	erase.Do(func() {
 		for l := range b.going {
-			v := l.op.Verify
-			if v == nil {
-				continue
+			var err error
+			switch {
+			case l.task.compares():
+				l.verified, err = l.matches()
+			case l.task.makes():
+				l.datum, err = l.makeDatum()
 			}
-			verified, err := l.matches(v)
 			if err != nil {
 				b.fail(l, err)
-				continue
 			}
-			l.op.Verified = hsm.VerifiedPIN{Verified: verified, Custody: hsm.InModule}
 		}
 	})
 }
 
 // matches compares the PIN with the verification value. It is called within erase.Do.
-func (l *lane) matches(v *hsm.VerifyPIN) (bool, error) {
+func (l *lane) matches() (bool, error) {
 	pin := pinblock.PINIn(&l.pin)
-	if v.VisaPVV != nil {
-		pinverify.PutPVV(&l.verify.pvv, &l.verify.out)
-		return pinverify.VerifyPVV(&l.verify.pvv, pin, v.VisaPVV.PVV)
+	if v := l.method.visa; v != nil {
+		pinverify.PutPVV(&l.compare.pvv, &l.compare.out)
+		return pinverify.VerifyPVV(&l.compare.pvv, pin, v.PVV)
 	}
-	natural := pinverify.NaturalIn(&l.verify.natural)
-	if err := l.rule.NaturalPIN(natural, &l.verify.out); err != nil {
+	natural := pinverify.NaturalIn(&l.compare.natural)
+	if err := l.rule.NaturalPIN(natural, &l.compare.out); err != nil {
 		return false, err
 	}
-	return natural.Verify(pin, v.IBM3624.Offset)
+	return natural.Verify(pin, l.method.ibm.Offset)
+}
+
+// makeDatum makes the value by which the PIN is verified. An offset checks all digits of a
+// PIN that was made here; that of a new PIN checks as many as the current one's, or all
+// where it has fewer. It is called within erase.Do.
+func (l *lane) makeDatum() (string, error) {
+	if l.method.visa != nil {
+		pinverify.PutPVV(&l.compare.pvv, &l.compare.out)
+		return string(l.compare.pvv[:]), nil
+	}
+	pin, natural := pinblock.PINIn(&l.pin), pinverify.NaturalIn(&l.compare.natural)
+	if err := l.rule.NaturalPIN(natural, &l.compare.out); err != nil {
+		return "", err
+	}
+	check := pin.Len()
+	if l.task == makesNew {
+		check = min(check, len(l.method.ibm.Offset))
+	}
+	offset := l.compare.offset[:check]
+	if err := natural.PutOffset(offset, pin); err != nil {
+		return "", err
+	}
+	return string(offset), nil
 }

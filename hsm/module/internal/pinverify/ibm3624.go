@@ -87,6 +87,23 @@ func (n *Natural) Verify(pin *pinblock.PIN, offset string) (bool, error) {
 	return ok == 1, nil
 }
 
+// PutOffset writes the offset of a PIN to dst as ASCII digits; the length of dst is the
+// check length, 4 to 12 and at most the PIN's. The PIN has digits from 0 to 9 only. The
+// error is [ErrOffset], and dst is then zero.
+func (n *Natural) PutOffset(dst []byte, pin *pinblock.PIN) error {
+	clear(dst)
+	length := pin.Len()
+	if len(dst) < pinblock.MinPINLen || len(dst) > length || !pin.Decimal() || n.d[0] == 0 {
+		return ErrOffset
+	}
+	for i := range dst {
+		at := length - len(dst) + i
+		sum := 10 + pin.Digit(at) - (n.d[at] - '0')
+		dst[i] = '0' + sum - 10&byte(-subtle.ConstantTimeLessOrEq(10, int(sum)))
+	}
+	return nil
+}
+
 // Destroy overwrites the digits with zeros.
 func (n *Natural) Destroy() { clear(n.d[:]) }
 

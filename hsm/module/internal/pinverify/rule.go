@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 
+	"keyd/hsm"
 	"keyd/pinblock"
 )
 
@@ -77,6 +78,15 @@ func NewIBM3624(r Rule) (IBM3624, error) {
 		m.table[i] = r.DecimalizationTable[i] - '0'
 	}
 	return m, nil
+}
+
+// RuleOf returns the rule that is sealed with a V1 key in the form in which it is computed
+// with. Errors are those of [Rule.Validate]; [ErrNoRule] if there is none.
+func RuleOf(r *hsm.IBM3624Rule) (IBM3624, error) {
+	if r == nil {
+		return IBM3624{}, ErrNoRule
+	}
+	return NewIBM3624(Rule{DecimalizationTable: r.DecimalizationTable, Start: r.Start, Length: r.Length, Pad: r.Pad})
 }
 
 // PutValidationData writes the validation data of a PAN to dst: the digits that the

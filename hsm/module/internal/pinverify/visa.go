@@ -4,6 +4,7 @@ import (
 	"crypto/subtle"
 	"errors"
 
+	"keyd/hsm/module/internal/decimal"
 	"keyd/pinblock"
 )
 
@@ -44,21 +45,7 @@ func PutTSP(dst *[TSPSize]byte, pan pinblock.PAN, keyIndex int, pin *pinblock.PI
 // as 4 ASCII digits: the first four digits from 0 to 9 from the left and, where there
 // are fewer, the first digits from A to F less 10.
 func PutPVV(dst *[PVVSize]byte, enciphered *[TSPSize]byte) {
-	clear(dst[:])
-	found := 0
-	for pass := range 2 {
-		for i := range 2 * TSPSize {
-			d := digit(enciphered, i)
-			isDecimal := subtle.ConstantTimeLessOrEq(int(d), 9)
-			take := subtle.ConstantTimeEq(int32(isDecimal), int32(1-pass))
-			v := '0' + d - byte(10*pass)
-			for at := range PVVSize {
-				here := take & subtle.ConstantTimeEq(int32(at), int32(found))
-				dst[at] |= v & byte(-here)
-			}
-			found += take
-		}
-	}
+	decimal.Put(dst[:], enciphered)
 }
 
 // VerifyPVV reports whether pvv, which [PutPVV] wrote for that PIN, is the expected one

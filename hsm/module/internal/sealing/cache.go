@@ -30,15 +30,15 @@ func NewCache(t *token.Token, m *Masters, bound int) *Cache {
 // Key is an unsealed key. It is used between [Cache.Open] and [Key.Release].
 type Key struct {
 	Header *hsm.Header
-	// Object is the key in the token; Masked is a TDES BDK XORed with the
-	// initial-key mask, and zero for other keys.
-	Object, Masked token.Object
+	// Object is the key in the token; Twin is its twin (see twin.go), zero for a key that
+	// has none.
+	Object, Twin token.Object
 
 	held *token.Held[string, *hsm.Header]
 }
 
 func newKey(h *token.Held[string, *hsm.Header]) Key {
-	return Key{Header: h.Value, Object: h.Objects[0], Masked: h.Objects[1], held: h}
+	return Key{Header: h.Value, Object: h.Objects[0], Twin: h.Objects[1], held: h}
 }
 
 // Release ends a use of the key. The zero Key needs none, and allows it.
@@ -88,7 +88,7 @@ func (c *Cache) unseal(session *token.Session, sealed []byte) (_ *hsm.Header, ob
 	if err != nil {
 		return nil, objects, err
 	}
-	if s.Header.Custody != hsm.CustodyToken || (len(s.Wrapped) == 2) != isTDESBDK(s.Header) {
+	if s.Header.Custody != hsm.CustodyToken || (len(s.Wrapped) == 2) != hasTwin(s.Header) {
 		return nil, objects, errors.New("sealed key with an impossible header")
 	}
 	for i, wrapped := range s.Wrapped {
@@ -108,7 +108,7 @@ func (c *Cache) unseal(session *token.Session, sealed []byte) (_ *hsm.Header, ob
 func rights(h *hsm.Header) token.Rights {
 	var r token.Rights
 	switch {
-	case h.Usage == "P0":
+	case h.Usage == "P0", h.Usage == "D0":
 		if h.Mode == "E" || h.Mode == "B" || h.Mode == "N" {
 			r |= token.MayEncrypt
 		}
@@ -117,8 +117,10 @@ func rights(h *hsm.Header) token.Rights {
 		}
 	case h.Usage == "B0" && h.Algorithm == "A":
 		r = token.MayDerive
-	case h.Usage == "B0", h.Usage == "V1", h.Usage == "V2":
+	case h.Usage == "B0", h.Usage == "V1", h.Usage == "V2", h.Usage == "C0", h.Usage == "M1", h.Usage == "M3":
 		r = token.MayEncrypt
+	case h.Usage == "M6", h.Usage == "M7":
+		r = token.MaySign
 	}
 	return r
 }

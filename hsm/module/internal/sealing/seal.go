@@ -13,7 +13,6 @@ import (
 
 	"github.com/miekg/pkcs11"
 
-	"keyd/dukpt"
 	"keyd/hsm"
 	"keyd/hsm/module/internal/locked"
 	"keyd/hsm/module/internal/token"
@@ -32,10 +31,10 @@ func (m *Masters) Seal(session *token.Session, h hsm.Header, value []byte) ([]by
 	if h.Custody != hsm.CustodyToken {
 		return nil, fmt.Errorf("%w: custody %q", ErrKey, h.Custody)
 	}
-	if h.Usage == "B0" && h.Algorithm == "T" && len(value) == 24 {
-		// X9.24-1 knows double-length BDKs only; one may be written as K1 K2 K1.
+	if h.Algorithm == "T" && len(value) == 24 && doubleLength(h.Usage) {
+		// One may be written as K1 K2 K1.
 		if subtle.ConstantTimeCompare(value[:8], value[16:]) != 1 {
-			return nil, fmt.Errorf("%w: a TDES BDK has 16 bytes", ErrKey)
+			return nil, fmt.Errorf("%w: a TDES key of usage %s has 16 bytes", ErrKey, h.Usage)
 		}
 		value = value[:16]
 	}
@@ -56,20 +55,15 @@ func (m *Masters) Seal(session *token.Session, h hsm.Header, value []byte) ([]by
 		return nil, err
 	}
 	parts := [][]byte{value}
-	if pad := -len(value) & 7; pad != 0 {
-		// An HMAC key: zeros at its end change nothing (RFC 2104, for up to 64 bytes),
-		// and SoftHSM 2.6.1 does not wrap other lengths as RFC 5649 says.
-		padded := region.Bytes()[:len(value)+pad]
+	if size := paddedSize(h.Algorithm, len(value)); size != len(value) {
+		padded := region.Bytes()[:size]
 		clear(padded[copy(padded, value):])
 		parts[0] = padded
 	}
-	if isTDESBDK(&h) {
-		masked := region.Bytes()[:len(value)]
-		mask := dukpt.TDESInitialKeyMask()
-		for i := range masked {
-			masked[i] = value[i] ^ mask[i]
-		}
-		parts = append(parts, masked)
+	if hasTwin(&h) {
+		twin := region.Bytes()[:len(value)]
+		putTwin(twin, value, h.Usage)
+		parts = append(parts, twin)
 	}
 	var wrapped [][]byte
 	for _, part := range parts {
@@ -122,9 +116,15 @@ func KeyType(algorithm string, length int) (uint, error) {
 	return 0, fmt.Errorf("%w: algorithm %q with %d bytes (T has 16 or 24, A 16, 24 or 32, H 16 to 64, or a multiple of 8 up to %d)", ErrKey, algorithm, length, maxKey)
 }
 
-// isTDESBDK reports whether the sealed key carries the masked BDK as second part.
-func isTDESBDK(h *hsm.Header) bool {
-	return h.Usage == "B0" && h.Algorithm == "T" && h.Length == 16
+// paddedSize is the size in bytes with which a key goes into the token. An HMAC key has
+// zeros at its end, which change nothing (RFC 2104, for up to 64 bytes): SoftHSM 2.6.1
+// wraps lengths that are no multiple of 8 otherwise than RFC 5649 says, and makes no
+// HMAC with a key shorter than the hash.
+func paddedSize(algorithm string, size int) int {
+	if algorithm != "H" {
+		return size
+	}
+	return max(32, (size+7)/8*8)
 }
 
 // checkValue computes the KCV of ANSI X9.24-1 annex A: three bytes, as six

@@ -21,6 +21,7 @@ import (
 	"keyd/hsm/module/internal/sealing"
 	"keyd/hsm/module/internal/token"
 	"keyd/hsm/module/internal/token/tokentest"
+	"keyd/hsm/module/internal/working"
 )
 
 func TestMain(m *testing.M) { os.Exit(tokentest.Run(m)) }
@@ -72,7 +73,7 @@ func TestNoDerivedOrUnsealedKeyCrosses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	engine := pinops.NewEngine(tok, sealing.NewCache(tok, masters, 8), 8, nil, time.Now)
+	engine := pinops.NewEngine(working.New(tok, sealing.NewCache(tok, masters, 8), 8, time.Now), nil)
 	op := pinops.Operation{Translate: &hsm.TranslatePIN{
 		Incoming: hsm.PINKey{Key: hsm.Key{Name: "bdk", Sealed: sealedBDK}, KSN: ksn, Format: 4},
 		Outgoing: hsm.PINKey{Key: hsm.Key{Name: "zone", Sealed: sealedZone}, Format: 4},

@@ -96,6 +96,8 @@ var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/@+=#~-]{0,127}$`)
 var usages = map[string]struct{ modes, algorithms string }{
 	"B0": {"XN", "TA"},
 	"P0": {"BDEN", "TA"},
+	"C0": {"CGVN", "T"},
+	"D0": {"BDEN", "TA"},
 	"V1": {"CGVN", "T"},
 	"V2": {"CGVN", "T"},
 	"M1": {"CGVN", "T"},
@@ -118,7 +120,7 @@ func (e *Entry) parse(raw json.RawMessage) error {
 	usage, ok := usages[e.Usage]
 	switch {
 	case !ok:
-		return errors.New(`"usage" must be one of B0 P0 V1 V2 M1 M3 M6 M7 K0 K1`)
+		return errors.New(`"usage" must be one of B0 P0 C0 D0 V1 V2 M1 M3 M6 M7 K0 K1`)
 	case len(e.Algorithm) != 1 || !strings.Contains(usage.algorithms, e.Algorithm):
 		return fmt.Errorf(`"algorithm" of a %s key must be one of %s`, e.Usage, spaced(usage.algorithms))
 	case len(e.ModeOfUse) != 1 || !strings.Contains(usage.modes, e.ModeOfUse):

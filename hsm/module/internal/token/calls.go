@@ -24,21 +24,26 @@ func (t *tally) add(blocks int) {
 
 type tallies struct {
 	encryptTDES, decryptTDES, encryptAES, decryptAES tally
+	encryptData, decryptData                         tally // CBC and CTR
 	sign, unwrap, derive, destroy                    tally
 }
 
-// cipher is the line of a call with an ECB mechanism.
+// cipher is the line of a call that enciphers or deciphers.
 func (t *tallies) cipher(mechanism uint, encrypts bool, bytes int) {
-	switch {
-	case mechanism == pkcs11.CKM_AES_ECB && encrypts:
-		t.encryptAES.add(bytes / 16)
-	case mechanism == pkcs11.CKM_AES_ECB:
-		t.decryptAES.add(bytes / 16)
-	case encrypts:
-		t.encryptTDES.add(bytes / 8)
-	default:
-		t.decryptTDES.add(bytes / 8)
+	line, block := [2]*tally{&t.decryptData, &t.encryptData}, 16
+	switch mechanism {
+	case pkcs11.CKM_AES_ECB:
+		line = [2]*tally{&t.decryptAES, &t.encryptAES}
+	case pkcs11.CKM_DES3_ECB:
+		line, block = [2]*tally{&t.decryptTDES, &t.encryptTDES}, 8
+	case pkcs11.CKM_DES3_CBC:
+		block = 8
 	}
+	way := 0
+	if encrypts {
+		way = 1
+	}
+	line[way].add((bytes + block - 1) / block)
 }
 
 // Calls returns the count since the token was opened.
@@ -53,6 +58,8 @@ func (t *Token) Calls() []Calls {
 		{"C_Decrypt CKM_DES3_ECB", &n.decryptTDES},
 		{"C_Encrypt CKM_AES_ECB", &n.encryptAES},
 		{"C_Decrypt CKM_AES_ECB", &n.decryptAES},
+		{"C_Encrypt CBC, CTR", &n.encryptData},
+		{"C_Decrypt CBC, CTR", &n.decryptData},
 		{"C_Sign", &n.sign},
 		{"C_UnwrapKey", &n.unwrap},
 		{"C_DeriveKey", &n.derive},

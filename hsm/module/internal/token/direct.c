@@ -110,10 +110,9 @@ keyd_ulong keyd_login(keyd_library *l, keyd_ulong session, keyd_ulong user, void
 typedef keyd_ulong (*init_function)(keyd_ulong, mechanism_t *, keyd_ulong);
 typedef keyd_ulong (*data_function)(keyd_ulong, void *, keyd_ulong, void *, keyd_ulong *);
 
-static keyd_ulong one_part(keyd_library *l, int init, int call, keyd_ulong session, keyd_ulong mechanism,
+static keyd_ulong one_part(keyd_library *l, int init, int call, keyd_ulong session, mechanism_t m,
                            keyd_ulong key, void *in, keyd_ulong in_len, void *out, keyd_ulong *out_len)
 {
-	mechanism_t m = { mechanism, NULL, 0 };
 	keyd_ulong rv = ((init_function)l->list->function[init])(session, &m, key);
 	if (rv == 0)
 		rv = ((data_function)l->list->function[call])(session, in, in_len, out, out_len);
@@ -121,26 +120,31 @@ static keyd_ulong one_part(keyd_library *l, int init, int call, keyd_ulong sessi
 	return rv;
 }
 
-keyd_ulong keyd_encrypt(keyd_library *l, keyd_ulong session, keyd_ulong mechanism, keyd_ulong key,
+keyd_ulong keyd_encrypt(keyd_library *l, keyd_ulong session, keyd_ulong mechanism,
+                        void *parameter, keyd_ulong parameter_len, keyd_ulong key,
                         void *in, keyd_ulong in_len, void *out)
 {
+	mechanism_t m = { mechanism, parameter, parameter_len };
 	keyd_ulong out_len = in_len;
-	keyd_ulong rv = one_part(l, F_ENCRYPT_INIT, F_ENCRYPT, session, mechanism, key, in, in_len, out, &out_len);
+	keyd_ulong rv = one_part(l, F_ENCRYPT_INIT, F_ENCRYPT, session, m, key, in, in_len, out, &out_len);
 	return rv == 0 && out_len != in_len ? CKR_FUNCTION_FAILED : rv;
 }
 
-keyd_ulong keyd_decrypt(keyd_library *l, keyd_ulong session, keyd_ulong mechanism, keyd_ulong key,
+keyd_ulong keyd_decrypt(keyd_library *l, keyd_ulong session, keyd_ulong mechanism,
+                        void *parameter, keyd_ulong parameter_len, keyd_ulong key,
                         void *in, keyd_ulong in_len, void *out)
 {
+	mechanism_t m = { mechanism, parameter, parameter_len };
 	keyd_ulong out_len = in_len;
-	keyd_ulong rv = one_part(l, F_DECRYPT_INIT, F_DECRYPT, session, mechanism, key, in, in_len, out, &out_len);
+	keyd_ulong rv = one_part(l, F_DECRYPT_INIT, F_DECRYPT, session, m, key, in, in_len, out, &out_len);
 	return rv == 0 && out_len != in_len ? CKR_FUNCTION_FAILED : rv;
 }
 
 keyd_ulong keyd_sign(keyd_library *l, keyd_ulong session, keyd_ulong mechanism, keyd_ulong key,
                      void *in, keyd_ulong in_len, void *out, keyd_ulong *out_len)
 {
-	return one_part(l, F_SIGN_INIT, F_SIGN, session, mechanism, key, in, in_len, out, out_len);
+	mechanism_t m = { mechanism, NULL, 0 };
+	return one_part(l, F_SIGN_INIT, F_SIGN, session, m, key, in, in_len, out, out_len);
 }
 
 static unsigned char yes = 1, no = 0;

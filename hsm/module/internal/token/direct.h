@@ -13,10 +13,13 @@ keyd_library *keyd_open(const char *path, const char **problem);
 
 keyd_ulong keyd_login(keyd_library *, keyd_ulong session, keyd_ulong user, void *pin, keyd_ulong pin_len);
 
-/* One-part encryption or decryption without padding; out has room for in_len bytes. */
-keyd_ulong keyd_encrypt(keyd_library *, keyd_ulong session, keyd_ulong mechanism, keyd_ulong key,
+/* One-part encryption or decryption without padding; out has room for in_len bytes.
+ * parameter is the mechanism's own, an initialization vector for one, or NULL. */
+keyd_ulong keyd_encrypt(keyd_library *, keyd_ulong session, keyd_ulong mechanism,
+                        void *parameter, keyd_ulong parameter_len, keyd_ulong key,
                         void *in, keyd_ulong in_len, void *out);
-keyd_ulong keyd_decrypt(keyd_library *, keyd_ulong session, keyd_ulong mechanism, keyd_ulong key,
+keyd_ulong keyd_decrypt(keyd_library *, keyd_ulong session, keyd_ulong mechanism,
+                        void *parameter, keyd_ulong parameter_len, keyd_ulong key,
                         void *in, keyd_ulong in_len, void *out);
 
 /* One-part MAC; *out_len is the room on entry and the length on return. */

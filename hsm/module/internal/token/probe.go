@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/aes"
 	"crypto/des"
+	"crypto/subtle"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -29,7 +30,24 @@ var Probes = []Probe{
 	{"TDES-ECB, three keys", func(s *Session) error {
 		return s.knownEncryption(pkcs11.CKK_DES3, pkcs11.CKM_DES3_ECB, tdesKey+tdesKey[:16], tdesPlain, tdesCipher)
 	}},
-	{"AES-CMAC", knownCMAC},
+	{"AES-CMAC", func(s *Session) error {
+		return s.knownMAC(pkcs11.CKK_AES, pkcs11.CKM_AES_CMAC, cmacKey, cmacMessage, cmacTag)
+	}},
+	{"AES-CMAC of nothing", func(s *Session) error {
+		return s.knownMAC(pkcs11.CKK_AES, pkcs11.CKM_AES_CMAC, cmacKey, "", cmacTagNothing)
+	}},
+	{"TDES-CMAC", func(s *Session) error {
+		return s.knownMAC(pkcs11.CKK_DES2, pkcs11.CKM_DES3_CMAC, tdesCMACKey, cmacMessage, tdesCMACTag)
+	}},
+	{"HMAC-SHA-256", func(s *Session) error {
+		return s.knownMAC(pkcs11.CKK_GENERIC_SECRET, pkcs11.CKM_SHA256_HMAC, hmacKey, hmacMessage, hmacTag)
+	}},
+	{"HMAC-SHA-256 of nothing", func(s *Session) error {
+		return s.knownMAC(pkcs11.CKK_GENERIC_SECRET, pkcs11.CKM_SHA256_HMAC, hmacKey, "", hmacTagNothing)
+	}},
+	{"TDES-CBC", func(s *Session) error { return s.knownCBC(pkcs11.CKK_DES2, pkcs11.CKM_DES3_CBC, tdesKey, 8) }},
+	{"AES-CBC", func(s *Session) error { return s.knownCBC(pkcs11.CKK_AES, pkcs11.CKM_AES_CBC, aesKey, 16) }},
+	{"AES-CTR", knownCTR},
 	{"AES-KWP wrap and unwrap", knownKeyWrap},
 	{"derive AES-128 by AES-ECB", func(s *Session) error { return s.knownDerivation(pkcs11.CKK_AES, 16) }},
 	{"derive AES-192 by AES-ECB", func(s *Session) error { return s.knownDerivation(pkcs11.CKK_AES, 24) }},
@@ -52,6 +70,22 @@ const (
 	cmacKey     = "2B7E151628AED2A6ABF7158809CF4F3C"
 	cmacMessage = "6BC1BEE22E409F96E93D7E117393172A"
 	cmacTag     = "070A16B46B4D4144F79BDD9DD04A287C"
+	// The same, example 1.
+	cmacTagNothing = "BB1D6929E95937287FA37D129B756746"
+	// NIST SP 800-38B appendix D.4 with two-key TDES.
+	tdesCMACKey = "0123456789ABCDEF23456789ABCDEF01"
+	tdesCMACTag = "CC18A0B79AF2413B"
+	// ISO/IEC 9797-2:2011 annex B.3.4. The key has zeros at its end, which changes nothing:
+	// SoftHSM takes no shorter one than the hash.
+	hmacKey        = "00112233445566778899AABBCCDDEEFF00000000000000000000000000000000"
+	hmacMessage    = "6D65737361676520646967657374"
+	hmacTag        = "1F12288F42F42661349E5DB741CE19F3B8C3A8149FD4B8981237FA200FEB104F"
+	hmacTagNothing = "E8A06537F096CCF1A3C425A56CEA054072C4A8DB67BD28CFB02FBEAF84B35F6C"
+	// NIST SP 800-38A appendix F.5.1.
+	ctrKey     = "2B7E151628AED2A6ABF7158809CF4F3C"
+	ctrCounter = "F0F1F2F3F4F5F6F7F8F9FAFBFCFDFEFF"
+	ctrPlain   = "6BC1BEE22E409F96E93D7E117393172AAE2D8A571E03AC9C"
+	ctrCipher  = "874D6191B620E3261BEF6864990DB6CE9806F66B7970FDFF"
 	// RFC 5649, computed with OpenSSL 3.0 (id-aes256-wrap-pad) for aesKey. The RFC's
 	// own examples have keys that are no multiple of 8 bytes: SoftHSM 2.6.1 pads those
 	// before it wraps them, so keyd seals none.
@@ -98,16 +132,75 @@ func (s *Session) knownEncryption(keyType, mechanism uint, key, plain, cipher st
 	return s.Destroy(object)
 }
 
-func knownCMAC(s *Session) error {
-	object, err := s.Import(pkcs11.CKK_AES, MaySign, fromHex(cmacKey))
+func (s *Session) knownMAC(keyType, mechanism uint, key, message, tag string) error {
+	object, err := s.Import(keyType, MaySign, fromHex(key))
 	if err != nil {
 		return err
 	}
-	out := make([]byte, 16)
-	if _, err := s.Sign(pkcs11.CKM_AES_CMAC, object, out, fromHex(cmacMessage)); err != nil {
+	out := make([]byte, 32)
+	n, err := s.Sign(mechanism, object, out, fromHex(message))
+	if err != nil {
 		return err
 	}
-	if !bytes.Equal(out, fromHex(cmacTag)) {
+	if !bytes.Equal(out[:n], fromHex(tag)) {
+		return errAnswer
+	}
+	return s.Destroy(object)
+}
+
+// knownCBC enciphers two blocks and compares with the same computed of ECB calls, whose
+// answers are known.
+func (s *Session) knownCBC(keyType, mechanism uint, key string, size int) error {
+	object, err := s.Import(keyType, MayEncrypt|MayDecrypt, fromHex(key))
+	if err != nil {
+		return err
+	}
+	plain, iv := fromHex(aesPlain + aesCipher)[:2*size], fromHex(cmacTag)[:size]
+	ecb := uint(pkcs11.CKM_AES_ECB)
+	if size == 8 {
+		ecb = pkcs11.CKM_DES3_ECB
+	}
+	want, chain := make([]byte, 2*size), bytes.Clone(iv)
+	for i := 0; i < len(plain); i += size {
+		subtle.XORBytes(chain, chain, plain[i:i+size])
+		if err := s.Encrypt(ecb, object, want[i:i+size], chain); err != nil {
+			return err
+		}
+		copy(chain, want[i:])
+	}
+	out := make([]byte, 2*size)
+	if err := s.EncryptCBC(mechanism, iv, object, out, plain); err != nil {
+		return err
+	}
+	if !bytes.Equal(out, want) {
+		return errAnswer
+	}
+	if err := s.DecryptCBC(mechanism, iv, object, out, want); err != nil {
+		return err
+	}
+	if !bytes.Equal(out, plain) {
+		return errAnswer
+	}
+	return s.Destroy(object)
+}
+
+// knownCTR also shows that a message need not be whole blocks.
+func knownCTR(s *Session) error {
+	object, err := s.Import(pkcs11.CKK_AES, MayEncrypt|MayDecrypt, fromHex(ctrKey))
+	if err != nil {
+		return err
+	}
+	out, counter := make([]byte, len(ctrPlain)/2), [16]byte(fromHex(ctrCounter))
+	if err := s.EncryptCTR(&counter, object, out, fromHex(ctrPlain)); err != nil {
+		return err
+	}
+	if !bytes.Equal(out, fromHex(ctrCipher)) {
+		return errAnswer
+	}
+	if err := s.DecryptCTR(&counter, object, out, fromHex(ctrCipher)); err != nil {
+		return err
+	}
+	if !bytes.Equal(out, fromHex(ctrPlain)) {
 		return errAnswer
 	}
 	return s.Destroy(object)

@@ -6,6 +6,7 @@ package token
 import "C"
 
 import (
+	"encoding/binary"
 	"sync/atomic"
 	"unsafe"
 
@@ -52,35 +53,85 @@ func (s *Session) reopen() error {
 // Scratch returns the session's locked memory. It is wiped when the operation ends.
 func (s *Session) Scratch() []byte { return s.scratch.Bytes() }
 
-// Encrypt enciphers in, whole blocks, into out under a key in the token.
+// Encrypt enciphers in, whole blocks, into out under a key in the token, with a mechanism
+// that has no parameter.
 func (s *Session) Encrypt(mechanism uint, key Object, out, in []byte) error {
+	return s.encrypt(mechanism, nil, key, out, in)
+}
+
+// Decrypt deciphers in, whole blocks, into out likewise.
+func (s *Session) Decrypt(mechanism uint, key Object, out, in []byte) error {
+	return s.decrypt(mechanism, nil, key, out, in)
+}
+
+// EncryptCBC enciphers in, whole blocks, with CKM_DES3_CBC or CKM_AES_CBC. iv is one block
+// and stays as it is.
+func (s *Session) EncryptCBC(mechanism uint, iv []byte, key Object, out, in []byte) error {
+	return s.encrypt(mechanism, iv, key, out, in)
+}
+
+// DecryptCBC deciphers in likewise.
+func (s *Session) DecryptCBC(mechanism uint, iv []byte, key Object, out, in []byte) error {
+	return s.decrypt(mechanism, iv, key, out, in)
+}
+
+// EncryptCTR enciphers in, of any length, with CKM_AES_CTR. counter is the first counter
+// block, of which all 128 bits count.
+func (s *Session) EncryptCTR(counter *[16]byte, key Object, out, in []byte) error {
+	p := ctrParameter(counter)
+	return s.encrypt(pkcs11.CKM_AES_CTR, p[:], key, out, in)
+}
+
+// DecryptCTR deciphers in likewise.
+func (s *Session) DecryptCTR(counter *[16]byte, key Object, out, in []byte) error {
+	p := ctrParameter(counter)
+	return s.decrypt(pkcs11.CKM_AES_CTR, p[:], key, out, in)
+}
+
+// ctrParameter is CK_AES_CTR_PARAMS: the number of counter bits and the counter block.
+func ctrParameter(counter *[16]byte) (p [24]byte) {
+	binary.NativeEndian.PutUint64(p[:], 128)
+	copy(p[8:], counter[:])
+	return p
+}
+
+func (s *Session) encrypt(mechanism uint, parameter []byte, key Object, out, in []byte) error {
 	if len(in) == 0 || len(out) < len(in) {
 		return &Error{Call: "C_Encrypt", Code: pkcs11.CKR_ARGUMENTS_BAD}
 	}
 	s.token.tallies.cipher(mechanism, true, len(in))
 	return call("C_Encrypt", uint(C.keyd_encrypt(s.token.lib.direct, C.keyd_ulong(s.handle), C.keyd_ulong(mechanism),
+		unsafe.Pointer(unsafe.SliceData(parameter)), C.keyd_ulong(len(parameter)),
 		C.keyd_ulong(key), unsafe.Pointer(&in[0]), C.keyd_ulong(len(in)), unsafe.Pointer(&out[0]))))
 }
 
-// Decrypt deciphers in, whole blocks, into out under a key in the token.
-func (s *Session) Decrypt(mechanism uint, key Object, out, in []byte) error {
+func (s *Session) decrypt(mechanism uint, parameter []byte, key Object, out, in []byte) error {
 	if len(in) == 0 || len(out) < len(in) {
 		return &Error{Call: "C_Decrypt", Code: pkcs11.CKR_ARGUMENTS_BAD}
 	}
 	s.token.tallies.cipher(mechanism, false, len(in))
 	return call("C_Decrypt", uint(C.keyd_decrypt(s.token.lib.direct, C.keyd_ulong(s.handle), C.keyd_ulong(mechanism),
+		unsafe.Pointer(unsafe.SliceData(parameter)), C.keyd_ulong(len(parameter)),
 		C.keyd_ulong(key), unsafe.Pointer(&in[0]), C.keyd_ulong(len(in)), unsafe.Pointer(&out[0]))))
 }
 
-// Sign makes a MAC over in and returns its length; out must have room for all of it.
+// nothing stands for an empty message: a pointer that is nil is a bad argument.
+var nothing [1]byte
+
+// Sign makes a MAC over in, which may be empty, and returns its length; out must have room
+// for all of it.
 func (s *Session) Sign(mechanism uint, key Object, out, in []byte) (int, error) {
-	if len(in) == 0 || len(out) == 0 {
+	if len(out) == 0 {
 		return 0, &Error{Call: "C_Sign", Code: pkcs11.CKR_ARGUMENTS_BAD}
+	}
+	message := unsafe.Pointer(unsafe.SliceData(in))
+	if len(in) == 0 {
+		message = unsafe.Pointer(&nothing)
 	}
 	s.token.tallies.sign.add(0)
 	n := C.keyd_ulong(len(out))
 	rv := C.keyd_sign(s.token.lib.direct, C.keyd_ulong(s.handle), C.keyd_ulong(mechanism),
-		C.keyd_ulong(key), unsafe.Pointer(&in[0]), C.keyd_ulong(len(in)), unsafe.Pointer(&out[0]), &n)
+		C.keyd_ulong(key), message, C.keyd_ulong(len(in)), unsafe.Pointer(&out[0]), &n)
 	return int(n), call("C_Sign", uint(rv))
 }
 

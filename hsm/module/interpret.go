@@ -1,0 +1,136 @@
+package module
+
+import (
+	"google.golang.org/protobuf/proto"
+
+	"keyd/dukpt"
+	"keyd/hsm"
+	"keyd/hsm/internal/wire"
+	"keyd/hsm/module/internal/cardops"
+	"keyd/hsm/module/internal/dataops"
+	"keyd/hsm/module/internal/macops"
+	"keyd/hsm/module/internal/pinops"
+	"keyd/hsm/module/internal/tries"
+	"keyd/hsm/module/internal/working"
+)
+
+// engines carry out the operations.
+type engines struct {
+	keys  *working.Keys
+	tries *tries.Tries
+	pins  *pinops.Engine
+	macs  *macops.Engine
+	data  *dataops.Engine
+	cards *cardops.Engine
+}
+
+func newEngines(keys *working.Keys, counting *tries.Tries) engines {
+	return engines{
+		keys: keys, tries: counting,
+		pins: pinops.NewEngine(keys, counting), macs: macops.NewEngine(keys),
+		data: dataops.NewEngine(keys), cards: cardops.NewEngine(keys, counting),
+	}
+}
+
+// operation is a request that has been decoded: a PIN operation, which is carried out
+// together with others, or another one.
+type operation struct {
+	pin   *pinops.Operation
+	other func() (proto.Message, error)
+}
+
+// otherWork is what an operation counts for in a batch that is no PIN operation, or one for
+// which the token derives keys: each takes calls of its own, so that together they are no
+// faster, and others would wait.
+const otherWork = 8
+
+// begin decodes a request, or answers it where it cannot be decoded, and returns for how
+// many operations it counts.
+func (s *server) begin(j *job) (work int) {
+	j.operation, j.err = s.interpret(j.frame)
+	switch {
+	case j.err != nil:
+		return 1
+	case j.pin == nil || derives(j.pin):
+		return otherWork
+	}
+	return j.pin.Lanes()
+}
+
+// derives reports whether the token derives keys for an operation: AES DUKPT.
+func derives(op *pinops.Operation) bool {
+	aes := func(k *hsm.PINKey) bool { return k.KSN.Scheme() == dukpt.AES }
+	switch {
+	case op.Translate != nil:
+		return aes(&op.Translate.Incoming) || aes(&op.Translate.Outgoing)
+	case op.Verify != nil:
+		return aes(&op.Verify.Incoming)
+	case op.Generate != nil:
+		return aes(&op.Generate.Outgoing)
+	}
+	return aes(&op.Change.Incoming) || aes(&op.Change.NewIncoming)
+}
+
+// interpret is the whole interface of the boundary. There is no operation that returns a
+// clear PIN, a clear PIN block or a clear key.
+func (s *server) interpret(f wire.Frame) (operation, error) {
+	switch f.Op {
+	case wire.OpTranslatePIN:
+		return pin(f, new(wire.TranslatePin), translatePIN, func(r *hsm.TranslatePIN) *pinops.Operation { return &pinops.Operation{Translate: r} })
+	case wire.OpVerifyPIN:
+		return pin(f, new(wire.VerifyPin), verifyPIN, func(r *hsm.VerifyPIN) *pinops.Operation { return &pinops.Operation{Verify: r} })
+	case wire.OpGeneratePIN:
+		return pin(f, new(wire.GeneratePin), generatePIN, func(r *hsm.GeneratePIN) *pinops.Operation { return &pinops.Operation{Generate: r} })
+	case wire.OpChangePIN:
+		return pin(f, new(wire.ChangePin), changePIN, func(r *hsm.ChangePIN) *pinops.Operation { return &pinops.Operation{Change: r} })
+	case wire.OpGenerateMAC:
+		return other(f, new(wire.GenerateMac), generateMAC, s.engines.macs.Generate, generatedMAC)
+	case wire.OpVerifyMAC:
+		return other(f, new(wire.VerifyMac), verifyMAC, s.engines.macs.Verify, verifiedMAC)
+	case wire.OpEncryptData:
+		return other(f, new(wire.EncryptData), encryptData, s.engines.data.Encrypt, encryptedData)
+	case wire.OpDecryptData:
+		return other(f, new(wire.DecryptData), decryptData, s.engines.data.Decrypt, decryptedData)
+	case wire.OpReEncrypt:
+		return other(f, new(wire.ReEncryptData), reEncryptData, s.engines.data.ReEncrypt, encryptedData)
+	case wire.OpGenerateCVV:
+		return other(f, new(wire.GenerateCvv), generateCVV, s.engines.cards.Generate, generatedCVV)
+	case wire.OpVerifyCVV:
+		return other(f, new(wire.VerifyCvv), verifyCVV, s.engines.cards.Verify, verifiedCVV)
+	case wire.OpResetTries:
+		return other(f, new(wire.ResetTries), resetTries, s.resetTries, triesReset)
+	case wire.OpDescribe:
+		return operation{other: func() (proto.Message, error) { return s.describe(), nil }}, nil
+	}
+	return operation{}, malformed
+}
+
+// pin decodes a PIN operation.
+func pin[M proto.Message, R any](f wire.Frame, m M, shape func(M) (R, error), begin func(*R) *pinops.Operation) (operation, error) {
+	if err := f.Decode(m); err != nil {
+		return operation{}, malformed
+	}
+	request, err := shape(m)
+	if err != nil {
+		return operation{}, err
+	}
+	return operation{pin: begin(&request)}, nil
+}
+
+// other decodes any other operation, and says how it is carried out and answered.
+func other[M proto.Message, R, A any](f wire.Frame, m M, shape func(M) (R, error), carryOut func(R) (A, error), answer func(A) proto.Message) (operation, error) {
+	if err := f.Decode(m); err != nil {
+		return operation{}, malformed
+	}
+	request, err := shape(m)
+	if err != nil {
+		return operation{}, err
+	}
+	return operation{other: func() (proto.Message, error) {
+		a, err := carryOut(request)
+		if err != nil {
+			return nil, err
+		}
+		return answer(a), nil
+	}}, nil
+}

@@ -1,0 +1,128 @@
+package keyuse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"keyd/audit"
+	"keyd/dukpt"
+	"keyd/fault"
+	"keyd/hsm"
+	"keyd/keys"
+	"keyd/ksn"
+	"keyd/policies"
+)
+
+// Authorizer knows who asks.
+type Authorizer interface {
+	// Authorize returns nil if the caller of the request in ctx may carry out the
+	// action with all of the keys, and else a refusal, usually [fault.PolicyDenied].
+	// It remembers that it was asked: an answer to a request for which it was not
+	// does not leave the front.
+	Authorize(ctx context.Context, action string, named []policies.Key) error
+
+	// Entry returns the audit entry of the request in ctx. An operation fills in what
+	// the request is about: keys, PAN, custody. The rest, who asked and what became of
+	// it, is the Authorizer's, who writes the entry before the answer leaves.
+	Entry(ctx context.Context) *audit.Entry
+}
+
+// Keys are the keys of the front. It is safe for concurrent use.
+type Keys struct {
+	inventory *keys.Inventory
+	serials   *ksn.Ledger
+	access    Authorizer
+}
+
+// New returns the keys of an inventory, with the record of the key serial numbers that were
+// used.
+func New(inventory *keys.Inventory, serials *ksn.Ledger, access Authorizer) *Keys {
+	return &Keys{inventory: inventory, serials: serials, access: access}
+}
+
+// Entry returns the audit entry of the request in ctx.
+func (k *Keys) Entry(ctx context.Context) *audit.Entry { return k.access.Entry(ctx) }
+
+// Authorize asks about an action that works with no key.
+func (k *Keys) Authorize(ctx context.Context, action string) error {
+	return k.access.Authorize(ctx, action, nil)
+}
+
+// Named is a key that a request names in a field.
+type Named struct {
+	Field, Name string
+	KSN         dukpt.KSN // zero for a key that is not a BDK
+}
+
+// Authorized resolves the keys, asks whether the caller may use them, and only then
+// says what is wrong with one: a caller whom the policy denies does not learn which
+// keys there are. Where a key cannot be read, the policy decides on its name alone.
+func (k *Keys) Authorized(ctx context.Context, action string, entry *audit.Entry, request ...Named) ([]keys.Key, error) {
+	found := make([]keys.Key, len(request))
+	asked := make([]policies.Key, len(request))
+	var worst error
+	for i, n := range request {
+		key, err := k.inventory.Resolve(ctx, n.Name)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		asked[i].Name = n.Name
+		if err == nil {
+			asked[i].Usage = key.Header.Usage
+			describe(&entry.Keys[i], key)
+			err = key.CheckUsable(time.Now())
+		}
+		worst = earlier(worst, located(err, n.Field))
+		found[i] = key
+	}
+	if err := k.access.Authorize(ctx, action, asked); err != nil {
+		return nil, err
+	}
+	if worst != nil {
+		return nil, worst
+	}
+	return found, nil
+}
+
+// describe adds to an audit entry what the header says. A header is not authenticated
+// here: what could not be in one is left out.
+func describe(e *audit.Key, k keys.Key) {
+	e.Version = k.Version
+	if Fits(k.Header.Usage, 2, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") {
+		e.Usage = k.Header.Usage
+	}
+	if Fits(k.Header.CheckValue, 6, "0123456789ABCDEF") {
+		e.KCV = k.Header.CheckValue
+	}
+}
+
+// located adds the field to a refusal; one with a cause keeps it for the log.
+func located(err error, field string) error {
+	var f *fault.Error
+	if !errors.As(err, &f) || f.Unwrap() != nil {
+		return err
+	}
+	return fault.New(f.Reason, field)
+}
+
+// earlier returns the refusal that comes first in the order of checks.
+func earlier(a, b error) error {
+	if a == nil || b != nil && fault.Of(b).Reason < fault.Of(a).Reason {
+		return b
+	}
+	return a
+}
+
+// Custody records and insists that a module says where clear values existed.
+func Custody(entry *audit.Entry, c hsm.Custody) error {
+	if c != hsm.InToken && c != hsm.InModule {
+		return fault.Wrap(fault.Internal, fmt.Errorf("a module answered with custody %d", uint8(c)))
+	}
+	entry.Custody = c.String()
+	return nil
+}
+
+// Sealed returns a key as a module gets it.
+func Sealed(k keys.Key) hsm.Key { return hsm.Key{Name: k.Name, Sealed: k.Sealed} }

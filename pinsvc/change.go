@@ -1,0 +1,145 @@
+package pinsvc
+
+import (
+	"context"
+	"errors"
+
+	"keyd/audit"
+	"keyd/dukpt"
+	"keyd/fault"
+	"keyd/hsm"
+	"keyd/keys"
+	"keyd/keyuse"
+	"keyd/ksn"
+)
+
+// ChangeRequest asks for the value to verify a new PIN by, if the current one is right.
+type ChangeRequest struct {
+	Incoming        PINKey
+	NewIncoming     *PINKey // of the new block; as Incoming, its KSN included, when nil
+	VerificationKey string  // V2 for a Visa PVV, V1 for an IBM 3624 offset; verifies and generates
+	PAN             string  // 1 to 19 digits
+	Current, New    []byte  // 8 bytes each, 16 in ISO format 4
+	PINMethod               // with the current value
+}
+
+// ChangedPIN is the answer to [ChangeRequest].
+type ChangedPIN struct {
+	Verified bool
+	Datum    PINMethod // with the new value; zero unless verified
+	Custody  hsm.Custody
+}
+
+// Change verifies the current PIN and makes the value to verify the new one by. A wrong
+// current PIN is an answer. Errors are refusals of package fault in the order that the
+// package comment gives, or ctx's error.
+func (s *Service) Change(ctx context.Context, r ChangeRequest) (ChangedPIN, error) {
+	if r.NewIncoming == nil {
+		r.NewIncoming = &r.Incoming
+	}
+	entry := s.keys.Entry(ctx)
+	r.record(entry)
+	serial, newSerial, err := r.check()
+	if err != nil {
+		return ChangedPIN{}, err
+	}
+	key, err := s.keys.Authorized(ctx, ActionChange, entry,
+		r.Incoming.named("incoming", serial), r.NewIncoming.named("new_incoming", newSerial),
+		keyuse.Named{Field: "verification_key_id", Name: r.VerificationKey})
+	if err != nil {
+		return ChangedPIN{}, err
+	}
+	request := hsm.ChangePIN{
+		Incoming:     r.Incoming.with(key[0], serial),
+		NewIncoming:  r.NewIncoming.with(key[1], newSerial),
+		Verification: keyuse.Sealed(key[2]),
+		PAN:          r.PAN,
+		Current:      r.Current,
+		New:          r.New,
+	}
+	request.VisaPVV, request.IBM3624 = r.PINMethod.with()
+	var uses keyuse.Serials
+	uses.Add(key[0], serial, ksn.PINIncoming)
+	uses.Add(key[1], newSerial, ksn.PINIncoming)
+	var answer hsm.ChangedPIN
+	if len(uses) == 0 {
+		answer, err = s.modules.ChangePIN(ctx, request)
+	} else {
+		answer, err = s.changeOnce(ctx, uses, request, key)
+	}
+	if err == nil {
+		err = keyuse.Custody(entry, answer.Custody)
+	}
+	if err != nil {
+		return ChangedPIN{}, err
+	}
+	changed := ChangedPIN{Verified: answer.Verified, Custody: answer.Custody}
+	if answer.Verified {
+		changed.Datum = r.withValue(answer.Datum)
+	}
+	return changed, nil
+}
+
+// changeOnce is [keyuse.Keys.Once] for a change. What is kept of its answer: custody, 1 for
+// a right PIN, value.
+func (s *Service) changeOnce(ctx context.Context, uses keyuse.Serials, r hsm.ChangePIN, key []keys.Key) (hsm.ChangedPIN, error) {
+	request := identify(identify(keyuse.NewIdentity(ActionChange), key[0], r.Incoming), key[1], r.NewIncoming).Key(key[2])
+	request = keyuse.AppendField(keyuse.AppendField(keyuse.AppendField(request, r.PAN), r.Current), r.New)
+	request = identifyMethod(request, r.VisaPVV, r.IBM3624)
+	kept, err := s.keys.Once(ctx, uses, request, func(refused bool) ([]byte, error) {
+		r.KSNRefused = refused
+		answer, err := s.modules.ChangePIN(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		kept := append(make([]byte, 0, 16), byte(answer.Custody), 0)
+		if answer.Verified {
+			kept[1] = 1
+		}
+		return append(kept, answer.Datum...), nil
+	})
+	if err != nil {
+		return hsm.ChangedPIN{}, err
+	}
+	if len(kept) < 2 || kept[1] > 1 {
+		return hsm.ChangedPIN{}, fault.Wrap(fault.Internal, errors.New("the stored answer to a change is not one"))
+	}
+	return hsm.ChangedPIN{Custody: hsm.Custody(kept[0]), Verified: kept[1] == 1, Datum: string(kept[2:])}, nil
+}
+
+func (r ChangeRequest) record(entry *audit.Entry) {
+	keyuse.Record(entry, r.Incoming.KeyID, r.Incoming.DUKPT)
+	keyuse.Record(entry, r.NewIncoming.KeyID, r.NewIncoming.DUKPT)
+	keyuse.Record(entry, r.VerificationKey, nil)
+	entry.PAN = audit.MaskPAN(r.PAN)
+}
+
+// check is about the shape alone.
+func (r ChangeRequest) check() (current, renewed dukpt.KSN, err error) {
+	if err = r.Incoming.check("incoming"); err != nil {
+		return
+	}
+	if err = r.NewIncoming.check("new_incoming"); err != nil {
+		return
+	}
+	if err = keyuse.CheckKeyID("verification_key_id", r.VerificationKey); err != nil {
+		return
+	}
+	if err = checkPAN(r.PAN, true); err != nil {
+		return
+	}
+	if err = checkBlock("current_encrypted_pin_block", r.Current, r.Incoming); err != nil {
+		return
+	}
+	if err = checkBlock("new_encrypted_pin_block", r.New, *r.NewIncoming); err != nil {
+		return
+	}
+	if err = r.checkValue("current"); err != nil {
+		return
+	}
+	if current, err = r.Incoming.DUKPT.Serial("incoming"); err != nil {
+		return
+	}
+	renewed, err = r.NewIncoming.DUKPT.Serial("new_incoming")
+	return
+}
