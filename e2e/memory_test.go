@@ -3,8 +3,10 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"crypto/cipher"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -28,7 +30,7 @@ func TestNoSecretStaysInMemory(t *testing.T) {
 	var wait sync.WaitGroup
 	done := make(chan struct{})
 	for range 4 {
-		pins := s.pins()
+		clients := secretClients{s.pins(), s.macs(), s.data()}
 		wait.Go(func() {
 			for {
 				for i := range load.requests {
@@ -37,7 +39,7 @@ func TestNoSecretStaysInMemory(t *testing.T) {
 						return
 					default:
 					}
-					if err := load.requests[i](pins); err != nil {
+					if err := load.requests[i](clients); err != nil {
 						t.Error(err)
 						return
 					}
@@ -92,7 +94,13 @@ type secretLoad struct {
 	ring     *keyring
 	secrets  map[string][]byte
 	public   map[string][]byte
-	requests []func(keydv1.PinServiceClient) error
+	requests []func(secretClients) error
+}
+
+type secretClients struct {
+	pins keydv1.PinServiceClient
+	macs keydv1.MacServiceClient
+	data keydv1.DataServiceClient
 }
 
 func newSecretLoad(t *testing.T) *secretLoad {
@@ -123,7 +131,11 @@ func newSecretLoad(t *testing.T) *secretLoad {
 		in, inValue := key(fmt.Sprint("incoming zone key ", i), "P0", "T", "D", 16)
 		out, _ := key(fmt.Sprint("outgoing zone key ", i), "P0", "T", "E", 24)
 		outAES, outAESValue := key(fmt.Sprint("AES zone key ", i), "P0", "A", "B", 32)
-		pvk, _ := key(fmt.Sprint("PVK ", i), "V2", "T", "V", 16)
+		pvk, pvkValue := key(fmt.Sprint("PVK ", i), "V2", "T", "C", 16)
+		dataIn, dataValue := key(fmt.Sprint("data key ", i), "D0", "A", "D", 16)
+		dataOut, _ := key(fmt.Sprint("outgoing data key ", i), "D0", "T", "E", 24)
+		retail, _ := key(fmt.Sprint("MAC key ", i), "M3", "T", "G", 16)
+		cvk, _ := key(fmt.Sprint("CVK ", i), "C0", "T", "V", 16)
 		bdk, bdkValue := key(fmt.Sprint("BDK ", i), "B0", "T", "X", 16)
 		bdkAES, bdkAESValue := key(fmt.Sprint("AES BDK ", i), "B0", "A", "X", 16)
 
@@ -144,8 +156,8 @@ func newSecretLoad(t *testing.T) *secretLoad {
 			l.secrets[fmt.Sprint(name, " ", i)] = value
 		}
 		translate := func(in, out *keydv1.PinKey, block []byte) {
-			l.requests = append(l.requests, func(pins keydv1.PinServiceClient) error {
-				_, err := pins.TranslatePinData(t.Context(), &keydv1.TranslatePinDataRequest{Incoming: in, Outgoing: out, PrimaryAccountNumber: pan, EncryptedPinBlock: block})
+			l.requests = append(l.requests, func(c secretClients) error {
+				_, err := c.pins.TranslatePinData(t.Context(), &keydv1.TranslatePinDataRequest{Incoming: in, Outgoing: out, PrimaryAccountNumber: pan, EncryptedPinBlock: block})
 				return err
 			})
 		}
@@ -157,9 +169,52 @@ func newSecretLoad(t *testing.T) *secretLoad {
 			&keydv1.PinKey{KeyId: out, Format: keydv1.PinBlockFormat_ISO_FORMAT_0}, encrypt(tdes(t, tdesKeys["TDES PIN key"]), block0))
 		translate(&keydv1.PinKey{KeyId: bdkAES, Format: keydv1.PinBlockFormat_ISO_FORMAT_4, Dukpt: &keydv1.DukptAttributes{KeySerialNumber: unhex(t, "123456789012345600000001")}},
 			&keydv1.PinKey{KeyId: out, Format: keydv1.PinBlockFormat_ISO_FORMAT_0}, seal4(t, aesKeys["AES PIN key"], pin, pan))
-		l.requests = append(l.requests, func(pins keydv1.PinServiceClient) error {
-			_, err := pins.VerifyPinData(t.Context(), &keydv1.VerifyPinDataRequest{Incoming: zoneIn, VerificationKeyId: pvk, PrimaryAccountNumber: pan, EncryptedPinBlock: enciphered,
+		l.requests = append(l.requests, func(c secretClients) error {
+			_, err := c.pins.VerifyPinData(t.Context(), &keydv1.VerifyPinDataRequest{Incoming: zoneIn, VerificationKeyId: pvk, PrimaryAccountNumber: pan, EncryptedPinBlock: enciphered,
 				Expected: &keydv1.PinMethod{Method: &keydv1.PinMethod_VisaPvv{VisaPvv: &keydv1.VisaPvv{KeyIndex: 1, Pvv: "0000"}}}})
+			return err
+		})
+		// A change: the new PIN is a secret too, and so are both validation blocks.
+		renewed := digits(12)
+		l.secrets[fmt.Sprint("new PIN block ", i)] = iso0(t, "0", renewed, "F", pan)
+		l.secrets[fmt.Sprint("new PIN ", i)] = []byte(renewed)
+		l.secrets[fmt.Sprint("TSP ", i)] = unhex(t, account(pan)[1:]+"1"+pin[:4])
+		current, next := visa(1, pvvOf(t, upper(pvkValue), pan, 1, pin)), encrypt(tdes(t, inValue), iso0(t, "0", renewed, "F", pan))
+		// Data that only change their key, and MACs.
+		clear := random(64)
+		l.secrets[fmt.Sprint("re-encrypted data ", i)] = clear[16:48]
+		ciphertext := make([]byte, len(clear))
+		cipher.NewCBCEncrypter(aesCipher(t, dataValue), make([]byte, 16)).CryptBlocks(ciphertext, clear)
+		serial := &keydv1.DukptAttributes{KeySerialNumber: unhex(t, "FFFF9876543210E00001")}
+		l.requests = append(l.requests, func(c secretClients) error {
+			answer, err := c.pins.ChangePinData(t.Context(), &keydv1.ChangePinDataRequest{Incoming: zoneIn, VerificationKeyId: pvk, PrimaryAccountNumber: pan,
+				CurrentEncryptedPinBlock: enciphered, Current: current, NewEncryptedPinBlock: next})
+			if err == nil && !answer.Verified {
+				err = errors.New("the right PIN is not verified")
+			}
+			return err
+		}, func(c secretClients) error {
+			_, err := c.pins.GeneratePinData(t.Context(), &keydv1.GeneratePinDataRequest{Outgoing: &keydv1.PinKey{KeyId: out, Format: keydv1.PinBlockFormat_ISO_FORMAT_0},
+				GenerationKeyId: pvk, PrimaryAccountNumber: pan, PinLength: 12, Method: visa(1, "")})
+			return err
+		}, func(c secretClients) error {
+			_, err := c.data.ReEncryptData(t.Context(), &keydv1.ReEncryptDataRequest{Incoming: &keydv1.DataKey{KeyId: dataIn, Mode: keydv1.DataKey_CBC},
+				Outgoing: &keydv1.DataKey{KeyId: dataOut, Mode: keydv1.DataKey_CBC}, Ciphertext: ciphertext, InitializationVector: make([]byte, 16)})
+			return err
+		}, func(c secretClients) error {
+			_, err := c.data.ReEncryptData(t.Context(), &keydv1.ReEncryptDataRequest{Incoming: &keydv1.DataKey{KeyId: dataIn, Mode: keydv1.DataKey_CBC},
+				Outgoing:   &keydv1.DataKey{KeyId: bdk, Mode: keydv1.DataKey_CBC, Dukpt: serial, Direction: keydv1.DataKey_RESPONSE},
+				Ciphertext: ciphertext, InitializationVector: make([]byte, 16)})
+			return err
+		}, func(c secretClients) error {
+			_, err := c.macs.GenerateMac(t.Context(), &keydv1.GenerateMacRequest{Message: ciphertext, Key: &keydv1.MacKey{
+				KeyId: bdk, Algorithm: keydv1.MacKey_ISO9797_ALGORITHM3, Dukpt: serial, Direction: keydv1.MacKey_REQUEST}})
+			return err
+		}, func(c secretClients) error {
+			_, err := c.macs.GenerateMac(t.Context(), &keydv1.GenerateMacRequest{Message: ciphertext, Key: &keydv1.MacKey{KeyId: retail, Algorithm: keydv1.MacKey_ISO9797_ALGORITHM3}})
+			return err
+		}, func(c secretClients) error {
+			_, err := c.data.VerifyCardValidationData(t.Context(), &keydv1.VerifyCardValidationDataRequest{KeyId: cvk, PrimaryAccountNumber: pan, Method: cvv2("1228"), ValidationData: "123"})
 			return err
 		})
 	}
@@ -184,6 +239,8 @@ func deriveTDES(t *testing.T, bdk, ksn []byte) map[string][]byte {
 		"TDES initial key":     ik,
 		"TDES transaction key": transaction,
 		"TDES PIN key":         xor(transaction, unhex(t, "00000000000000FF00000000000000FF")),
+		"TDES MAC key":         xor(transaction, unhex(t, "000000000000FF00000000000000FF00")),
+		"TDES data variant":    xor(transaction, unhex(t, "000000FF00000000000000FF00000000")),
 		"masked BDK":           xor(bdk, mask),
 	}
 }

@@ -117,6 +117,25 @@ func TestAHostileFrontGetsRefusals(t *testing.T) {
 		"nothing to verify with":   {wire.OpVerifyPIN, &wire.VerifyPin{Incoming: pin(0, nil), Verification: key, Block: make([]byte, 8), Pan: "4012345678909"}, fault.RequestInvalid},
 		"a PVV of letters":         {wire.OpVerifyPIN, &wire.VerifyPin{Incoming: pin(0, nil), Verification: key, Block: make([]byte, 8), Expected: &wire.VerifyPin_VisaPvv{VisaPvv: &wire.VisaPvv{Pvv: "12x4"}}}, fault.RequestInvalid},
 		"a PVV index of ten":       {wire.OpVerifyPIN, &wire.VerifyPin{Incoming: pin(0, nil), Verification: key, Block: make([]byte, 8), Expected: &wire.VerifyPin_VisaPvv{VisaPvv: &wire.VisaPvv{KeyIndex: 10, Pvv: "1234"}}}, fault.RequestInvalid},
+		"a PIN of three digits":    {wire.OpGeneratePIN, &wire.GeneratePin{Outgoing: pin(0, nil), Generation: key, Pan: "4012345678909", Length: 3, Method: &wire.GeneratePin_VisaPvv{VisaPvv: &wire.VisaPvv{}}}, fault.RequestInvalid},
+		"a PIN with its value":     {wire.OpGeneratePIN, &wire.GeneratePin{Outgoing: pin(0, nil), Generation: key, Pan: "4012345678909", Length: 4, Method: &wire.GeneratePin_Ibm3624{Ibm3624: &wire.Ibm3624{Offset: "1234"}}}, fault.RequestInvalid},
+		"a PIN by no method":       {wire.OpGeneratePIN, &wire.GeneratePin{Outgoing: pin(0, nil), Generation: key, Pan: "4012345678909", Length: 4}, fault.RequestInvalid},
+		"a change to no key":       {wire.OpChangePIN, &wire.ChangePin{Incoming: pin(0, nil), Verification: key, Pan: "4012345678909", Current: make([]byte, 8), New: make([]byte, 8)}, fault.RequestInvalid},
+		"a change of formats":      {wire.OpChangePIN, &wire.ChangePin{Incoming: pin(0, nil), NewIncoming: pin(4, nil), Verification: key, Pan: "4012345678909", Current: make([]byte, 8), New: make([]byte, 8), Expected: &wire.ChangePin_VisaPvv{VisaPvv: &wire.VisaPvv{Pvv: "1234"}}}, fault.RequestInvalid},
+		"a change of zeros":        {wire.OpChangePIN, &wire.ChangePin{Incoming: pin(0, nil), NewIncoming: pin(0, nil), Verification: key, Pan: "4012345678909", Current: make([]byte, 8), New: make([]byte, 8), Expected: &wire.ChangePin_VisaPvv{VisaPvv: &wire.VisaPvv{Pvv: "1234"}}}, fault.KeySealInvalid},
+		"a MAC without a key":      {wire.OpGenerateMAC, &wire.GenerateMac{Message: make([]byte, 8)}, fault.RequestInvalid},
+		"a MAC of algorithm 5":     {wire.OpGenerateMAC, &wire.GenerateMac{Key: &wire.MacKey{Key: key, Algorithm: 5, Padding: 1}}, fault.RequestInvalid},
+		"a MAC of padding 3":       {wire.OpVerifyMAC, &wire.VerifyMac{Key: &wire.MacKey{Key: key, Algorithm: 1, Padding: 3}, Mac: make([]byte, 8)}, fault.RequestInvalid},
+		"a MAC of 33 bytes":        {wire.OpVerifyMAC, &wire.VerifyMac{Key: &wire.MacKey{Key: key, Algorithm: 1, Padding: 1}, Mac: make([]byte, 33)}, fault.RequestInvalid},
+		"a message too large":      {wire.OpGenerateMAC, &wire.GenerateMac{Key: &wire.MacKey{Key: key, Algorithm: 1, Padding: 1}, Message: make([]byte, hsm.MaxMessage+1)}, fault.RequestInvalid},
+		"a MAC key of zeros":       {wire.OpGenerateMAC, &wire.GenerateMac{Key: &wire.MacKey{Key: key, Algorithm: 1, Padding: 1}}, fault.KeySealInvalid},
+		"data of no mode":          {wire.OpEncryptData, &wire.EncryptData{Key: &wire.DataKey{Key: key}, Data: make([]byte, 8)}, fault.RequestInvalid},
+		"a data key of zeros":      {wire.OpDecryptData, &wire.DecryptData{Key: &wire.DataKey{Key: key, Mode: 1}, Data: make([]byte, 8)}, fault.KeySealInvalid},
+		"data to no key":           {wire.OpReEncrypt, &wire.ReEncryptData{Incoming: &wire.DataKey{Key: key, Mode: 1}}, fault.RequestInvalid},
+		"a card of letters":        {wire.OpGenerateCVV, &wire.GenerateCvv{Key: key, Input: &wire.CvvInput{Pan: "4O12345678909", Expiry: "1228", ServiceCode: "000"}}, fault.RequestInvalid},
+		"a card without expiry":    {wire.OpVerifyCVV, &wire.VerifyCvv{Key: key, Value: "123", Input: &wire.CvvInput{Pan: "4012345678909", ServiceCode: "000"}}, fault.RequestInvalid},
+		"a value of 4 digits":      {wire.OpVerifyCVV, &wire.VerifyCvv{Key: key, Value: "1234", Input: &wire.CvvInput{Pan: "4012345678909", Expiry: "1228", ServiceCode: "000"}}, fault.RequestInvalid},
+		"a CVK of zeros":           {wire.OpVerifyCVV, &wire.VerifyCvv{Key: key, Value: "123", Input: &wire.CvvInput{Pan: "4012345678909", Expiry: "1228", ServiceCode: "000"}}, fault.KeySealInvalid},
 		"no PAN to verify":         {wire.OpVerifyPIN, &wire.VerifyPin{Incoming: pin(0, nil), Verification: key, Block: make([]byte, 8), Expected: pvv}, fault.RequestInvalid},
 	} {
 		f := ask(t, front, in, rand.Uint64(), c.op, c.m)
@@ -187,4 +206,40 @@ func TestWhatIsNoFrameEndsTheChannel(t *testing.T) {
 	if _, err := front.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("the channel is open: %v", err)
 	}
+}
+
+// FuzzInterpret reads any bytes as any operation: it is refused, or becomes an operation of
+// the sizes that the engines work with. Nothing panics.
+func FuzzInterpret(f *testing.F) {
+	s := &server{}
+	key := &wire.SealedKey{Name: "k", Sealed: make([]byte, 40)}
+	for op, m := range map[wire.Op]proto.Message{
+		wire.OpTranslatePIN: &wire.TranslatePin{Incoming: &wire.PinKey{Key: key}, Outgoing: &wire.PinKey{Key: key, Format: 3}, Pan: "4012345678909", Block: make([]byte, 8)},
+		wire.OpChangePIN: &wire.ChangePin{Incoming: &wire.PinKey{Key: key}, NewIncoming: &wire.PinKey{Key: key}, Verification: key, Current: make([]byte, 8), New: make([]byte, 8),
+			Expected: &wire.ChangePin_Ibm3624{Ibm3624: &wire.Ibm3624{Offset: "1234"}}},
+		wire.OpGenerateMAC: &wire.GenerateMac{Key: &wire.MacKey{Key: key, Algorithm: 1, Padding: 1}, Message: make([]byte, 8), Length: 4},
+		wire.OpReEncrypt:   &wire.ReEncryptData{Incoming: &wire.DataKey{Key: key, Mode: 1}, Outgoing: &wire.DataKey{Key: key, Mode: 2}, Data: make([]byte, 8)},
+		wire.OpVerifyCVV:   &wire.VerifyCvv{Key: key, Value: "123", Input: &wire.CvvInput{Pan: "4012345678909", Expiry: "1228", ServiceCode: "000"}},
+	} {
+		b, err := proto.Marshal(m)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(uint8(op), b)
+	}
+	f.Fuzz(func(t *testing.T, op uint8, payload []byte) {
+		o, err := s.interpret(wire.Frame{Op: wire.Op(op), Payload: payload})
+		if err != nil {
+			if reason := fault.Of(err).Reason; reason != fault.RequestInvalid && reason != fault.KSNInvalid {
+				t.Errorf("%v", err)
+			}
+			return
+		}
+		if (o.pin == nil) == (o.other == nil) {
+			t.Fatal("neither a PIN operation nor another")
+		}
+		if o.pin != nil && o.pin.Translate != nil && len(o.pin.Translate.Block) != o.pin.Translate.Incoming.Format.BlockSize() {
+			t.Errorf("%d bytes in %s", len(o.pin.Translate.Block), o.pin.Translate.Incoming.Format)
+		}
+	})
 }

@@ -57,6 +57,27 @@ func everything(b *bench) (ops []*pinops.Operation) {
 	verify(v1, block, nil, &hsm.IBM3624{Offset: "3208"})
 	verify(v1, block, &hsm.VisaPVV{KeyIndex: 1, PVV: "6776"}, nil) // a V1 key for a PVV
 	verify(v2, wrong, &hsm.VisaPVV{KeyIndex: 1, PVV: "6776"}, nil)
+	generation, visa := b.key("V2", "T", "C", tdesBDK), &hsm.VisaPVV{KeyIndex: 1}
+	generate := func(out hsm.PINKey, key hsm.Key, demands hsm.Demands) {
+		ops = append(ops, &pinops.Operation{Generate: &hsm.GeneratePIN{Outgoing: out, Generation: key, PAN: "5432101234567890", Length: 6, VisaPVV: visa, Demands: demands}})
+	}
+	generate(out, generation, hsm.Demands{})
+	generate(bdkAES, generation, hsm.Demands{})
+	generate(out, v2, hsm.Demands{})        // a key that verifies only
+	generate(in, generation, hsm.Demands{}) // a key that deciphers only
+	generate(out, generation, hsm.Demands{TokenCustody: true})
+	generate(out, generation, hsm.Demands{KSNRefused: true, TokenCustody: true})
+	change := func(newIn hsm.PINKey, key hsm.Key, pvv string, current, next []byte) {
+		ops = append(ops, &pinops.Operation{Change: &hsm.ChangePIN{Incoming: in, NewIncoming: newIn, Verification: key, PAN: "5432101234567890",
+			Current: current, New: next, VisaPVV: &hsm.VisaPVV{KeyIndex: 1, PVV: pvv}}})
+	}
+	change(in, generation, "6776", block, block)
+	change(in, generation, "6777", block, block)
+	change(in, generation, "6776", block, wrong)
+	change(in, generation, "6776", wrong, block)
+	change(out, generation, "6776", block, block) // a new key that enciphers only
+	change(out, generation, "6776", wrong, block) // the same comes before a block
+	change(in, v2, "6776", block, block)
 	return ops
 }
 
@@ -64,12 +85,16 @@ func everything(b *bench) (ops []*pinops.Operation) {
 // refusal, an answer, or for a random fill that there was one.
 func outcome(op *pinops.Operation) string {
 	switch {
-	case op.Err != nil && (op.Translated.Block != nil || op.Verified != hsm.VerifiedPIN{}):
+	case op.Err != nil && (op.Translated.Block != nil || op.Generated.Block != nil || op.Changed != hsm.ChangedPIN{} || op.Verified != hsm.VerifiedPIN{}):
 		return "an error with an answer"
 	case op.Err != nil:
 		return fault.Of(op.Err).Reason.String()
 	case op.Verify != nil:
 		return fmt.Sprint(op.Verified)
+	case op.Change != nil:
+		return fmt.Sprint(op.Changed)
+	case op.Generate != nil:
+		return fmt.Sprint(len(op.Generated.Block), len(op.Generated.Datum), op.Generated.Custody)
 	case op.Translate.Outgoing.Format == hsm.Format4:
 		return fmt.Sprint(len(op.Translated.Block), op.Translated.CheckValue, op.Translated.Custody)
 	}
@@ -88,7 +113,8 @@ func TestBatchIsTheSameAsOneByOne(t *testing.T) {
 		want[i] = outcome(op)
 		reasons[want[i]] = true
 	}
-	for _, r := range []string{"PIN_BLOCK_INVALID", "KEY_USAGE_MISMATCH", "REQUEST_INVALID", "TRANSLATION_FORBIDDEN", "KEY_SEAL_INVALID", "{true CUSTODY_MODULE}", "{false CUSTODY_MODULE}"} {
+	for _, r := range []string{"PIN_BLOCK_INVALID", "KEY_USAGE_MISMATCH", "REQUEST_INVALID", "TRANSLATION_FORBIDDEN", "KEY_SEAL_INVALID", "CUSTODY_UNAVAILABLE", "KSN_REPLAYED",
+		"{true CUSTODY_MODULE}", "{false CUSTODY_MODULE}", "{true 6776 CUSTODY_MODULE}", "{false  CUSTODY_MODULE}", "8 4 CUSTODY_MODULE"} {
 		if !reasons[r] {
 			t.Errorf("no operation ended with %s: the test shows less than it should", r)
 		}
@@ -96,10 +122,13 @@ func TestBatchIsTheSameAsOneByOne(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for round := range 40 {
 		n := 1 + random.IntN(pinops.MaxBatch)
-		batch, kind := make([]*pinops.Operation, n), make([]int, n)
-		for i := range batch {
-			kind[i] = random.IntN(len(ops))
-			batch[i] = &pinops.Operation{Translate: ops[kind[i]].Translate, Verify: ops[kind[i]].Verify}
+		var batch []*pinops.Operation
+		var kind []int
+		for lanes := 0; lanes < n; {
+			k := random.IntN(len(ops))
+			o := ops[k]
+			batch, kind = append(batch, &pinops.Operation{Translate: o.Translate, Verify: o.Verify, Generate: o.Generate, Change: o.Change}), append(kind, k)
+			lanes += o.Lanes()
 		}
 		b.engine.Run(batch...)
 		for i, op := range batch {
