@@ -26,7 +26,11 @@ does not answer with status 4.`,
 		Args: cobra.NoArgs,
 		RunE: needsSubcommand,
 	}
-	c.AddCommand(callTranslate(), callVerify())
+	c.AddCommand(
+		callTranslate(), callVerify(), callGenerate(), callChange(),
+		callGenerateMAC(), callVerifyMAC(),
+		callEncrypt(), callDecrypt(), callReEncrypt(), callGenerateCVV(), callVerifyCVV(),
+	)
 	return c
 }
 
@@ -53,18 +57,27 @@ func (k *pinKey) message() (*keydv1.PinKey, error) {
 		}
 		return m, nil
 	}
-	ksn, err := hex.DecodeString(k.ksn)
+	var err error
+	m.Dukpt, err = transaction(k.ksn, k.working)
+	return m, err
+}
+
+// transaction returns a DUKPT transaction of its key serial number in hex and the type of
+// its working key, which may be empty.
+func transaction(serial, working string) (*keydv1.DukptAttributes, error) {
+	ksn, err := hex.DecodeString(serial)
 	if err != nil {
-		return nil, fmt.Errorf("KSN %q is not hex", k.ksn)
+		return nil, fmt.Errorf("KSN %q is not hex", serial)
 	}
-	m.Dukpt = &keydv1.DukptAttributes{KeySerialNumber: ksn}
-	if k.working != "" {
-		working, ok := keydv1.DukptAttributes_KeyType_value[strings.ToUpper(k.working)]
-		if !ok {
-			return nil, fmt.Errorf("working key %q is unknown", k.working)
-		}
-		m.Dukpt.KeyType = keydv1.DukptAttributes_KeyType(working)
+	m := &keydv1.DukptAttributes{KeySerialNumber: ksn}
+	if working == "" {
+		return m, nil
 	}
+	kind, ok := keydv1.DukptAttributes_KeyType_value[strings.ToUpper(working)]
+	if !ok {
+		return nil, fmt.Errorf("working key %q is unknown", working)
+	}
+	m.KeyType = keydv1.DukptAttributes_KeyType(kind)
 	return m, nil
 }
 
@@ -119,8 +132,8 @@ func callVerify() *cobra.Command {
 	var conn connection
 	var out output
 	var in pinKey
-	var pan, block, key, pvv, offset string
-	var index int32
+	var method pinMethod
+	var pan, block, key string
 	c := &cobra.Command{
 		Use:   "verify-pin",
 		Short: "Verify the PIN in a block (PinService.VerifyPinData)",
@@ -137,11 +150,7 @@ wrong PIN is an answer: the command ends with status 0.`,
 	f.StringVar(&pan, "pan", "", "primary account number with its check digit")
 	f.StringVar(&block, "block", "", "enciphered PIN block in hex, or in base64 as in JSON")
 	f.StringVar(&key, "verification-key", "", "name of the verification key: V2 for a PVV, V1 for an offset")
-	f.StringVar(&pvv, "pvv", "", "Visa PIN verification value, 4 digits")
-	f.Int32Var(&index, "key-index", 1, "Visa PVKI, 0 to 9")
-	f.StringVar(&offset, "offset", "", "IBM 3624 offset, 4 to 12 digits")
-	c.MarkFlagsMutuallyExclusive("pvv", "offset")
-	c.MarkFlagsOneRequired("pvv", "offset")
+	method.valueFlags(c)
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		request := &keydv1.VerifyPinDataRequest{PrimaryAccountNumber: pan, VerificationKeyId: key}
 		var err error
@@ -151,11 +160,7 @@ wrong PIN is an answer: the command ends with status 0.`,
 		if request.EncryptedPinBlock, err = decodeBlock(block); err != nil {
 			return err
 		}
-		if cmd.Flags().Changed("pvv") {
-			request.Expected = &keydv1.PinMethod{Method: &keydv1.PinMethod_VisaPvv{VisaPvv: &keydv1.VisaPvv{KeyIndex: index, Pvv: pvv}}}
-		} else {
-			request.Expected = &keydv1.PinMethod{Method: &keydv1.PinMethod_Ibm3624{Ibm3624: &keydv1.Ibm3624{Offset: offset}}}
-		}
+		request.Expected = method.message()
 		var answer *keydv1.VerifyPinDataResponse
 		err = conn.call(cmd.Context(), func(ctx context.Context, c grpc.ClientConnInterface) (err error) {
 			answer, err = keydv1.NewPinServiceClient(c).VerifyPinData(ctx, request)
