@@ -15,7 +15,7 @@ import (
 // layout is the map from top to bottom: a folder imports itself and those below it. A
 // new folder needs a place here. hsm/module stands above hsm, whose types it uses.
 var layout = []string{
-	"e2e", "bench", "cmd/keyd", "service", "front", "development", "simulator", "config",
+	"e2e", "bench", "examples", "client", "cmd/keyd", "service", "front", "development", "simulator", "config",
 	"server", "pinsvc", "datasvc", "keyuse", "terminals", "voids", "keys", "ksn", "policies", "web", "audit", "store", "softhsm-config",
 	"hsm/module", "hsm", "supervisor", "dukpt", "pinblock", "keyblock", "fault", "gather", "api",
 }
@@ -32,7 +32,7 @@ var secretSide = []string{"keyd/pinblock", "keyd/dukpt/software", "keyd/hsm/modu
 // present are the folders without which the tests below would prove nothing.
 var present = []string{
 	"front", "server", "pinsvc", "datasvc", "keyuse", "keys", "ksn", "policies", "audit", "store", "hsm", "hsm/module", "supervisor",
-	"dukpt", "dukpt/software", "pinblock", "cmd/keyd",
+	"dukpt", "dukpt/software", "pinblock", "cmd/keyd", "client",
 }
 
 // graph has the direct imports of every package, those of other modules included.
@@ -81,6 +81,25 @@ func TestSecretSideIsNarrow(t *testing.T) {
 			for _, target := range []string{"net", "database/sql", "google.golang.org/grpc", "keyd/hsm", "keyd/store", "keyd/audit"} {
 				if path := g.path(folderOf(from), under(target)); path != nil {
 					t.Errorf("%s reaches %s: %s", from, target, strings.Join(path, " → "))
+				}
+			}
+		}
+	})
+}
+
+// A client is on the other side of the network: it knows the contract, and the programs that
+// show it know the client.
+func TestClientKnowsTheContractOnly(t *testing.T) {
+	forEachBuild(t, func(t *testing.T, g graph) {
+		for _, c := range []struct{ folder, besides string }{{"client", ""}, {"examples", "keyd/client"}} {
+			for importer, imports := range g {
+				if !folderOf(c.folder)(importer) {
+					continue
+				}
+				for _, imported := range imports {
+					if strings.HasPrefix(imported, "keyd/") && !under("keyd/api")(imported) && imported != c.besides {
+						t.Errorf("%s imports %s", importer, imported)
+					}
 				}
 			}
 		}

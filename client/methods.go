@@ -1,0 +1,163 @@
+package client
+
+import (
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	keydv1 "keyd/api/keyd/v1"
+)
+
+// repeatable is whether a call may be sent again that may have been carried out.
+type repeatable int
+
+const (
+	// never: only what surely was not carried out is sent again. It is what a method
+	// without a row gets.
+	never repeatable = iota
+
+	// costly: a repeat may cost the account a second try, so it is made at most
+	// [Config].TryRepeats times.
+	costly
+
+	// freely: nothing changes by doing it twice that matters to anybody.
+	freely
+
+	// itemwise: a stream itself is not repeated. [Stream] opens another and sends again
+	// what was not answered, as items of TranslatePinData.
+	itemwise
+)
+
+// methods is the table of every method. A test walks it against the contract.
+var methods = map[string]repeatable{
+	// A translation changes no key and no account. Done twice, it counts as two
+	// translations of the account, whose limit is far above what a cardholder needs. Under a
+	// BDK whose KSNs are accepted once, the database that recorded the first one
+	// answers an identical retry with what it stored, and counts nothing; any other database
+	// accepts it like a first one.
+	keydv1.PinService_TranslatePinData_FullMethodName:       freely,
+	keydv1.PinService_TranslatePinDataStream_FullMethodName: itemwise,
+
+	// A try of the account is counted before the PIN is compared. After an answer that
+	// was lost, a cardholder's one wrong PIN has cost a try, and costs another. One more
+	// is worth a transaction that would have failed; many would lock the account.
+	keydv1.PinService_VerifyPinData_FullMethodName: costly,
+	keydv1.PinService_ChangePinData_FullMethodName: costly,
+
+	// keyd keeps nothing of a PIN that it made: a second one harms nobody. The caller
+	// gets one answer, and block and datum in it belong together; an answer that was lost is
+	// in nobody's hands. What must not be done is to mix two answers.
+	keydv1.PinService_GeneratePinData_FullMethodName: freely,
+
+	// MACs, and data enciphered or deciphered: no state, and no account. Under a BDK with
+	// KSN checks it is as with translations. Whoever can have MACs verified can do so
+	// as often as he likes: one more is no help in guessing.
+	keydv1.MacService_GenerateMac_FullMethodName:    freely,
+	keydv1.MacService_VerifyMac_FullMethodName:      freely,
+	keydv1.DataService_EncryptData_FullMethodName:   freely,
+	keydv1.DataService_DecryptData_FullMethodName:   freely,
+	keydv1.DataService_ReEncryptData_FullMethodName: freely,
+
+	// A card verification value follows from its input. Verifying one has three digits
+	// to guess, so each costs a try.
+	keydv1.DataService_GenerateCardValidationData_FullMethodName: freely,
+	keydv1.DataService_VerifyCardValidationData_FullMethodName:   costly,
+
+	// It only looks.
+	keydv1.StatusService_GetStatus_FullMethodName: freely,
+
+	// A reset uses up a permit that somebody at the machine gave for one reset. If the first
+	// was carried out, a second would take the next permit for the account, or be refused
+	// and so hide that the first was done. A person looks what happened.
+	keydv1.VelocityService_ResetVerifications_FullMethodName: never,
+	keydv1.VelocityService_ResetTranslations_FullMethodName:  never,
+}
+
+// verdict is what an error says about another try.
+type verdict int
+
+const (
+	// final: the same request would get the same answer, or the caller's time is up.
+	final verdict = iota
+
+	// unsure: another try may help, and this one may have been carried out.
+	unsure
+
+	// unrecorded is unsure, but no KSN was recorded: there is no stored answer, so nothing
+	// draws the call back to the same keyd.
+	unrecorded
+
+	// later: nothing was done, and the server says when another try may help: it has
+	// attached google.rpc.RetryInfo. Without that, final.
+	later
+)
+
+// verdicts is the table of every reason. A test walks it against keyd's.
+var verdicts = map[Reason]verdict{
+	RequestInvalid:       final,
+	KSNInvalid:           final,
+	IdentityUnknown:      final,
+	PolicyDenied:         final,
+	KeyNotFound:          final,
+	KeyDisabled:          final,
+	KeySealInvalid:       final, // an incident
+	KeyUsageMismatch:     final,
+	TranslationForbidden: final,
+	PermitMissing:        final,
+	KSNReplayed:          final, // an identical retry would have had the stored answer
+	PINBlockInvalid:      final,
+
+	// With RetryInfo the caller's own limit is meant, before anything was done.
+	// Without, an account's tries are used up: asking again is what the limit is against.
+	RateLimited: later,
+
+	// The module may have counted a try before it was lost. KSNs are recorded after the
+	// module's answer, so none was.
+	ModuleUnavailable: unrecorded,
+
+	// The record of a KSN, or the result, may be there although it could not be
+	// confirmed, or must be withheld.
+	StoreUnavailable: unsure,
+	AuditUnavailable: unsure,
+
+	Internal: final, // a bug, which another keyd of the same version has too
+}
+
+// judge returns what an error says, and for later how long to wait. cut: the attempt's
+// time was over, and the call's is not.
+func judge(err error, cut bool) (verdict, time.Duration) {
+	s, ok := status.FromError(err)
+	if !ok {
+		return final, 0
+	}
+	var reason Reason
+	pause := time.Duration(-1)
+	for _, d := range s.Details() {
+		switch d := d.(type) {
+		case *errdetails.ErrorInfo:
+			if d.GetDomain() == errorDomain {
+				reason = Reason(d.GetReason())
+			}
+		case *errdetails.RetryInfo:
+			if d.GetRetryDelay() != nil {
+				pause = max(0, d.GetRetryDelay().AsDuration())
+			}
+		}
+	}
+	if reason != "" {
+		v := verdicts[reason] // a reason of a newer keyd: final
+		if v == later && pause < 0 {
+			v = final
+		}
+		return v, max(0, pause)
+	}
+	switch {
+	case s.Code() == codes.Unavailable: // the connection broke, or something between here and keyd
+		return unsure, 0
+	case s.Code() == codes.DeadlineExceeded && cut:
+		return unsure, 0
+	}
+	return final, 0
+}

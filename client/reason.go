@@ -1,0 +1,105 @@
+package client
+
+import (
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// Reason is why keyd refused a request: the reason of google.rpc.ErrorInfo.
+// docs/errors.md says what each means and what to do.
+type Reason string
+
+// The reasons, in the order in which keyd checks them. A newer keyd may have others.
+const (
+	RequestInvalid       Reason = "REQUEST_INVALID"
+	KSNInvalid           Reason = "KSN_INVALID"
+	IdentityUnknown      Reason = "IDENTITY_UNKNOWN"
+	PolicyDenied         Reason = "POLICY_DENIED"
+	KeyNotFound          Reason = "KEY_NOT_FOUND"
+	KeyDisabled          Reason = "KEY_DISABLED"
+	KeySealInvalid       Reason = "KEY_SEAL_INVALID"
+	KeyUsageMismatch     Reason = "KEY_USAGE_MISMATCH"
+	TranslationForbidden Reason = "TRANSLATION_FORBIDDEN"
+	PermitMissing        Reason = "PERMIT_MISSING"
+	KSNReplayed          Reason = "KSN_REPLAYED"
+	PINBlockInvalid      Reason = "PIN_BLOCK_INVALID"
+	RateLimited          Reason = "RATE_LIMITED"
+	ModuleUnavailable    Reason = "MODULE_UNAVAILABLE"
+	StoreUnavailable     Reason = "STORE_UNAVAILABLE"
+	AuditUnavailable     Reason = "AUDIT_UNAVAILABLE"
+	Internal             Reason = "INTERNAL"
+)
+
+const (
+	errorDomain  = "keyd"
+	requestIDKey = "request_id"
+)
+
+// ReasonOf returns the reason of a refusal, and the identifier under which keyd's operator
+// finds the request in the logs. Both are empty if err is no refusal of keyd's: nil, the
+// caller's deadline, a connection that broke.
+func ReasonOf(err error) (reason Reason, requestID string) {
+	if err == nil {
+		return "", ""
+	}
+	s, ok := status.FromError(err)
+	if !ok {
+		return "", ""
+	}
+	for _, d := range s.Details() {
+		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == errorDomain {
+			return Reason(info.GetReason()), info.GetMetadata()[requestIDKey]
+		}
+	}
+	return "", ""
+}
+
+// Outcome is what came of a verification: of a PIN, a MAC or a card verification value.
+type Outcome int
+
+const (
+	// Unknown: there is no answer. The value may have been looked at, and a try counted.
+	// Nothing may be concluded about the cardholder.
+	Unknown Outcome = iota
+
+	// Right: it was verified.
+	Right
+
+	// Wrong: it was looked at, and is not the one. That is keyd's answer, not an error.
+	Wrong
+
+	// Refused: keyd did not say whether it is right, and would not if it were asked again
+	// in the same way. [ReasonOf] says why. No cardholder has typed a wrong PIN by that.
+	Refused
+)
+
+// String returns the outcome as a word.
+func (o Outcome) String() string {
+	switch o {
+	case Right:
+		return "right"
+	case Wrong:
+		return "wrong"
+	case Refused:
+		return "refused"
+	}
+	return "unknown"
+}
+
+// OutcomeOf tells a wrong PIN from a refusal and from no answer. It takes what
+// VerifyPinData, ChangePinData, VerifyMac or VerifyCardValidationData returned.
+func OutcomeOf(answer interface{ GetVerified() bool }, err error) Outcome {
+	if err == nil {
+		if answer.GetVerified() {
+			return Right
+		}
+		return Wrong
+	}
+	reason, _ := ReasonOf(err)
+	switch c := status.Code(err); {
+	case reason == "", c == codes.Unavailable, c == codes.Internal:
+		return Unknown
+	}
+	return Refused
+}
