@@ -107,6 +107,7 @@ var verdicts = map[Reason]verdict{
 	TranslationForbidden: final,
 	PermitMissing:        final,
 	KSNReplayed:          final, // an identical retry would have had the stored answer
+	CustodyUnavailable:   final,
 	PINBlockInvalid:      final,
 
 	// With RetryInfo the caller's own limit is meant, before anything was done.

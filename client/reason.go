@@ -23,6 +23,7 @@ const (
 	TranslationForbidden Reason = "TRANSLATION_FORBIDDEN"
 	PermitMissing        Reason = "PERMIT_MISSING"
 	KSNReplayed          Reason = "KSN_REPLAYED"
+	CustodyUnavailable   Reason = "CUSTODY_UNAVAILABLE"
 	PINBlockInvalid      Reason = "PIN_BLOCK_INVALID"
 	RateLimited          Reason = "RATE_LIMITED"
 	ModuleUnavailable    Reason = "MODULE_UNAVAILABLE"
