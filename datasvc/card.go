@@ -42,11 +42,11 @@ func (s *Service) GenerateCard(ctx context.Context, c Card) (hsm.GeneratedCVV, e
 	if err != nil {
 		return hsm.GeneratedCVV{}, err
 	}
-	key, err := s.keys.Authorized(ctx, ActionGenerateCard, entry, keyuse.Named{Field: "key_id", Name: c.KeyID})
+	key, demands, err := s.keys.Authorized(ctx, ActionGenerateCard, entry, keyuse.Named{Field: "key_id", Name: c.KeyID})
 	if err != nil {
 		return hsm.GeneratedCVV{}, err
 	}
-	answer, err := s.modules.GenerateCVV(ctx, hsm.GenerateCVV{Key: keyuse.Sealed(key[0]), Input: input})
+	answer, err := s.modules.GenerateCVV(ctx, hsm.GenerateCVV{Key: keyuse.Sealed(key[0]), Input: input, Demands: demands})
 	if err == nil {
 		err = keyuse.Custody(entry, answer.Custody)
 	}
@@ -69,11 +69,11 @@ func (s *Service) VerifyCard(ctx context.Context, c Card, value string) (hsm.Ver
 	if !keyuse.Fits(value, hsm.CVVSize, "0123456789") {
 		return hsm.VerifiedCVV{}, keyuse.Invalid("validation_data has 3 decimal digits")
 	}
-	key, err := s.keys.Authorized(ctx, ActionVerifyCard, entry, keyuse.Named{Field: "key_id", Name: c.KeyID})
+	key, demands, err := s.keys.Authorized(ctx, ActionVerifyCard, entry, keyuse.Named{Field: "key_id", Name: c.KeyID})
 	if err != nil {
 		return hsm.VerifiedCVV{}, err
 	}
-	answer, err := s.modules.VerifyCVV(ctx, hsm.VerifyCVV{Key: keyuse.Sealed(key[0]), Input: input, Value: value})
+	answer, err := s.modules.VerifyCVV(ctx, hsm.VerifyCVV{Key: keyuse.Sealed(key[0]), Input: input, Value: value, Demands: demands})
 	if err == nil {
 		err = keyuse.Custody(entry, answer.Custody)
 	}

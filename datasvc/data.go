@@ -34,13 +34,13 @@ func (s *Service) Encrypt(ctx context.Context, k DataKey, data, iv []byte) (hsm.
 	if err != nil {
 		return hsm.EncryptedData{}, err
 	}
-	key, err := s.keys.Authorized(ctx, ActionEncrypt, entry, k.named("key", serial))
+	key, demands, err := s.keys.Authorized(ctx, ActionEncrypt, entry, k.named("key"))
 	if err != nil {
 		return hsm.EncryptedData{}, err
 	}
 	var uses keyuse.Serials
 	k.use(&uses, key[0], serial)
-	r := hsm.EncryptData{Key: k.with(key[0], serial), Data: data, IV: iv}
+	r := hsm.EncryptData{Key: k.with(key[0], serial), Data: data, IV: iv, Demands: demands}
 	id := keyuse.AppendField(k.identify(keyuse.NewIdentity(ActionEncrypt), key[0], r.Key).Digest(data), iv)
 	answer, err := keyuse.Repeated(ctx, s.keys, uses, id, func(refused bool) (hsm.EncryptedData, bool, error) {
 		r.KSNRefused = refused
@@ -71,13 +71,13 @@ func (s *Service) Decrypt(ctx context.Context, k DataKey, data, iv []byte) (hsm.
 	if err != nil {
 		return hsm.DecryptedData{}, err
 	}
-	key, err := s.keys.Authorized(ctx, ActionDecrypt, entry, k.named("key", serial))
+	key, demands, err := s.keys.Authorized(ctx, ActionDecrypt, entry, k.named("key"))
 	if err != nil {
 		return hsm.DecryptedData{}, err
 	}
 	var uses keyuse.Serials
 	k.use(&uses, key[0], serial)
-	r := hsm.DecryptData{Key: k.with(key[0], serial), Data: data, IV: iv}
+	r := hsm.DecryptData{Key: k.with(key[0], serial), Data: data, IV: iv, Demands: demands}
 	id := keyuse.AppendField(k.identify(keyuse.NewIdentity(ActionDecrypt), key[0], r.Key).Digest(data), iv)
 	answer, err := keyuse.Repeated(ctx, s.keys, uses, id, func(refused bool) (hsm.DecryptedData, bool, error) {
 		r.KSNRefused = refused
@@ -111,7 +111,7 @@ func (s *Service) ReEncrypt(ctx context.Context, r ReEncryptRequest) (hsm.Encryp
 	if err != nil {
 		return hsm.EncryptedData{}, err
 	}
-	key, err := s.keys.Authorized(ctx, ActionReEncrypt, entry, r.Incoming.named("incoming", in), r.Outgoing.named("outgoing", out))
+	key, demands, err := s.keys.Authorized(ctx, ActionReEncrypt, entry, r.Incoming.named("incoming"), r.Outgoing.named("outgoing"))
 	if err != nil {
 		return hsm.EncryptedData{}, err
 	}
@@ -120,7 +120,7 @@ func (s *Service) ReEncrypt(ctx context.Context, r ReEncryptRequest) (hsm.Encryp
 	r.Outgoing.use(&uses, key[1], out)
 	m := hsm.ReEncryptData{
 		Incoming: r.Incoming.with(key[0], in), Outgoing: r.Outgoing.with(key[1], out),
-		Data: r.Data, IV: r.IV, OutgoingIV: r.OutgoingIV,
+		Data: r.Data, IV: r.IV, OutgoingIV: r.OutgoingIV, Demands: demands,
 	}
 	id := r.Incoming.identify(keyuse.NewIdentity(ActionReEncrypt), key[0], m.Incoming)
 	id = r.Outgoing.identify(id, key[1], m.Outgoing).Digest(r.Data)
@@ -186,8 +186,8 @@ func checkData(field string, data, iv []byte) error {
 	return checkMessage(field, data)
 }
 
-func (k DataKey) named(field string, serial dukpt.KSN) keyuse.Named {
-	return keyuse.Named{Field: field + ".key_id", Name: k.KeyID, KSN: serial}
+func (k DataKey) named(field string) keyuse.Named {
+	return keyuse.Named{Field: field + ".key_id", Name: k.KeyID}
 }
 
 // with returns the key as a module gets it.

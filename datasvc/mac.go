@@ -37,11 +37,11 @@ func (s *Service) GenerateMAC(ctx context.Context, k MACKey, message []byte, len
 	if err != nil {
 		return hsm.GeneratedMAC{}, err
 	}
-	key, err := s.keys.Authorized(ctx, ActionGenerateMAC, entry, k.named(serial))
+	key, demands, err := s.keys.Authorized(ctx, ActionGenerateMAC, entry, k.named())
 	if err != nil {
 		return hsm.GeneratedMAC{}, err
 	}
-	r := hsm.GenerateMAC{Key: k.with(key[0], serial), Message: message, Length: uint8(length)}
+	r := hsm.GenerateMAC{Key: k.with(key[0], serial), Message: message, Length: uint8(length), Demands: demands}
 	id := k.identify(ActionGenerateMAC, key[0], r.Key).Digest(message)
 	answer, err := keyuse.Repeated(ctx, s.keys, k.uses(key[0], serial), append(id, r.Length), func(refused bool) (hsm.GeneratedMAC, bool, error) {
 		r.KSNRefused = refused
@@ -72,11 +72,11 @@ func (s *Service) VerifyMAC(ctx context.Context, k MACKey, message, mac []byte) 
 	if err != nil {
 		return hsm.VerifiedMAC{}, err
 	}
-	key, err := s.keys.Authorized(ctx, ActionVerifyMAC, entry, k.named(serial))
+	key, demands, err := s.keys.Authorized(ctx, ActionVerifyMAC, entry, k.named())
 	if err != nil {
 		return hsm.VerifiedMAC{}, err
 	}
-	r := hsm.VerifyMAC{Key: k.with(key[0], serial), Message: message, MAC: mac}
+	r := hsm.VerifyMAC{Key: k.with(key[0], serial), Message: message, MAC: mac, Demands: demands}
 	id := keyuse.AppendField(k.identify(ActionVerifyMAC, key[0], r.Key).Digest(message), mac)
 	answer, err := keyuse.Repeated(ctx, s.keys, k.uses(key[0], serial), id, func(refused bool) (hsm.VerifiedMAC, bool, error) {
 		r.KSNRefused = refused
@@ -117,8 +117,8 @@ func (k MACKey) check(message []byte, size func() error) (dukpt.KSN, error) {
 	return k.DUKPT.Serial("key")
 }
 
-func (k MACKey) named(serial dukpt.KSN) keyuse.Named {
-	return keyuse.Named{Field: "key.key_id", Name: k.KeyID, KSN: serial}
+func (k MACKey) named() keyuse.Named {
+	return keyuse.Named{Field: "key.key_id", Name: k.KeyID}
 }
 
 // with returns the key as a module gets it.

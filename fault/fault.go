@@ -33,7 +33,7 @@ const (
 	KSNReplayed          Reason = 11 // the key serial number was used, or jumps too far
 	CustodyUnavailable   Reason = 12 // the policy demands the token's custody, which is not to be had
 	PINBlockInvalid      Reason = 13 // the PIN block does not decipher to one
-	RateLimited          Reason = 14 // too many tries for one account
+	RateLimited          Reason = 14 // too many tries for one account, or requests of one identity
 	ModuleUnavailable    Reason = 15 // no module answered in time
 	StoreUnavailable     Reason = 16 // the database cannot be read or written
 	AuditUnavailable     Reason = 17 // the audit log cannot be written

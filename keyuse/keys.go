@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"keyd/audit"
-	"keyd/dukpt"
 	"keyd/fault"
 	"keyd/hsm"
 	"keyd/keys"
@@ -22,6 +21,10 @@ type Authorizer interface {
 	// It remembers that it was asked: an answer to a request for which it was not
 	// does not leave the front.
 	Authorize(ctx context.Context, action string, named []policies.Key) error
+
+	// Demand returns what the rule that allowed the request in ctx asks of the operation
+	// beyond, once Authorize has returned nil. The operation insists on it.
+	Demand(ctx context.Context) policies.Demand
 
 	// Entry returns the audit entry of the request in ctx. An operation fills in what
 	// the request is about: keys, PAN, custody. The rest, who asked and what became of
@@ -51,26 +54,27 @@ func (k *Keys) Authorize(ctx context.Context, action string) error {
 }
 
 // Named is a key that a request names in a field.
-type Named struct {
-	Field, Name string
-	KSN         dukpt.KSN // zero for a key that is not a BDK
-}
+type Named struct{ Field, Name string }
 
 // Authorized resolves the keys, asks whether the caller may use them, and only then
 // says what is wrong with one: a caller whom the policy denies does not learn which
-// keys there are. Where a key cannot be read, the policy decides on its name alone.
-func (k *Keys) Authorized(ctx context.Context, action string, entry *audit.Entry, request ...Named) ([]keys.Key, error) {
+// keys there are. Where a key cannot be read, the policy decides on its name alone. The keys
+// have been recorded in the entry, in their order. What the policy demands goes to the
+// module with the operation.
+func (k *Keys) Authorized(ctx context.Context, action string, entry *audit.Entry, request ...Named) ([]keys.Key, hsm.Demands, error) {
 	found := make([]keys.Key, len(request))
 	asked := make([]policies.Key, len(request))
 	var worst error
 	for i, n := range request {
 		key, err := k.inventory.Resolve(ctx, n.Name)
 		if ctx.Err() != nil {
-			return nil, ctx.Err()
+			return nil, hsm.Demands{}, ctx.Err()
 		}
-		asked[i].Name = n.Name
+		asked[i].Name, asked[i].KSN = n.Name, entry.Keys[i].KSN
 		if err == nil {
-			asked[i].Usage = key.Header.Usage
+			h := key.Header
+			asked[i].Usage, asked[i].Algorithm, asked[i].Mode = h.Usage, h.Algorithm, h.Mode
+			asked[i].Version, asked[i].Direction = key.Version, h.Direction
 			describe(&entry.Keys[i], key)
 			err = key.CheckUsable(time.Now())
 		}
@@ -78,12 +82,12 @@ func (k *Keys) Authorized(ctx context.Context, action string, entry *audit.Entry
 		found[i] = key
 	}
 	if err := k.access.Authorize(ctx, action, asked); err != nil {
-		return nil, err
+		return nil, hsm.Demands{}, err
 	}
 	if worst != nil {
-		return nil, worst
+		return nil, hsm.Demands{}, worst
 	}
-	return found, nil
+	return found, hsm.Demands{TokenCustody: k.access.Demand(ctx).Custody == policies.TokenCustody}, nil
 }
 
 // describe adds to an audit entry what the header says. A header is not authenticated

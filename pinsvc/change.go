@@ -43,8 +43,8 @@ func (s *Service) Change(ctx context.Context, r ChangeRequest) (ChangedPIN, erro
 	if err != nil {
 		return ChangedPIN{}, err
 	}
-	key, err := s.keys.Authorized(ctx, ActionChange, entry,
-		r.Incoming.named("incoming", serial), r.NewIncoming.named("new_incoming", newSerial),
+	key, demands, err := s.keys.Authorized(ctx, ActionChange, entry,
+		r.Incoming.named("incoming"), r.NewIncoming.named("new_incoming"),
 		keyuse.Named{Field: "verification_key_id", Name: r.VerificationKey})
 	if err != nil {
 		return ChangedPIN{}, err
@@ -56,6 +56,7 @@ func (s *Service) Change(ctx context.Context, r ChangeRequest) (ChangedPIN, erro
 		PAN:          r.PAN,
 		Current:      r.Current,
 		New:          r.New,
+		Demands:      demands,
 	}
 	request.VisaPVV, request.IBM3624 = r.PINMethod.with()
 	var uses keyuse.Serials

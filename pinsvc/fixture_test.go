@@ -51,6 +51,8 @@ func (c *caller) Authorize(_ context.Context, action string, named []policies.Ke
 	return nil
 }
 
+func (c *caller) Demand(context.Context) policies.Demand { return policies.Demand{} }
+
 func (c *caller) Entry(context.Context) *audit.Entry { return &c.entry }
 
 // service is a Service over a real store, without modules: a request that the front

@@ -39,8 +39,8 @@ func (s *Service) Generate(ctx context.Context, r GenerateRequest) (GeneratedPIN
 	if err != nil {
 		return GeneratedPIN{}, err
 	}
-	key, err := s.keys.Authorized(ctx, ActionGenerate, entry,
-		r.Outgoing.named("outgoing", serial), keyuse.Named{Field: "generation_key_id", Name: r.GenerationKey})
+	key, demands, err := s.keys.Authorized(ctx, ActionGenerate, entry,
+		r.Outgoing.named("outgoing"), keyuse.Named{Field: "generation_key_id", Name: r.GenerationKey})
 	if err != nil {
 		return GeneratedPIN{}, err
 	}
@@ -49,6 +49,7 @@ func (s *Service) Generate(ctx context.Context, r GenerateRequest) (GeneratedPIN
 		Generation: keyuse.Sealed(key[1]),
 		PAN:        r.PAN,
 		Length:     uint8(r.Length),
+		Demands:    demands,
 	}
 	request.VisaPVV, request.IBM3624 = r.PINMethod.with()
 	var uses keyuse.Serials

@@ -76,9 +76,11 @@ func TestWhatThePolicyIsAsked(t *testing.T) {
 	if _, err := s.Verify(context.Background(), v); fault.Of(err).Reason != fault.KeyNotFound {
 		t.Fatal(err)
 	}
+	bdk := policies.Key{Name: "may.bdk", Usage: "B0", Algorithm: "T", Mode: "B", Version: 1, Direction: "both", KSN: "FFFF9876543210E00001"}
+	zone := policies.Key{Name: "may.zone", Usage: "P0", Algorithm: "T", Mode: "B", Version: 1, Direction: "both"}
 	want := []policies.Request{
-		{Identity: s.identity, Method: "PinService/TranslatePinData", Keys: []policies.Key{{Name: "may.bdk", Usage: "B0"}, {Name: "may.zone", Usage: "P0"}}},
-		{Identity: s.identity, Method: "PinService/VerifyPinData", Keys: []policies.Key{{Name: "may.zone", Usage: "P0"}, {Name: "gone"}}},
+		{Identity: s.identity, Method: "PinService/TranslatePinData", Keys: []policies.Key{bdk, zone}},
+		{Identity: s.identity, Method: "PinService/VerifyPinData", Keys: []policies.Key{zone, {Name: "gone"}}},
 	}
 	if !reflect.DeepEqual(s.asked, want) {
 		t.Errorf("%+v", s.asked)

@@ -20,7 +20,7 @@ func (s *Service) ResetVerifications(ctx context.Context, verificationKey, pan s
 	if err := checkPAN(pan, true); err != nil {
 		return err
 	}
-	key, err := s.keys.Authorized(ctx, ActionResetVerifications, entry, keyuse.Named{Field: "verification_key_id", Name: verificationKey})
+	key, _, err := s.keys.Authorized(ctx, ActionResetVerifications, entry, keyuse.Named{Field: "verification_key_id", Name: verificationKey})
 	if err != nil {
 		return err
 	}

@@ -37,8 +37,8 @@ func (k PINKey) check(field string) error {
 }
 
 // named is the key as the policy is asked about it.
-func (k PINKey) named(field string, serial dukpt.KSN) keyuse.Named {
-	return keyuse.Named{Field: field + ".key_id", Name: k.KeyID, KSN: serial}
+func (k PINKey) named(field string) keyuse.Named {
+	return keyuse.Named{Field: field + ".key_id", Name: k.KeyID}
 }
 
 // blockSize is the size of a block in the key's format, which has been checked.

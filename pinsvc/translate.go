@@ -30,8 +30,8 @@ func (s *Service) Translate(ctx context.Context, r TranslateRequest) (hsm.Transl
 	if err != nil {
 		return hsm.TranslatedPIN{}, err
 	}
-	key, err := s.keys.Authorized(ctx, ActionTranslate, entry,
-		r.Incoming.named("incoming", inKSN), r.Outgoing.named("outgoing", outKSN))
+	key, demands, err := s.keys.Authorized(ctx, ActionTranslate, entry,
+		r.Incoming.named("incoming"), r.Outgoing.named("outgoing"))
 	if err != nil {
 		return hsm.TranslatedPIN{}, err
 	}
@@ -40,6 +40,7 @@ func (s *Service) Translate(ctx context.Context, r TranslateRequest) (hsm.Transl
 		Outgoing: r.Outgoing.with(key[1], outKSN),
 		PAN:      r.PAN,
 		Block:    r.Block,
+		Demands:  demands,
 	}
 	var uses keyuse.Serials
 	uses.Add(key[0], inKSN, ksn.PINIncoming)

@@ -31,8 +31,8 @@ func (s *Service) Verify(ctx context.Context, r VerifyRequest) (hsm.VerifiedPIN,
 	if err != nil {
 		return hsm.VerifiedPIN{}, err
 	}
-	key, err := s.keys.Authorized(ctx, ActionVerify, entry,
-		r.Incoming.named("incoming", serial), keyuse.Named{Field: "verification_key_id", Name: r.VerificationKey})
+	key, demands, err := s.keys.Authorized(ctx, ActionVerify, entry,
+		r.Incoming.named("incoming"), keyuse.Named{Field: "verification_key_id", Name: r.VerificationKey})
 	if err != nil {
 		return hsm.VerifiedPIN{}, err
 	}
@@ -41,6 +41,7 @@ func (s *Service) Verify(ctx context.Context, r VerifyRequest) (hsm.VerifiedPIN,
 		Verification: keyuse.Sealed(key[1]),
 		PAN:          r.PAN,
 		Block:        r.Block,
+		Demands:      demands,
 	}
 	request.VisaPVV, request.IBM3624 = r.PINMethod.with()
 	var uses keyuse.Serials

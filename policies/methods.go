@@ -6,22 +6,26 @@ import "strings"
 type Method struct {
 	Name string // "PinService/TranslatePinData": service and method without the package
 	Keys bool   // it works with keys, so a rule for it names keys and usages
+
+	// Custody says that its answer and its audit entry tell where clear values existed,
+	// so that a rule can demand something of it.
+	Custody bool
 }
 
 // Methods is every method that a policy can allow. A method that is missing here can
 // be called by nobody.
 var Methods = []Method{
-	{Name: "PinService/TranslatePinData", Keys: true},
-	{Name: "PinService/VerifyPinData", Keys: true},
-	{Name: "PinService/GeneratePinData", Keys: true},
-	{Name: "PinService/ChangePinData", Keys: true},
-	{Name: "MacService/GenerateMac", Keys: true},
-	{Name: "MacService/VerifyMac", Keys: true},
-	{Name: "DataService/EncryptData", Keys: true},
-	{Name: "DataService/DecryptData", Keys: true},
-	{Name: "DataService/ReEncryptData", Keys: true},
-	{Name: "DataService/GenerateCardValidationData", Keys: true},
-	{Name: "DataService/VerifyCardValidationData", Keys: true},
+	{Name: "PinService/TranslatePinData", Keys: true, Custody: true},
+	{Name: "PinService/VerifyPinData", Keys: true, Custody: true},
+	{Name: "PinService/GeneratePinData", Keys: true, Custody: true},
+	{Name: "PinService/ChangePinData", Keys: true, Custody: true},
+	{Name: "MacService/GenerateMac", Keys: true, Custody: true},
+	{Name: "MacService/VerifyMac", Keys: true, Custody: true},
+	{Name: "DataService/EncryptData", Keys: true, Custody: true},
+	{Name: "DataService/DecryptData", Keys: true, Custody: true},
+	{Name: "DataService/ReEncryptData", Keys: true, Custody: true},
+	{Name: "DataService/GenerateCardValidationData", Keys: true, Custody: true},
+	{Name: "DataService/VerifyCardValidationData", Keys: true, Custody: true},
 	{Name: "StatusService/GetStatus"},
 	{Name: "VelocityService/ResetVerifications", Keys: true},
 	{Name: "VelocityService/ResetTranslations"},

@@ -2,6 +2,7 @@ package policies
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -78,7 +79,7 @@ func checkFile(info fs.FileInfo) error {
 
 // fill builds the policy from the top level of the file.
 func (p *Policy) fill(root node) error {
-	top, err := root.fields("version", "identities", "roles")
+	top, err := root.fields("version", "identities", "roles", "limits")
 	if err != nil {
 		return err
 	}
@@ -99,6 +100,12 @@ func (p *Policy) fill(root node) error {
 	if err != nil {
 		return err
 	}
+	p.limits = limits{DefaultLimit, DefaultDenials}
+	if f, ok := top["limits"]; ok {
+		if p.limits, err = parseLimits(f.node); err != nil {
+			return err
+		}
+	}
 	identities, err := top.need("identities", "write identities: [] for none")
 	if err != nil {
 		return err
@@ -117,7 +124,7 @@ func (p *Policy) fill(root node) error {
 }
 
 func (p *Policy) addIdentity(entry node, roles map[string][]*rule, seen map[string]int) error {
-	fields, err := entry.fields("id", "roles")
+	fields, err := entry.fields("id", "roles", "limit")
 	if err != nil {
 		return err
 	}
@@ -144,16 +151,24 @@ func (p *Policy) addIdentity(entry node, roles map[string][]*rule, seen map[stri
 	if err != nil {
 		return err
 	}
-	g := &grants{rules: make([][]*rule, len(Methods))}
+	g := &grants{id: id, line: entry.line, rules: make([][]*rule, len(Methods))}
+	if f, ok := fields["limit"]; ok {
+		l, err := parseLimit(f.node)
+		if err != nil {
+			return err
+		}
+		g.limit = &l
+	}
 	for _, name := range names {
 		rules, ok := roles[name.value]
 		if !ok {
 			return name.fault("role %q is not defined; define it under roles, or correct it to one of: %s", name.value, known(roles))
 		}
-		if slices.Contains(g.roles, name.value) {
+		if slices.ContainsFunc(g.roles, func(r role) bool { return r.name == name.value }) {
 			return name.fault("role %q is listed twice; remove one", name.value)
 		}
-		g.roles = append(g.roles, name.value)
+		g.roles = append(g.roles, role{name.value, rules})
+		g.all += len(rules)
 		for _, r := range rules {
 			for _, m := range r.methods {
 				g.rules[m] = append(g.rules[m], r)
@@ -174,6 +189,7 @@ func parseRoles(n node) (map[string][]*rule, error) {
 		return nil, err
 	}
 	roles := make(map[string][]*rule)
+	conditions := 0
 	for _, f := range fields {
 		if !roleName(f.name) {
 			return nil, f.keyFault("%q cannot be the name of a role; use 1 to 64 letters, digits, hyphens and underscores", f.name)
@@ -188,8 +204,16 @@ func parseRoles(n node) (map[string][]*rule, error) {
 			if err != nil {
 				return nil, err
 			}
+			if r.when != nil {
+				if conditions++; conditions > maxConditions {
+					return nil, &Error{Line: r.lines.when, Problem: fmt.Sprintf("this is condition number %d of the file; at most %d are allowed", conditions, maxConditions)}
+				}
+			}
 			r.label = fmt.Sprintf("%s[%d]", f.name, i)
 			r.permitted = fmt.Sprintf("rule %s (line %d) covers it", r.label, entry.line)
+			if r.custody == TokenCustody {
+				r.permitted += ", with custody of the token only"
+			}
 			rules = append(rules, r)
 		}
 		roles[f.name] = rules
@@ -198,7 +222,7 @@ func parseRoles(n node) (map[string][]*rule, error) {
 }
 
 func parseRule(n node) (*rule, error) {
-	fields, err := n.fields("methods", "keys", "usages")
+	fields, err := n.fields("methods", "keys", "usages", "when", "custody")
 	if err != nil {
 		return nil, err
 	}
@@ -207,9 +231,22 @@ func parseRule(n node) (*rule, error) {
 		return nil, err
 	}
 	r := new(rule)
+	r.lines.rule, r.lines.methods = n.line, methods.keyLine
 	usesKeys, err := r.addMethods(methods.node)
 	if err != nil {
 		return nil, err
+	}
+	if f, ok := fields["when"]; ok {
+		r.lines.when = f.keyLine
+		if r.when, err = f.condition(); err != nil {
+			return nil, err
+		}
+	}
+	if f, ok := fields["custody"]; ok {
+		r.lines.custody = f.keyLine
+		if err := r.addCustody(f); err != nil {
+			return nil, err
+		}
 	}
 	if !usesKeys {
 		for _, name := range []string{"keys", "usages"} {
@@ -223,6 +260,7 @@ func parseRule(n node) (*rule, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.lines.keys = keys.keyLine
 	if err := r.addKeys(keys.node); err != nil {
 		return nil, err
 	}
@@ -230,10 +268,44 @@ func parseRule(n node) (*rule, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.lines.usages = usages.keyLine
 	if err := r.addUsages(usages.node); err != nil {
 		return nil, err
 	}
 	return r, nil
+}
+
+// condition reads an expression: a text on one line, or a block that begins with |.
+func (f field) condition() (*condition, error) {
+	text, line, err := f.expression()
+	if err != nil {
+		return nil, err
+	}
+	c, err := newCondition(text, line)
+	var wrong *conditionError
+	if errors.As(err, &wrong) {
+		return nil, &Error{Line: line + wrong.line - 1, Problem: wrong.problem}
+	}
+	return c, err
+}
+
+// addCustody reads what a rule demands of the operation. A demand on a method whose
+// answer says nothing of custody could not be met.
+func (r *rule) addCustody(f field) error {
+	text, err := f.text()
+	if err != nil {
+		return err
+	}
+	if text != TokenCustody.String() {
+		return f.fault("%q cannot be demanded; write custody: token, or leave it out", text)
+	}
+	for _, m := range r.methods {
+		if !Methods[m].Custody {
+			return f.keyFault("%s has no custody that could be demanded; put it into a rule of its own", Methods[m].Name)
+		}
+	}
+	r.custody = TokenCustody
+	return nil
 }
 
 // addMethods reports whether one of the methods works with keys.
@@ -271,6 +343,7 @@ func (r *rule) addKeys(n node) error {
 		if err := checkGlob(entry.value); err != nil {
 			return entry.fault("%v", err)
 		}
+		r.given = append(r.given, entry.value)
 		switch {
 		case strings.Trim(entry.value, "*") == "":
 			r.anyName = true
@@ -292,7 +365,7 @@ func (r *rule) addUsages(n node) error {
 		switch {
 		case entry.value == "*":
 			r.anyUsage = true
-		case !knownUsage(entry.value):
+		case !KnownUsage(entry.value):
 			return entry.fault("%q is no key usage of ANSI X9.143; write two characters such as P0, B0, V1, V2, or \"*\"", entry.value)
 		default:
 			r.usages = append(r.usages, entry.value)

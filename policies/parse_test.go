@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestParseIsStrict(t *testing.T) {
@@ -144,12 +145,12 @@ func TestIdentities(t *testing.T) {
 
 func TestUsages(t *testing.T) {
 	for _, code := range []string{"B0", "P0", "V1", "V2", "M1", "M3", "M6", "M7", "K0", "K1", "D0", "10", "99"} {
-		if !knownUsage(code) {
+		if !KnownUsage(code) {
 			t.Errorf("%s is not known", code)
 		}
 	}
 	for _, code := range []string{"", "P", "P00", "PO", "Z0", "00", "09", "M9", "1A", "b0"} {
-		if knownUsage(code) {
+		if KnownUsage(code) {
 			t.Errorf("%q is known", code)
 		}
 	}
@@ -194,8 +195,17 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(policyText))
 	f.Add([]byte("version: 1\nidentities: [{id: spiffe://a/b, roles: [c]}]\nroles: {c: [{methods: [PinService/*], keys: ['*'], usages: [\"*\"]}]}\n"))
 	f.Add([]byte("version: 1\nroles: &a {}\n<<: *a\n? b\n: - |\n  c\n"))
+	f.Add([]byte(explainedText))
+	f.Add([]byte(conditionalText("keys.all(k, k.usage != 'B0' || k.initial_key_id == identity.last)")))
+	f.Add([]byte("version: 1\nlimits: {default: unlimited, denials: {per_second: 1, burst: 2}}\nidentities: [{id: spiffe://a/b, roles: [], limit: {per_second: 3, burst: 4}}]\nroles: {}\n"))
 	f.Add([]byte("---\nversion: 1\n...\n---\n%YAML 1.2\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		begin := time.Now()
+		defer func() {
+			if took := time.Since(begin); took > 10*time.Second {
+				t.Errorf("%v", took)
+			}
+		}()
 		p, err := Parse(b)
 		if err != nil {
 			var fault *Error
@@ -208,11 +218,21 @@ func FuzzParse(f *testing.F) {
 		for _, m := range Methods {
 			var keys []Key
 			if m.Keys {
-				keys = []Key{{"k", "P0"}}
+				keys = []Key{{Name: "k", Usage: "P0"}}
 			}
-			if d := p.Authorize(Request{"spiffe://nobody.invalid/nobody", m.Name, keys}); d.Allowed && !strings.Contains(string(b), "nobody") {
+			if d := p.Authorize(Request{Identity: "spiffe://nobody.invalid/nobody", Method: m.Name, Keys: keys}); d.Allowed && !strings.Contains(string(b), "nobody") {
 				t.Errorf("%s: %+v", m.Name, d)
 			}
+			// What is allowed to those whom it names is what the explanation says.
+			for id := range p.exact {
+				r := Request{Identity: id, Method: m.Name, Keys: keys}
+				if d, x := p.Authorize(r), p.Explain(r); d.Allowed != x.Allowed || d.Why != x.Why {
+					t.Errorf("%s, %s: %+v and %+v", id, m.Name, d, x)
+				}
+			}
+		}
+		if l := p.Denials(); l.PerSecond < 1 || l.Burst < 1 {
+			t.Errorf("denials: %+v", l)
 		}
 	})
 }

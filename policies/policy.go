@@ -3,8 +3,10 @@ package policies
 import (
 	"encoding/hex"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Policy is a parsed policy. It does not change and may be used by any number of
@@ -13,6 +15,7 @@ type Policy struct {
 	digest [32]byte
 	exact  map[string]*grants // by SPIFFE ID
 	fleets map[string]*grants // by SPIFFE ID up to the last slash
+	limits limits
 }
 
 // Request is a question to a policy.
@@ -20,9 +23,16 @@ type Request struct {
 	Identity string // SPIFFE ID from the client's certificate
 	Method   string // "PinService/TranslatePinData"
 	Keys     []Key  // every key that the method would use
+
+	// Address is the client's, and At is when the request came. Conditions ask for them;
+	// one that needs what is not known (the zero value) does not hold.
+	Address netip.Addr
+	At      time.Time
 }
 
-// Key is a key as the policy sees it.
+// Key is a key as the policy sees it. What follows Usage is for conditions only, and
+// empty where it is not known. Nothing of it is authenticated here: the module believes
+// the seal alone.
 type Key struct {
 	Name string
 
@@ -30,6 +40,12 @@ type Key struct {
 	// of that name; then the name alone decides, so that a caller who may use such a
 	// name learns that the key is missing and a stranger does not.
 	Usage string
+
+	Algorithm string // of X9.143: "T" TDES, "A" AES, "H" HMAC
+	Mode      string // mode of use of X9.143, one character
+	Version   uint32 // counts from 1
+	Direction string // "incoming", "outgoing" or "both", from the key's header
+	KSN       string // key serial number in 20 (TDES) or 24 (AES) upper-case hex digits
 }
 
 // Decision is the answer to a [Request]. The zero value denies.
@@ -37,12 +53,46 @@ type Decision struct {
 	Allowed bool
 	Rule    string // the rule that allows it, as role and position from 0: "switch[0]"
 	Why     string // one sentence for officers and logs, without secrets; never for the caller
+	Demand  Demand // what the rule asks of the operation; the zero value asks nothing
+}
+
+// Demand is what a rule asks of an operation that it allows. The policy reports it; the
+// operation has to insist.
+type Demand struct {
+	Custody Custody
+}
+
+// Custody says where clear values may exist.
+type Custody uint8
+
+// The demands for custody.
+const (
+	AnyCustody   Custody = iota // in the token or in a module's memory
+	TokenCustody                // in the token only, or the operation is refused
+)
+
+// String returns "any" or "token".
+func (c Custody) String() string {
+	if c == TokenCustody {
+		return "token"
+	}
+	return "any"
 }
 
 // grants is what one entry of the list of identities may do.
 type grants struct {
-	roles []string
-	rules [][]*rule // by position in [Methods]
+	id    string // as the file has it, a fleet's with its /*
+	line  int
+	roles []role
+	rules [][]*rule // by position in [Methods], in the order of the roles
+	all   int       // number of rules
+	limit *Limit    // nil: the entry has none
+}
+
+// role is a role with its rules.
+type role struct {
+	name  string
+	rules []*rule
 }
 
 type rule struct {
@@ -51,42 +101,111 @@ type rule struct {
 	names     map[string]struct{} // key names without wildcards
 	patterns  []string            // key names with wildcards
 	anyName   bool
+	given     []string // key names as the file has them
 	usages    []string
 	anyUsage  bool
+	when      *condition // nil: none
+	custody   Custody
 	permitted string // why a request that the rule covers is allowed
+	lines     lines
 }
+
+// lines are where a rule and its parts begin in the file. What is not there is 0.
+type lines struct{ rule, methods, keys, usages, when, custody int }
 
 // Authorize decides about a request. It allows what a single rule of one of the
 // identity's roles covers, and nothing else: the rule names the method and, where the
-// method works with keys, every key by name and usage. A request that names no key
-// for a method that works with keys is denied, and so is one that names keys for a
-// method that does not. Called by the front only.
+// method works with keys, every key by name and usage, and its condition holds. A request
+// that names no key for a method that works with keys is denied, and so is one that names
+// keys for a method that does not.
+//
+// A condition that cannot be evaluated does not hold. Of several rules that cover the
+// request, one that demands nothing goes before one that does, and then the first one:
+// a further rule never takes anything away.
+//
+// Called by the front only.
 func (p *Policy) Authorize(r Request) Decision {
+	method, wrong := p.question(&r)
+	if wrong != "" {
+		return Decision{Why: wrong}
+	}
+	var s *scene
+	found := p.exact[r.Identity].find(method, &r, &s, nil)
+	if found == nil || found.custody != AnyCustody {
+		found = p.fleet(r.Identity).find(method, &r, &s, found)
+	}
+	if found != nil {
+		return found.allows()
+	}
+	own, fleet := p.entries(r.Identity)
+	return Decision{Why: denial(r, method, own, fleet)}
+}
+
+// find returns the rule that allows the request, or else the one that was found before.
+// The scene is made when a condition needs it.
+func (g *grants) find(method int, r *Request, s **scene, before *rule) *rule {
+	if g == nil {
+		return before
+	}
+	for _, rule := range g.rules[method] {
+		if before != nil && rule.custody != AnyCustody || !rule.covers(r.Keys) {
+			continue
+		}
+		if rule.when != nil {
+			if *s == nil {
+				*s = newScene(*r)
+			}
+			if holds, _ := rule.when.holds(*s); !holds { // denial says why
+				continue
+			}
+		}
+		if rule.custody == AnyCustody {
+			return rule
+		}
+		before = rule
+	}
+	return before
+}
+
+// allows is the decision about a request that the rule covers.
+func (r *rule) allows() Decision {
+	return Decision{Allowed: true, Rule: r.label, Why: r.permitted, Demand: Demand{r.custody}}
+}
+
+// question returns the position of the method in [Methods], or what is wrong with the
+// request whatever the rules say.
+func (p *Policy) question(r *Request) (method int, wrong string) {
 	if p == nil {
-		return Decision{Why: "no policy is loaded"}
+		return 0, "no policy is loaded"
 	}
 	method, ok := methodIndex[r.Method]
 	if !ok {
-		return Decision{Why: fmt.Sprintf("method %s is not in the table of methods", quoted(r.Method))}
+		return 0, fmt.Sprintf("method %s is not in the table of methods", quoted(r.Method))
 	}
 	if Methods[method].Keys != (len(r.Keys) > 0) {
 		if Methods[method].Keys {
-			return Decision{Why: fmt.Sprintf("%s was asked for without a key", r.Method)}
+			return 0, fmt.Sprintf("%s was asked for without a key", r.Method)
 		}
-		return Decision{Why: fmt.Sprintf("%s works with no key but was asked for with one", r.Method)}
+		return 0, fmt.Sprintf("%s works with no key but was asked for with one", r.Method)
 	}
-	own := p.exact[r.Identity]
-	if d, ok := own.authorize(method, r.Keys); ok {
-		return d
+	return method, ""
+}
+
+// entries returns the entry of the identity itself and that of its fleet. Either may be
+// nil.
+func (p *Policy) entries(identity string) (own, fleet *grants) {
+	if p == nil {
+		return nil, nil
 	}
-	var fleet *grants
-	if prefix, ok := fleetOf(r.Identity); ok {
-		fleet = p.fleets[prefix]
-		if d, ok := fleet.authorize(method, r.Keys); ok {
-			return d
-		}
+	return p.exact[identity], p.fleet(identity)
+}
+
+// fleet returns the entry of the fleet that the identity belongs to, or nil.
+func (p *Policy) fleet(identity string) *grants {
+	if prefix, ok := fleetOf(identity); ok {
+		return p.fleets[prefix]
 	}
-	return Decision{Why: denial(r, method, own, fleet)}
+	return nil
 }
 
 // Digest returns the SHA-256 of the file that the policy was parsed from as 64
@@ -96,18 +215,6 @@ func (p *Policy) Digest() string {
 		return ""
 	}
 	return hex.EncodeToString(p.digest[:])
-}
-
-func (g *grants) authorize(method int, keys []Key) (Decision, bool) {
-	if g == nil {
-		return Decision{}, false
-	}
-	for _, rule := range g.rules[method] {
-		if rule.covers(keys) {
-			return Decision{Allowed: true, Rule: rule.label, Why: rule.permitted}, true
-		}
-	}
-	return Decision{}, false
 }
 
 func (r *rule) covers(keys []Key) bool {
@@ -157,7 +264,9 @@ func denial(r Request, method int, entries ...*grants) string {
 	var rules []*rule
 	for _, g := range entries {
 		if g != nil {
-			roles = append(roles, g.roles...)
+			for _, role := range g.roles {
+				roles = append(roles, role.name)
+			}
 			rules = append(rules, g.rules[method]...)
 		}
 	}
@@ -169,10 +278,21 @@ func denial(r Request, method int, entries ...*grants) string {
 	case len(rules) == 0:
 		return fmt.Sprintf("no rule of %s covers %s", roleList(roles), r.Method)
 	}
-	for _, k := range r.Keys {
-		if !slices.ContainsFunc(rules, func(r *rule) bool { return r.coversKey(&k) }) {
+	for i := range r.Keys {
+		k := &r.Keys[i]
+		if !slices.ContainsFunc(rules, func(r *rule) bool { return r.coversKey(k) }) {
 			return fmt.Sprintf("no rule of %s for %s covers key %s with usage %s", roleList(roles), r.Method, quoted(k.Name), quoted(k.Usage))
 		}
+	}
+	// The condition of the first rule that fits otherwise is what to look at.
+	for _, rule := range rules {
+		if rule.when == nil || !rule.covers(r.Keys) {
+			continue
+		}
+		if _, err := rule.when.holds(newScene(r)); err != nil {
+			return fmt.Sprintf("rule %s fits but its condition (line %d) could not be evaluated: %v", rule.label, rule.lines.when, err)
+		}
+		return fmt.Sprintf("rule %s fits but its condition (line %d) does not hold", rule.label, rule.lines.when)
 	}
 	return fmt.Sprintf("no single rule of %s for %s covers all keys of the request", roleList(roles), r.Method)
 }

@@ -2,6 +2,8 @@ package policies
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -82,61 +84,61 @@ func TestAuthorize(t *testing.T) {
 		rule             string // empty: denied
 		why              string // part of the sentence
 	}{
-		{"switch", translate, []Key{{"in.1", "B0"}, {"out.1", "P0"}}, "switch[0]", "switch[0]"},
-		{"switch", translate, []Key{{"in.", "P0"}}, "switch[0]", ""},
-		{"switch", translate, []Key{{"in.1", "B0"}, {"out.2", "P0"}}, "", `key "out.2" with usage "P0"`},
-		{"switch", translate, []Key{{"out.2", "P0"}, {"in.1", "B0"}}, "", `key "out.2"`},
-		{"switch", translate, []Key{{"in.1", "V2"}}, "", `usage "V2"`},
-		{"switch", translate, []Key{{"IN.1", "B0"}}, "", `key "IN.1"`},
-		{"switch", verify, []Key{{"in.1", "P0"}, {"pvk", "V2"}}, "switch[1]", ""},
-		{"switch", verify, []Key{{"in.1", "B0"}, {"pvk", "V2"}}, "", `usage "B0"`},
+		{"switch", translate, []Key{{Name: "in.1", Usage: "B0"}, {Name: "out.1", Usage: "P0"}}, "switch[0]", "switch[0]"},
+		{"switch", translate, []Key{{Name: "in.", Usage: "P0"}}, "switch[0]", ""},
+		{"switch", translate, []Key{{Name: "in.1", Usage: "B0"}, {Name: "out.2", Usage: "P0"}}, "", `key "out.2" with usage "P0"`},
+		{"switch", translate, []Key{{Name: "out.2", Usage: "P0"}, {Name: "in.1", Usage: "B0"}}, "", `key "out.2"`},
+		{"switch", translate, []Key{{Name: "in.1", Usage: "V2"}}, "", `usage "V2"`},
+		{"switch", translate, []Key{{Name: "IN.1", Usage: "B0"}}, "", `key "IN.1"`},
+		{"switch", verify, []Key{{Name: "in.1", Usage: "P0"}, {Name: "pvk", Usage: "V2"}}, "switch[1]", ""},
+		{"switch", verify, []Key{{Name: "in.1", Usage: "B0"}, {Name: "pvk", Usage: "V2"}}, "", `usage "B0"`},
 		{"switch", status, nil, "", "no rule of role switch covers " + status},
 
 		// A key that does not exist: the name alone decides.
-		{"switch", translate, []Key{{"in.gone", ""}, {"out.1", "P0"}}, "switch[0]", ""},
-		{"switch", translate, []Key{{"other", ""}, {"out.1", "P0"}}, "", `key "other"`},
-		{"switch", translate, []Key{{"in.gone", ""}, {"out.1", "V2"}}, "", `key "out.1"`},
-		{"empty", translate, []Key{{"gone", ""}}, "", "covers key"},
-		{"switch", translate, []Key{{"", "B0"}}, "", "covers key"},
-		{"all", translate, []Key{{"", "B0"}}, "", "covers key"},
-		{"all", translate, []Key{{"", ""}}, "", "covers key"},
+		{"switch", translate, []Key{{Name: "in.gone", Usage: ""}, {Name: "out.1", Usage: "P0"}}, "switch[0]", ""},
+		{"switch", translate, []Key{{Name: "other", Usage: ""}, {Name: "out.1", Usage: "P0"}}, "", `key "other"`},
+		{"switch", translate, []Key{{Name: "in.gone", Usage: ""}, {Name: "out.1", Usage: "V2"}}, "", `key "out.1"`},
+		{"empty", translate, []Key{{Name: "gone", Usage: ""}}, "", "covers key"},
+		{"switch", translate, []Key{{Name: "", Usage: "B0"}}, "", "covers key"},
+		{"all", translate, []Key{{Name: "", Usage: "B0"}}, "", "covers key"},
+		{"all", translate, []Key{{Name: "", Usage: ""}}, "", "covers key"},
 
 		// Rules and roles do not add up.
-		{"both", translate, []Key{{"a", "P0"}, {"b", "P0"}}, "first[0]", ""},
-		{"both", translate, []Key{{"d", "P0"}, {"c", "P0"}}, "second[0]", ""},
-		{"both", translate, []Key{{"a", "P0"}, {"d", "P0"}}, "", "no single rule of roles first, second"},
+		{"both", translate, []Key{{Name: "a", Usage: "P0"}, {Name: "b", Usage: "P0"}}, "first[0]", ""},
+		{"both", translate, []Key{{Name: "d", Usage: "P0"}, {Name: "c", Usage: "P0"}}, "second[0]", ""},
+		{"both", translate, []Key{{Name: "a", Usage: "P0"}, {Name: "d", Usage: "P0"}}, "", "no single rule of roles first, second"},
 
 		// A fleet is one segment deep; an exact entry adds to it.
-		{"terminal/17", translate, []Key{{"c", "P0"}}, "second[0]", ""},
-		{"terminal/special", translate, []Key{{"c", "P0"}}, "second[0]", ""},
-		{"terminal/special", translate, []Key{{"in.1", "P0"}}, "switch[0]", ""},
-		{"terminal/17", translate, []Key{{"in.1", "P0"}}, "", "role second"},
-		{"terminal", translate, []Key{{"c", "P0"}}, "", "no entry"},
-		{"terminal/", translate, []Key{{"c", "P0"}}, "", "no entry"},
-		{"terminal/a/b", translate, []Key{{"c", "P0"}}, "", "no entry"},
-		{"terminals", translate, []Key{{"c", "P0"}}, "", "no entry"},
+		{"terminal/17", translate, []Key{{Name: "c", Usage: "P0"}}, "second[0]", ""},
+		{"terminal/special", translate, []Key{{Name: "c", Usage: "P0"}}, "second[0]", ""},
+		{"terminal/special", translate, []Key{{Name: "in.1", Usage: "P0"}}, "switch[0]", ""},
+		{"terminal/17", translate, []Key{{Name: "in.1", Usage: "P0"}}, "", "role second"},
+		{"terminal", translate, []Key{{Name: "c", Usage: "P0"}}, "", "no entry"},
+		{"terminal/", translate, []Key{{Name: "c", Usage: "P0"}}, "", "no entry"},
+		{"terminal/a/b", translate, []Key{{Name: "c", Usage: "P0"}}, "", "no entry"},
+		{"terminals", translate, []Key{{Name: "c", Usage: "P0"}}, "", "no entry"},
 
-		{"idle", translate, []Key{{"c", "P0"}}, "", "has no role"},
+		{"idle", translate, []Key{{Name: "c", Usage: "P0"}}, "", "has no role"},
 		{"idle", status, nil, "", "has no role"},
-		{"empty", translate, []Key{{"c", "P0"}}, "", "roles empty, hollow"},
-		{"stranger", translate, []Key{{"c", "P0"}}, "", "no entry for"},
-		{"SWITCH", translate, []Key{{"in.1", "P0"}}, "", "no entry for"},
-		{"switch ", translate, []Key{{"in.1", "P0"}}, "", "no entry for"},
+		{"empty", translate, []Key{{Name: "c", Usage: "P0"}}, "", "roles empty, hollow"},
+		{"stranger", translate, []Key{{Name: "c", Usage: "P0"}}, "", "no entry for"},
+		{"SWITCH", translate, []Key{{Name: "in.1", Usage: "P0"}}, "", "no entry for"},
+		{"switch ", translate, []Key{{Name: "in.1", Usage: "P0"}}, "", "no entry for"},
 
-		{"all", translate, []Key{{"anything", "K0"}, {"else", ""}}, "all[0]", ""},
+		{"all", translate, []Key{{Name: "anything", Usage: "K0"}, {Name: "else", Usage: ""}}, "all[0]", ""},
 		{"all", status, nil, "all[0]", ""},
 		{"monitor", status, nil, "monitor[0]", "line"},
-		{"monitor", translate, []Key{{"c", "P0"}}, "", "no rule of role monitor"},
+		{"monitor", translate, []Key{{Name: "c", Usage: "P0"}}, "", "no rule of role monitor"},
 
 		// What a caller of this package must not ask.
 		{"all", translate, nil, "", "without a key"},
-		{"all", status, []Key{{"c", "P0"}}, "", "works with no key"},
-		{"all", "PinService/Unknown", []Key{{"c", "P0"}}, "", "table of methods"},
-		{"all", "PinService/*", []Key{{"c", "P0"}}, "", "table of methods"},
+		{"all", status, []Key{{Name: "c", Usage: "P0"}}, "", "works with no key"},
+		{"all", "PinService/Unknown", []Key{{Name: "c", Usage: "P0"}}, "", "table of methods"},
+		{"all", "PinService/*", []Key{{Name: "c", Usage: "P0"}}, "", "table of methods"},
 		{"all", "", nil, "", "table of methods"},
 		{"all", "/keyd.v1." + status, nil, "", "table of methods"},
 	} {
-		d := p.Authorize(Request{"spiffe://bank.example/" + c.identity, c.method, c.keys})
+		d := p.Authorize(Request{Identity: "spiffe://bank.example/" + c.identity, Method: c.method, Keys: c.keys})
 		if d.Allowed != (c.rule != "") || d.Rule != c.rule || !strings.Contains(d.Why, c.why) || d.Why == "" {
 			t.Errorf("%s, %s, %v: %+v; want rule %q and %q", c.identity, c.method, c.keys, d, c.rule, c.why)
 		}
@@ -149,7 +151,7 @@ func TestIdentityIsExact(t *testing.T) {
 		"", "spiffe://bank.example", "spiffe://bank.example/", "spiffe://other.example/monitor", "bank.example/monitor",
 		"spiffe://bank.example/monitor/", "spiffe://bank.example/monitor\x00", "spiffe://bank.example/*", "spiffe://bank.example/terminal/../monitor",
 	} {
-		if d := p.Authorize(Request{identity, status, nil}); d.Allowed {
+		if d := p.Authorize(Request{Identity: identity, Method: status, Keys: nil}); d.Allowed {
 			t.Errorf("%q: %+v", identity, d)
 		}
 	}
@@ -157,7 +159,7 @@ func TestIdentityIsExact(t *testing.T) {
 
 func TestNoPolicyAllowsNothing(t *testing.T) {
 	for _, p := range []*Policy{nil, {}} {
-		d := p.Authorize(Request{"spiffe://dev.keyd/switch", status, nil})
+		d := p.Authorize(Request{Identity: "spiffe://dev.keyd/switch", Method: status, Keys: nil})
 		if d.Allowed || d.Why == "" || p.Digest() != "" {
 			t.Errorf("%+v, %q", d, p.Digest())
 		}
@@ -169,9 +171,9 @@ func TestWhyIsFitForALog(t *testing.T) {
 	p := mustParse(t, []byte(policyText))
 	ugly := "x\n\x1b[31m\u202e" + strings.Repeat("y", 5000)
 	for _, r := range []Request{
-		{ugly, status, nil},
-		{"spiffe://bank.example/all", ugly, nil},
-		{"spiffe://bank.example/switch", translate, []Key{{ugly, ugly}}},
+		{Identity: ugly, Method: status, Keys: nil},
+		{Identity: "spiffe://bank.example/all", Method: ugly, Keys: nil},
+		{Identity: "spiffe://bank.example/switch", Method: translate, Keys: []Key{{Name: ugly, Usage: ugly}}},
 	} {
 		d := p.Authorize(r)
 		if d.Allowed || len(d.Why) > 2000 || strings.ContainsFunc(d.Why, func(r rune) bool { return r < ' ' || r > '~' }) {
@@ -185,9 +187,9 @@ func TestShippedPolicies(t *testing.T) {
 	for _, m := range Methods {
 		var keys []Key
 		if m.Keys {
-			keys = []Key{{"any", "V1"}, {"other", "V2"}}
+			keys = []Key{{Name: "any", Usage: "V1"}, {Name: "other", Usage: "V2"}}
 		}
-		data := strings.HasPrefix(m.Name, "PinService/") || strings.HasPrefix(m.Name, "MacService/") || strings.HasPrefix(m.Name, "DataService/")
+		data := slices.Contains([]string{"PinService", "MacService", "DataService"}, strings.Split(m.Name, "/")[0])
 		reset := strings.HasPrefix(m.Name, "VelocityService/") // an officer's, no switch's
 		watch := m.Name == "StatusService/GetStatus"
 		if !data && !reset && !watch {
@@ -197,7 +199,7 @@ func TestShippedPolicies(t *testing.T) {
 			"switch": data || watch, "officer-1": reset || watch, "officer-2": reset || watch, "officer-3": reset || watch,
 			"auditor": watch, "terminal-1": false, "stranger": false,
 		} {
-			d := dev.Authorize(Request{"spiffe://dev.keyd/" + name, m.Name, keys})
+			d := dev.Authorize(Request{Identity: "spiffe://dev.keyd/" + name, Method: m.Name, Keys: keys})
 			if d.Allowed != want {
 				t.Errorf("dev: %s, %s: %+v", name, m.Name, d)
 			}
@@ -210,19 +212,34 @@ func TestShippedPolicies(t *testing.T) {
 		keys         []Key
 		want         bool
 	}{
-		{"acquirer/switch/1", translate, []Key{{"acquirer.bdk.2026", "B0"}, {"network.zpk.visa", "P0"}}, true},
-		{"acquirer/switch/1", translate, []Key{{"acquirer.bdk.2026", "B0"}, {"issuer.zpk.1", "P0"}}, false},
-		{"acquirer/switch/1", verify, []Key{{"acquirer.zpk.1", "P0"}, {"issuer.pvk.1", "V2"}}, false},
-		{"acquirer/switch", translate, []Key{{"acquirer.bdk.2026", "B0"}, {"network.zpk.visa", "P0"}}, false},
-		{"issuer/authorisation", verify, []Key{{"issuer.zpk.1", "P0"}, {"issuer.pvk.1", "V1"}}, true},
-		{"issuer/authorisation", translate, []Key{{"issuer.zpk.1", "P0"}, {"issuer.zpk.2", "P0"}}, false},
+		{"acquirer/switch/1", translate, []Key{{Name: "acquirer.bdk.2026", Usage: "B0"}, {Name: "network.zpk.visa", Usage: "P0"}}, true},
+		{"acquirer/switch/1", translate, []Key{{Name: "acquirer.bdk.2026", Usage: "B0"}, {Name: "issuer.zpk.1", Usage: "P0"}}, false},
+		{"acquirer/switch/1", verify, []Key{{Name: "acquirer.zpk.1", Usage: "P0"}, {Name: "issuer.pvk.1", Usage: "V2"}}, false},
+		{"acquirer/switch", translate, []Key{{Name: "acquirer.bdk.2026", Usage: "B0"}, {Name: "network.zpk.visa", Usage: "P0"}}, false},
+		{"issuer/authorisation", verify, []Key{{Name: "issuer.zpk.1", Usage: "P0"}, {Name: "issuer.pvk.1", Usage: "V1"}}, true},
+		{"issuer/authorisation", translate, []Key{{Name: "issuer.zpk.1", Usage: "P0"}, {Name: "issuer.zpk.2", Usage: "P0"}}, false},
+		{"acquirer/switch/1", "MacService/GenerateMac", []Key{{Name: "network.mac.1", Usage: "M6"}}, true},
+		{"acquirer/switch/1", "MacService/GenerateMac", []Key{{Name: "issuer.mac.1", Usage: "M6"}}, false},
+		{"acquirer/switch/1", "DataService/ReEncryptData", []Key{{Name: "acquirer.bdk.1", Usage: "B0"}, {Name: "acquirer.data.1", Usage: "D0"}}, true},
+		{"acquirer/switch/1", "DataService/DecryptData", []Key{{Name: "acquirer.data.1", Usage: "D0"}}, false},
+		{"acquirer/terminal/FFFF9876543210E0", "MacService/VerifyMac", []Key{{Name: "acquirer.bdk.1", Usage: "B0", KSN: tdesKSN}}, true},
+		{"acquirer/terminal/FFFF9876543210C0", "MacService/VerifyMac", []Key{{Name: "acquirer.bdk.1", Usage: "B0", KSN: tdesKSN}}, false},
+		{"acquirer/terminal/FFFF9876543210E0", "MacService/GenerateMac", []Key{{Name: "acquirer.bdk.1", Usage: "B0", KSN: tdesKSN}}, false},
+		{"issuer/authorisation", "DataService/VerifyCardValidationData", []Key{{Name: "issuer.cvk.1", Usage: "C0"}}, true},
+		{"issuer/authorisation", "DataService/GenerateCardValidationData", []Key{{Name: "issuer.cvk.1", Usage: "C0"}}, false},
 		{"monitoring", status, nil, true},
 		{"issuer/authorisation", status, nil, false},
 	} {
-		d := example.Authorize(Request{"spiffe://payments.example/" + c.path, c.method, c.keys})
+		d := example.Authorize(Request{Identity: "spiffe://payments.example/" + c.path, Method: c.method, Keys: c.keys, Address: netip.MustParseAddr("10.64.0.7")})
 		if d.Allowed != c.want {
 			t.Errorf("example: %+v: %+v", c, d)
 		}
+	}
+	if l := dev.Limit("spiffe://dev.keyd/switch"); !l.Unlimited() {
+		t.Errorf("dev: the switch has %v", l)
+	}
+	if l := example.Limit("spiffe://payments.example/acquirer/terminal/1"); l != (Limit{2, 10}) {
+		t.Errorf("example: a terminal has %v", l)
 	}
 	if dev.Digest() == example.Digest() || len(dev.Digest()) != 64 {
 		t.Errorf("digests %q and %q", dev.Digest(), example.Digest())
@@ -278,8 +295,8 @@ func TestAuthorizeConcurrently(t *testing.T) {
 	for g := range 8 {
 		wg.Go(func() {
 			for range 500 {
-				allowed := p.Authorize(Request{"spiffe://bank.example/switch", translate, []Key{{"in.1", "B0"}, {"out.1", "P0"}}})
-				denied := p.Authorize(Request{fmt.Sprintf("spiffe://bank.example/%d", g), translate, []Key{{"in.1", "B0"}}})
+				allowed := p.Authorize(Request{Identity: "spiffe://bank.example/switch", Method: translate, Keys: []Key{{Name: "in.1", Usage: "B0"}, {Name: "out.1", Usage: "P0"}}})
+				denied := p.Authorize(Request{Identity: fmt.Sprintf("spiffe://bank.example/%d", g), Method: translate, Keys: []Key{{Name: "in.1", Usage: "B0"}}})
 				if !allowed.Allowed || denied.Allowed {
 					t.Error(allowed, denied)
 				}
@@ -291,10 +308,10 @@ func TestAuthorizeConcurrently(t *testing.T) {
 
 func TestAllowedPathDoesNotAllocate(t *testing.T) {
 	p := mustParse(t, []byte(policyText))
-	keys := []Key{{"in.1", "B0"}, {"out.1", "P0"}}
+	keys := []Key{{Name: "in.1", Usage: "B0"}, {Name: "out.1", Usage: "P0"}}
 	for _, identity := range []string{"spiffe://bank.example/switch", "spiffe://bank.example/terminal/special"} {
 		n := testing.AllocsPerRun(100, func() {
-			if !p.Authorize(Request{identity, translate, keys}).Allowed {
+			if !p.Authorize(Request{Identity: identity, Method: translate, Keys: keys}).Allowed {
 				t.Fatal("denied")
 			}
 		})
@@ -304,12 +321,37 @@ func TestAllowedPathDoesNotAllocate(t *testing.T) {
 	}
 }
 
+// BenchmarkWhen is BenchmarkAuthorize/fleet with conditions.
+func BenchmarkWhen(b *testing.B) {
+	for name, when := range map[string]string{
+		"none":    "",
+		"true":    "true",
+		"network": `address.within("10.0.0.0/8")`,
+		"hours":   `now.during("Mon-Sun 00:00-24:00", "Europe/Zurich")`,
+		"own-ksn": `keys.all(k, k.usage != "B0" || k.initial_key_id == identity.last)`,
+	} {
+		b.Run(name, func(b *testing.B) {
+			text := conditionalText(when)
+			if when == "" {
+				text = strings.Replace(text, "      when: ''\n", "", 1)
+			}
+			p, r := mustParse(b, []byte(text)), asked()
+			b.ReportAllocs()
+			for b.Loop() {
+				if !p.Authorize(r).Allowed {
+					b.Fatal("denied")
+				}
+			}
+		})
+	}
+}
+
 func BenchmarkAuthorize(b *testing.B) {
 	p := mustParse(b, []byte(policyText))
 	for name, r := range map[string]Request{
-		"allowed": {"spiffe://bank.example/switch", translate, []Key{{"in.1", "B0"}, {"out.1", "P0"}}},
-		"fleet":   {"spiffe://bank.example/terminal/17", translate, []Key{{"c", "P0"}, {"d", "P0"}}},
-		"denied":  {"spiffe://bank.example/switch", translate, []Key{{"in.1", "B0"}, {"other", "P0"}}},
+		"allowed": {Identity: "spiffe://bank.example/switch", Method: translate, Keys: []Key{{Name: "in.1", Usage: "B0"}, {Name: "out.1", Usage: "P0"}}},
+		"fleet":   {Identity: "spiffe://bank.example/terminal/17", Method: translate, Keys: []Key{{Name: "c", Usage: "P0"}, {Name: "d", Usage: "P0"}}},
+		"denied":  {Identity: "spiffe://bank.example/switch", Method: translate, Keys: []Key{{Name: "in.1", Usage: "B0"}, {Name: "other", Usage: "P0"}}},
 	} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()

@@ -22,8 +22,9 @@ var keyUsages = func() map[string]bool {
 	return known
 }()
 
-// knownUsage reports whether code is a key usage that a rule may name.
-func knownUsage(code string) bool {
+// KnownUsage reports whether code is a key usage of ANSI X9.143, two characters, that a
+// rule may name.
+func KnownUsage(code string) bool {
 	proprietary := len(code) == 2 && '1' <= code[0] && code[0] <= '9' && '0' <= code[1] && code[1] <= '9'
 	return proprietary || keyUsages[code]
 }

@@ -28,10 +28,10 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("line %d: %s", e.Line, e.Problem)
 }
 
-// A policy needs mappings, lists, texts and one integer. Everything else that YAML
-// has (anchors, aliases, merges, tags, block texts, several documents) only makes a
-// file mean something else than it seems to, and is refused. So the syntax tree is
-// read here instead of being decoded into Go values, which would convert types.
+// A policy needs mappings, lists, texts and integers, and blocks of text for conditions.
+// Everything else that YAML has (anchors, aliases, merges, tags, several documents) only
+// makes a file mean something else than it seems to, and is refused. So the syntax tree
+// is read here instead of being decoded into Go values, which would convert types.
 
 // node is a value of the file.
 type node struct {
@@ -263,6 +263,17 @@ func (n node) text() (string, error) {
 		return "", n.wrongType("a text (put it in quotes)")
 	}
 	return s.Value, nil
+}
+
+// expression returns a text and the line on which it begins. It may be a block that
+// begins with |: line breaks and comments mean nothing in an expression, and a long one
+// is unreadable on one line.
+func (n node) expression() (string, int, error) {
+	if l, ok := n.ast.(*ast.LiteralNode); ok && l.Value != nil && l.Start != nil && strings.HasPrefix(l.Start.Value, "|") {
+		return l.Value.Value, n.line + 1, nil
+	}
+	text, err := n.text()
+	return text, n.line, err
 }
 
 // integer returns the digits of an integer as they are written.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"keyd/audit"
+	"keyd/policies"
 )
 
 // call is what the front knows of one request. One goroutine at a time uses it.
@@ -16,11 +17,15 @@ type call struct {
 	exempt  bool   // from identity, policy and audit: health and reflection
 	started time.Time
 
-	identity string // SPIFFE ID, once it is known
-	asked    bool   // the policy was asked
-	allowed  bool   // and never denied
+	identity string           // SPIFFE ID, once it is known
+	policy   *policies.Policy // by which it is judged, from its beginning to its end
+	client   *client          // what is remembered of the identity, once it is known
+	asked    bool             // the policy was asked
+	allowed  bool             // and never denied
+	demand   policies.Demand  // of the rule that allowed it
 
-	entry audit.Entry
+	entry      audit.Entry
+	unrecorded bool // a refusal that was counted instead of recorded
 }
 
 // contract is what the full names of keyd's methods begin with.

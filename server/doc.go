@@ -9,7 +9,8 @@
 //	record.go     the decision is in the audit log before the answer leaves
 //	deadline.go   the time that the request may take
 //	identity.go   who asks: the SPIFFE ID of the certificate
-//	gate.go       a method without a row in the policies' table is denied; so is a
+//	rate.go       how many requests, and denials, the identity may make
+//	gate.go       the policy in force; a method without a row in the policies' table is denied; so is a
 //	              success for which nobody asked the policy
 //	decode.go     what does not parse, or has unknown fields, is refused, not ignored
 //	pin.go, …     the binding: messages of the contract to requests of the domain

@@ -4,23 +4,29 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/peer"
 
 	"keyd/audit"
 	"keyd/fault"
+	"keyd/hsm"
 	"keyd/keyuse"
 	"keyd/policies"
 )
 
-// gate asks the policy for every domain, and keeps in the request that it did.
-type gate struct{ policy *policies.Policy }
+// gate asks the policy of the request for every domain, and keeps in the request that it
+// did.
+type gate struct{}
 
 var _ keyuse.Authorizer = gate{}
 
 // Authorize implements [keyuse.Authorizer]. Why a request was denied is for the audit
 // log and the operator, never for the caller.
-func (g gate) Authorize(ctx context.Context, action string, named []policies.Key) error {
+func (gate) Authorize(ctx context.Context, action string, named []policies.Key) error {
 	c := callOf(ctx)
 	if c == nil || c.identity == "" {
 		return fault.Wrap(fault.Internal, fmt.Errorf("%s: authorisation was asked without a request or an identity", action))
@@ -29,10 +35,13 @@ func (g gate) Authorize(ctx context.Context, action string, named []policies.Key
 		c.asked, c.allowed = true, false
 		return fault.Wrap(fault.Internal, fmt.Errorf("%s asked for authorisation of %s", c.method, action))
 	}
-	d := g.policy.Authorize(policies.Request{Identity: c.identity, Method: action, Keys: named})
+	d := c.policy.Authorize(policies.Request{
+		Identity: c.identity, Method: action, Keys: named, Address: addressOf(ctx), At: c.started,
+	})
 	c.allowed = d.Allowed && (c.allowed || !c.asked)
 	c.asked = true
 	c.entry.Rule = d.Rule
+	c.demand.Custody = max(c.demand.Custody, d.Demand.Custody)
 	if !d.Allowed {
 		return fault.Wrap(fault.PolicyDenied, errors.New(d.Why))
 	}
@@ -47,9 +56,42 @@ func (gate) Entry(ctx context.Context) *audit.Entry {
 	return new(audit.Entry)
 }
 
+// Demand implements [keyuse.Authorizer].
+func (gate) Demand(ctx context.Context) policies.Demand {
+	if c := callOf(ctx); c != nil {
+		return c.demand
+	}
+	return policies.Demand{Custody: policies.TokenCustody} // of nobody, so the strictest
+}
+
+// addressOf returns the address of the connection's other end, the zero value if that is
+// none of TCP.
+func addressOf(ctx context.Context) netip.Addr {
+	if p, ok := peer.FromContext(ctx); ok {
+		if a, ok := p.Addr.(*net.TCPAddr); ok {
+			return a.AddrPort().Addr().Unmap()
+		}
+	}
+	return netip.Addr{}
+}
+
+// inForce is the policy that is in force. A request takes it once, and keeps it.
+type inForce struct {
+	policy atomic.Pointer[policies.Policy]
+}
+
+// begin is the step that gives a request its policy.
+func (f *inForce) begin(ctx context.Context, request any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	if c := callOf(ctx); c != nil {
+		c.policy = f.policy.Load()
+	}
+	return next(ctx, request)
+}
+
 // requireAuthorization denies methods that the policies' table does not know before
 // they begin, and fails every success for which the policy was not asked, or which it
-// did not allow: a binding that forgets it answers nobody.
+// did not allow: a binding that forgets it answers nobody. An operation that forgets what
+// the rule demands of it answers nobody either.
 func requireAuthorization(ctx context.Context, request any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 	c := callOf(ctx)
 	if c == nil {
@@ -67,6 +109,9 @@ func requireAuthorization(ctx context.Context, request any, info *grpc.UnaryServ
 	}
 	if !c.asked || !c.allowed {
 		return nil, fault.Wrap(fault.Internal, fmt.Errorf("%s answered without authorisation", c.method))
+	}
+	if c.demand.Custody == policies.TokenCustody && c.entry.Custody != hsm.InToken.String() {
+		return nil, fault.Wrap(fault.Internal, fmt.Errorf("%s answered with %s although rule %s demands custody of the token", c.method, c.entry.Custody, c.entry.Rule))
 	}
 	return answer, nil
 }

@@ -16,8 +16,12 @@ import (
 const recordLimit = 2 * time.Second
 
 // recorder writes one audit entry for every request that reaches a service of keyd's,
-// and lets the answer go only when the entry is durable.
-type recorder struct{ log *audit.Log }
+// and lets the answer go only when the entry is durable. Of refusals beyond what the
+// policy's limits leave to one identity it writes the number.
+type recorder struct {
+	log     *audit.Log
+	clients *clients
+}
 
 func (r recorder) unary(ctx context.Context, request any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 	c := callOf(ctx)
@@ -30,6 +34,11 @@ func (r recorder) unary(ctx context.Context, request any, info *grpc.UnaryServer
 	}
 	defer r.log.Begin()()
 	answer, err := next(ctx, request)
+	if bounded(err) {
+		if instead := r.clients.recordable(c); instead != nil {
+			return nil, instead
+		}
+	}
 	if unwritten := r.record(c, err); unwritten != nil {
 		return nil, unwritten
 	}
@@ -48,10 +57,31 @@ func (r recorder) record(c *call, err error) error {
 	if entry.Decision != audit.Allowed {
 		entry.Custody = ""
 	}
+	leftOut := c.client.takeLeftOut()
+	if leftOut > 0 {
+		entry.Detail = sayLeftOut(leftOut, entry.Detail)
+	}
 	if unwritten := r.log.AppendWithin(recordLimit, entry); unwritten != nil {
+		if leftOut > 0 {
+			c.client.leftOut.Add(leftOut)
+		}
 		return fault.Wrap(fault.AuditUnavailable, errors.Join(unwritten, err))
 	}
 	return nil
+}
+
+// bounded reports whether an error is one that a client can cause without having been
+// allowed anything: the number of entries about those is limited.
+func bounded(err error) bool {
+	var much *tooManyError
+	if err == nil || errors.As(err, &much) {
+		return err != nil
+	}
+	if contextError(err) != nil {
+		return false
+	}
+	reason := fault.Of(err).Reason
+	return reason == fault.IdentityUnknown || reason == fault.PolicyDenied
 }
 
 // decision says what became of a request, in the words of the audit log.

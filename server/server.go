@@ -33,7 +33,7 @@ type Config struct {
 	// TLS comes from [LoadTLS].
 	TLS *tls.Config
 
-	// Policy says who may do what. A nil policy allows nothing.
+	// Policy says who may do what, until [Server.SetPolicy]. A nil policy allows nothing.
 	Policy *policies.Policy
 
 	// Audit takes the entry of every decision. The server does not close it.
@@ -69,6 +69,8 @@ type Config struct {
 type Server struct {
 	grpc     *grpc.Server
 	steps    []grpc.UnaryServerInterceptor // of a request, or of an item of a stream
+	inForce  *inForce
+	clients  *clients
 	draining chan struct{}
 	drain    sync.Once
 }
@@ -86,7 +88,7 @@ func New(c Config) (*Server, error) {
 		c.Processes = func() []child.ChildState { return nil }
 	}
 	s := newServer(c)
-	access := gate{c.Policy}
+	access := gate{}
 	used := keyuse.New(c.Keys, c.Serials, access)
 	pins, data := pinsvc.New(used, c.Modules), datasvc.New(used, c.Modules)
 	keydv1.RegisterPinServiceServer(s.grpc, pinBinding{pins: pins, steps: s.steps, draining: s.draining})
@@ -115,7 +117,9 @@ const streamWorkers = 256
 
 // newServer returns a server with every step of a request's way, and no service.
 func newServer(c Config) *Server {
-	translate, record := translator{c.Log}, recorder{c.Audit}
+	policy, known := new(inForce), newClients(c.Log, func(e audit.Entry) error { return c.Audit.AppendWithin(recordLimit, e) })
+	policy.policy.Store(c.Policy)
+	translate, record := translator{c.Log}, recorder{c.Audit, known}
 	// In the order of the package comment. A panic is recovered twice: inside, so that
 	// it is recorded like other failures, and outside, for the recorder's own.
 	steps := []grpc.UnaryServerInterceptor{
@@ -124,7 +128,9 @@ func newServer(c Config) *Server {
 		record.unary,
 		recoverPanic,
 		limitTime,
+		policy.begin,
 		identify,
+		known.admit,
 		requireAuthorization,
 		refuseUnknown,
 	}
@@ -136,11 +142,18 @@ func newServer(c Config) *Server {
 		grpc.ChainStreamInterceptor(
 			translate.stream,
 			recoverStreamPanic,
+			known.stream(policy),
 			knownStreamsOnly,
 		),
 	)
-	return &Server{grpc: grpc.NewServer(options...), steps: steps, draining: make(chan struct{})}
+	return &Server{grpc: grpc.NewServer(options...), steps: steps, inForce: policy, clients: known, draining: make(chan struct{})}
 }
+
+// SetPolicy puts another policy in force, for requests that begin from now on and for
+// further items of streams; those under way end with the one that they began with. A
+// limit that is used up stays so. A nil policy allows nothing. It may be called at any
+// time by any goroutine.
+func (s *Server) SetPolicy(p *policies.Policy) { s.inForce.policy.Store(p) }
 
 // Serve accepts connections on a bound listener until [Server.Drain], and then returns
 // nil. It closes the listener.
@@ -160,6 +173,7 @@ func (s *Server) Serve(l net.Listener) error {
 // broken off, and Drain returns ctx's error. It may be called again.
 func (s *Server) Drain(ctx context.Context) error {
 	s.drain.Do(func() { close(s.draining) })
+	defer s.clients.report()
 	done := make(chan struct{})
 	go func() {
 		s.grpc.GracefulStop()

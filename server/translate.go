@@ -10,6 +10,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"keyd/fault"
 )
@@ -62,13 +64,20 @@ func (t translator) refuse(ctx context.Context, c *call, err error) error {
 		return s.Err() // health and reflection speak gRPC's own language
 	}
 	f := fault.Of(err)
-	t.logFault(ctx, c, f)
+	if !c.unrecorded {
+		t.logFault(ctx, c, f)
+	}
 	s := status.New(f.Reason.Code(), f.Error())
-	detailed, err := s.WithDetails(&errdetails.ErrorInfo{
+	details := []protoadapt.MessageV1{&errdetails.ErrorInfo{
 		Reason:   f.Reason.String(),
 		Domain:   ErrorDomain,
 		Metadata: map[string]string{requestIDKey: c.id},
-	})
+	}}
+	var much *tooManyError
+	if errors.As(err, &much) {
+		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(much.wait)})
+	}
+	detailed, err := s.WithDetails(details...)
 	if err != nil {
 		return s.Err()
 	}

@@ -41,7 +41,7 @@ What is running:     keyd status --dir ./dev --as auditor`,
 		&cobra.Group{ID: "client", Title: "Clients of a running service:"},
 	)
 	root.AddCommand(
-		devCommand(), serveCommand(), initCommand(), configCommand(), auditCommand(), velocityCommand(),
+		devCommand(), serveCommand(), initCommand(), configCommand(), auditCommand(), policyCommand(), velocityCommand(),
 		statusCommand(), callCommand(), terminalCommand(),
 		internalCommand(),
 	)

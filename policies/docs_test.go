@@ -1,0 +1,120 @@
+package policies
+
+import (
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestDocumentedRules: every rule that docs/policies.md shows can be written, and does
+// what stands above it.
+func TestDocumentedRules(t *testing.T) {
+	b, err := os.ReadFile("../docs/policies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rules []string
+	for rest := string(b); ; {
+		var block string
+		var ok bool
+		if _, rest, ok = strings.Cut(rest, "```yaml\n"); !ok {
+			break
+		}
+		block, rest, _ = strings.Cut(rest, "```")
+		if strings.HasPrefix(block, "- methods") {
+			rules = append(rules, block)
+			continue
+		}
+		mustParse(t, []byte("version: 1\nidentities: []\nroles: {}\n"+block))
+	}
+	const office, night = "2026-07-01T08:30:00+02:00", "2026-07-01T22:30:00+02:00"
+	type question struct {
+		last    string // segment of the identity
+		method  string
+		keys    []Key
+		address string
+		at      string
+		want    bool
+	}
+	bdk, visa := Key{Name: "acquirer.bdk.1", Usage: "B0", KSN: tdesKSN}, Key{Name: "network.zpk.visa", Usage: "P0"}
+	data, pvk := Key{Name: "support.data", Usage: "D0"}, Key{Name: "issuer.pvk", Usage: "V2"}
+	zone := Key{Name: "acquirer.zpk.1", Usage: "P0"}
+	mac := Key{Name: "migration.mac", Usage: "M3"}
+	issuer := []Key{{Name: "issuer.zpk", Usage: "P0"}, pvk}
+	own := "FFFF9876543210E0"
+	questions := [][]question{
+		{ // key names and usages
+			{"x", translate, []Key{bdk, visa}, "10.0.0.1", office, true},
+			{"x", translate, []Key{bdk, {Name: "network.zpk.other", Usage: "P0"}}, "10.0.0.1", office, false},
+			{"x", translate, []Key{{Name: "acquirer.bdk.1", Usage: "K0"}, visa}, "10.0.0.1", office, false},
+			{"x", verify, []Key{bdk, visa}, "10.0.0.1", office, false},
+		},
+		{ // by their usages
+			{"x", translate, []Key{bdk, visa}, "10.0.0.1", office, true},
+			{"x", translate, []Key{visa, bdk}, "10.0.0.1", office, false},
+			{"x", translate, []Key{zone, visa}, "10.0.0.1", office, false},
+			{"x", translate, []Key{bdk, zone}, "10.0.0.1", office, false},
+		},
+		{ // custody
+			{"x", translate, []Key{visa, visa}, "10.0.0.1", office, true},
+		},
+		{ // client networks
+			{"x", verify, issuer, "10.20.3.4", office, true},
+			{"x", verify, issuer, "2001:db8:20::7", office, true},
+			{"x", verify, issuer, "10.21.3.4", office, false},
+			{"x", verify, issuer, "", office, false},
+		},
+		{ // time of day
+			{"x", "DataService/DecryptData", []Key{data}, "10.0.0.1", office, true},
+			{"x", "DataService/DecryptData", []Key{data}, "10.0.0.1", night, false},
+			{"x", "DataService/DecryptData", []Key{data}, "10.0.0.1", "2026-07-04T12:00:00+02:00", false}, // a Saturday
+			{"x", "DataService/DecryptData", []Key{data}, "10.0.0.1", "", false},
+		},
+		{ // until a date
+			{"x", "MacService/GenerateMac", []Key{mac}, "10.0.0.1", "2026-12-31T23:59:59Z", true},
+			{"x", "MacService/GenerateMac", []Key{mac}, "10.0.0.1", "2027-01-01T00:00:00Z", false},
+		},
+		{ // a terminal's own key serial numbers
+			{own, "MacService/VerifyMac", []Key{bdk}, "10.0.0.1", office, true},
+			{"FFFF9876543210C0", "MacService/VerifyMac", []Key{bdk}, "10.0.0.1", office, false},
+			{own, "MacService/VerifyMac", []Key{{Name: "acquirer.bdk.1", Usage: "B0"}}, "10.0.0.1", office, false},
+			{"1234567890123456", "DataService/EncryptData", []Key{{Name: "acquirer.bdk.a", Usage: "B0", KSN: aesKSN}}, "10.0.0.1", office, true},
+		},
+	}
+	if len(rules) != len(questions) {
+		t.Fatalf("the document has %d rules, this test asks %d", len(rules), len(questions))
+	}
+	for i, rule := range rules {
+		p := mustParse(t, []byte("version: 1\nidentities: [{id: spiffe://bank.example/host/*, roles: [a]}]\nroles:\n  a:\n    "+strings.ReplaceAll(rule, "\n", "\n    ")+"\n"))
+		for _, q := range questions[i] {
+			r := Request{Identity: "spiffe://bank.example/host/" + q.last, Method: q.method, Keys: q.keys}
+			if q.address != "" {
+				r.Address = netip.MustParseAddr(q.address)
+			}
+			if q.at != "" {
+				if r.At, err = time.Parse(time.RFC3339, q.at); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if d := p.Authorize(r); d.Allowed != q.want {
+				t.Errorf("rule %d: %+v: %+v", i+1, q, d)
+			} else if wants := strings.Contains(rule, "custody: token"); q.want && wants != (d.Demand.Custody == TokenCustody) {
+				t.Errorf("rule %d: demands %v", i+1, d.Demand)
+			}
+		}
+	}
+	// What can be looked at is in the document, and what is documented can be.
+	for name, list := range facts {
+		for _, f := range list {
+			want := "| `" + f.name + "` |"
+			if name == identityTypeName {
+				want = "| `identity." + f.name + "` |"
+			}
+			if !strings.Contains(string(b), want) {
+				t.Errorf("%s.%s is not documented", name, f.name)
+			}
+		}
+	}
+}
