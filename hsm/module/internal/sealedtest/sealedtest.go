@@ -1,0 +1,83 @@
+// Package sealedtest gives tests of operations a fresh token with master keys, and keys that
+// are sealed for it.
+package sealedtest
+
+import (
+	"encoding/hex"
+	"testing"
+	"time"
+
+	"keyd/dukpt"
+	"keyd/hsm"
+	"keyd/hsm/module/internal/sealing"
+	"keyd/hsm/module/internal/token"
+	"keyd/hsm/module/internal/token/tokentest"
+	"keyd/hsm/module/internal/working"
+)
+
+// Bench is a fresh SoftHSM token, and the keys of it.
+type Bench struct {
+	testing.TB
+	Token   *token.Token
+	Keys    *working.Keys
+	masters *sealing.Masters
+}
+
+// New returns a bench. The test's TestMain runs tokentest.Run.
+func New(t testing.TB) *Bench {
+	t.Helper()
+	b := &Bench{TB: t, Token: tokentest.SoftHSM(t).Open(t, 4)}
+	err := b.Token.Do(func(s *token.Session) (err error) {
+		if err = sealing.CreateMasters(s, 1); err == nil {
+			b.masters, err = sealing.FindMasters(s, 1)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Keys = working.New(b.Token, sealing.NewCache(b.Token, b.masters, 64), 64, time.Now)
+	return b
+}
+
+// Key seals a key of that value in hex, which may do everything that its usage and mode
+// allow; change narrows it.
+func (b *Bench) Key(usage, algorithm, mode, value string, change ...func(*hsm.Header)) hsm.Key {
+	b.Helper()
+	h := hsm.Header{Name: usage + algorithm + mode + value, Version: 1, Usage: usage, Algorithm: algorithm, Mode: mode,
+		Exportability: "N", Custody: hsm.CustodyToken, Direction: hsm.DirectionBoth, Peers: []string{"*"}}
+	for _, c := range change {
+		c(&h)
+	}
+	raw, err := hex.DecodeString(value)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var sealed []byte
+	if err := b.Token.Do(func(s *token.Session) (err error) { sealed, err = b.masters.Seal(s, h, raw); return err }); err != nil {
+		b.Fatal(err)
+	}
+	return hsm.Key{Name: h.Name, Sealed: sealed}
+}
+
+// KSN parses a key serial number in hex.
+func (b *Bench) KSN(text string) dukpt.KSN {
+	b.Helper()
+	raw, err := hex.DecodeString(text)
+	if err != nil {
+		b.Fatal(err)
+	}
+	k, err := dukpt.ParseKSN(raw)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return k
+}
+
+// Renew has the token lose every object that was unwrapped or derived.
+func (b *Bench) Renew() {
+	b.Helper()
+	if err := b.Token.Renew(b.Token.Generation()); err != nil {
+		b.Fatal(err)
+	}
+}
