@@ -15,7 +15,7 @@ import (
 // layout is the map from top to bottom: a folder imports itself and those below it. A
 // new folder needs a place here. hsm/module stands above hsm, whose types it uses.
 var layout = []string{
-	"e2e", "bench", "examples", "client", "cmd/keyd", "service", "front", "development", "simulator", "config",
+	"e2e", "bench", "examples", "client", "cmd/keyd", "service", "front", "development", "simulator", "config", "admin", "metrics", "tracing",
 	"server", "pinsvc", "datasvc", "keyuse", "terminals", "voids", "keys", "ksn", "policies", "web", "audit", "store", "softhsm-config",
 	"hsm/module", "hsm", "supervisor", "dukpt", "pinblock", "keyblock", "fault", "gather", "api",
 }
@@ -23,7 +23,7 @@ var layout = []string{
 // frontSide is the code of the process that strangers reach: it never meets a clear
 // PIN, a clear key or the token.
 var frontSide = []string{
-	"front", "server", "pinsvc", "datasvc", "keyuse", "keys", "ksn", "terminals", "voids", "policies", "web", "audit", "store", "hsm",
+	"front", "admin", "metrics", "tracing", "server", "pinsvc", "datasvc", "keyuse", "keys", "ksn", "terminals", "voids", "policies", "web", "audit", "store", "hsm",
 }
 
 // secretSide is what the front never reaches.
@@ -31,7 +31,7 @@ var secretSide = []string{"keyd/pinblock", "keyd/dukpt/software", "keyd/hsm/modu
 
 // present are the folders without which the tests below would prove nothing.
 var present = []string{
-	"front", "server", "pinsvc", "datasvc", "keyuse", "keys", "ksn", "policies", "audit", "store", "hsm", "hsm/module", "supervisor",
+	"front", "admin", "metrics", "tracing", "server", "pinsvc", "datasvc", "keyuse", "keys", "ksn", "policies", "audit", "store", "hsm", "hsm/module", "supervisor",
 	"dukpt", "dukpt/software", "pinblock", "cmd/keyd", "client",
 }
 

@@ -44,6 +44,12 @@ type Config struct {
 	// Velocity limits how often the PIN of one account may be tried.
 	Velocity Velocity `yaml:"velocity"`
 
+	// Admin is a second listener for this machine: metrics, health, profiles.
+	Admin Admin `yaml:"admin"`
+
+	// Tracing sends spans of requests to an OpenTelemetry collector.
+	Tracing Tracing `yaml:"tracing"`
+
 	// OperationTimeout is how long an operation may take in a module before the caller
 	// is told UNAVAILABLE and the module is replaced; 2s when it is not set.
 	OperationTimeout Duration `yaml:"operation_timeout"`
@@ -58,6 +64,29 @@ type TLS struct {
 	Certificate string `yaml:"certificate"` // the server's chain, leaf first
 	Key         string `yaml:"key"`         // its private key, readable by the front's user alone
 	ClientCA    string `yaml:"client_ca"`   // the authorities whose clients are let in
+}
+
+// Admin is plain HTTP without authentication for programs on this machine: /metrics for
+// Prometheus, /healthz, /readyz, /debug/pprof/.
+type Admin struct {
+	// Listen is IP:PORT, of a loopback address. Nothing is served when it is not set.
+	Listen string `yaml:"listen"`
+}
+
+// Tracing is about OpenTelemetry traces. Nothing is traced, and the front can connect to
+// nothing, when OTLP is not set.
+type Tracing struct {
+	// OTLP is IP:PORT of a collector that takes OTLP over gRPC. The front connects to that
+	// port and to no other; it cannot look a name up.
+	OTLP string `yaml:"otlp"`
+
+	// CA holds the authorities of the collector's certificate, in PEM. Without it the spans
+	// go unenciphered, which only a loopback address is allowed.
+	CA string `yaml:"ca"`
+
+	// Sample is the share of requests that are traced, above 0 and at most 1; 0.01 when it
+	// is not set.
+	Sample float64 `yaml:"sample"`
 }
 
 // Token is where the module finds its keys.
@@ -250,6 +279,7 @@ func defaults() *Config {
 			Verify:    Limits{10, 60, 200},
 			Translate: Limits{30, 300, 1000},
 		},
+		Tracing:          Tracing{Sample: 0.01},
 		OperationTimeout: Duration(2 * time.Second),
 		DrainTimeout:     Duration(10 * time.Second),
 	}

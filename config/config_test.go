@@ -76,6 +76,14 @@ func TestParseIsStrict(t *testing.T) {
 		"no room":             {good + "velocity:\n  entries: 0\n", "velocity.entries"},
 		"a limit of nothing":  {good + "velocity:\n  verify:\n    minute: 0\n", "limit"},
 		"limits in disorder":  {good + "velocity:\n  verify:\n    minute: 61\n", "61 a minute, 60 an hour"},
+		"admin for all":       {good + "admin: {listen: 0.0.0.0:9464}\n", "no loopback address"},
+		"admin for the net":   {good + "admin: {listen: '192.0.2.1:9464'}\n", "no loopback address"},
+		"admin by name":       {good + "admin: {listen: localhost:9464}\n", "IP:PORT"},
+		"collector by name":   {good + "tracing: {otlp: collector:4317}\n", "cannot look a name up"},
+		"collector far away":  {good + "tracing: {otlp: 192.0.2.1:4317}\n", "unenciphered"},
+		"collector's port":    {good + "tracing: {otlp: 127.0.0.1:0}\n", "IP:PORT"},
+		"ca for nothing":      {good + "tracing: {ca: /etc/keyd/ca.crt}\n", "without effect"},
+		"a share of nothing":  {good + "tracing: {otlp: 127.0.0.1:4317, sample: 0}\n", "sample"},
 		"one user":            {change("  module: keyd-module\n", ""), "both"},
 		"the same user":       {change("keyd-module", "keyd-front"), "two users"},
 		"variable":            {change("SOFTHSM2_CONF:", "A-B:"), "variable"},
@@ -87,6 +95,16 @@ func TestParseIsStrict(t *testing.T) {
 		} else if !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %q does not say %q", name, err, c.want)
 		}
+	}
+}
+
+func TestAdminAndTracing(t *testing.T) {
+	c, err := config.Parse([]byte(good + "admin: {listen: '[::1]:9464'}\ntracing: {otlp: 192.0.2.1:4317, ca: /etc/keyd/collector.crt}\n"))
+	if err != nil || c.Admin.Listen != "[::1]:9464" || c.Tracing.Sample != 0.01 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if c, err := config.Parse([]byte(good)); err != nil || c.Admin.Listen != "" || c.Tracing.OTLP != "" {
+		t.Errorf("%+v, %v", c, err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -47,6 +48,9 @@ func (c *Config) validate() error {
 	}
 	for _, d := range slices.Concat(c.Token.Directories, c.Token.Files) {
 		paths = append(paths, struct{ name, value string }{"token.directories and token.files", d})
+	}
+	if c.Tracing.CA != "" {
+		paths = append(paths, struct{ name, value string }{"tracing.ca", c.Tracing.CA})
 	}
 	for _, p := range paths {
 		if !filepath.IsAbs(p.value) {
@@ -98,11 +102,52 @@ func (c *Config) validate() error {
 			return fmt.Errorf("%s: %q must not lie in state, nor state in it: the front writes there", p.name, p.value)
 		}
 	}
+	if err := CheckAdmin(c.Admin.Listen); err != nil {
+		return fmt.Errorf("admin.listen: %w", err)
+	}
+	if err := c.Tracing.validate(); err != nil {
+		return fmt.Errorf("tracing: %w", err)
+	}
 	if (c.Users.Front == "") != (c.Users.Module == "") {
 		return errors.New("users: name both front and module, or neither")
 	}
 	if c.Users.Front != "" && c.Users.Front == c.Users.Module {
 		return errors.New("users: front and module must be two users")
+	}
+	return nil
+}
+
+// CheckAdmin wants a loopback address with a port, or nothing.
+func CheckAdmin(listen string) error {
+	if listen == "" {
+		return nil
+	}
+	at, err := netip.ParseAddrPort(listen)
+	if err != nil {
+		return fmt.Errorf("%q is not IP:PORT", listen)
+	}
+	if !at.Addr().Unmap().IsLoopback() {
+		return fmt.Errorf("%s is no loopback address: whoever reaches it reads metrics and profiles without a certificate; use 127.0.0.1, and let a program on this machine pass them on", at.Addr())
+	}
+	return nil
+}
+
+func (t Tracing) validate() error {
+	if t.Sample <= 0 || t.Sample > 1 {
+		return errors.New("sample must be above 0 and at most 1")
+	}
+	if t.OTLP == "" {
+		if t.CA != "" {
+			return errors.New("ca without otlp is without effect")
+		}
+		return nil
+	}
+	at, err := netip.ParseAddrPort(t.OTLP)
+	if err != nil || at.Port() == 0 {
+		return fmt.Errorf("otlp: %q is not IP:PORT; the front cannot look a name up", t.OTLP)
+	}
+	if t.CA == "" && !at.Addr().Unmap().IsLoopback() {
+		return errors.New("otlp: spans would go over the network unenciphered: set ca, or send them to a collector on this machine")
 	}
 	return nil
 }

@@ -15,6 +15,9 @@ import (
 	keydv1 "keyd/api/keyd/v1"
 )
 
+// samples is how many sample keys every keyd dev has.
+const samples = 9
+
 // TestDirectoryIsUsedAgain starts a service twice in one directory: certificates and
 // keys stay, --keys replaces keys of the same names, and a name joins the certificate.
 func TestDirectoryIsUsedAgain(t *testing.T) {
@@ -23,7 +26,7 @@ func TestDirectoryIsUsedAgain(t *testing.T) {
 	first := startIn(t, dir, ring.keys...)
 	kcv := checkValue(t, first)
 	before := file(t, filepath.Join(dir, "certs", "switch.crt"))
-	if first.status().Keys != 8 { // six samples and two of the test
+	if first.status().Keys != samples+2 { // and two of the test
 		t.Errorf("%d keys", first.status().Keys)
 	}
 	first.stop()
@@ -43,7 +46,7 @@ func TestDirectoryIsUsedAgain(t *testing.T) {
 	if got := checkValue(t, third); got == kcv || got != "08D7B4" {
 		t.Errorf("check value %s after the key was replaced", got)
 	}
-	if third.status().Keys != 8 {
+	if third.status().Keys != samples+2 {
 		t.Errorf("%d keys", third.status().Keys)
 	}
 }
@@ -90,8 +93,8 @@ func TestTestKeysAreChecked(t *testing.T) {
 		}
 	}
 	// What was refused has left the directory usable.
-	if n := startIn(t, filepath.Join(dir, "dev")).status().Keys; n != 6 {
-		t.Errorf("%d keys, want the six samples", n)
+	if n := startIn(t, filepath.Join(dir, "dev")).status().Keys; n != samples {
+		t.Errorf("%d keys, want the %d samples", n, samples)
 	}
 }
 
@@ -135,7 +138,7 @@ func TestDirectoriesThatAreNotTaken(t *testing.T) {
 
 func checkStillServes(t *testing.T, s *service) {
 	t.Helper()
-	if n := s.status().Keys; n != 6 {
+	if n := s.status().Keys; n != samples {
 		t.Errorf("%d keys", n)
 	}
 }

@@ -23,13 +23,7 @@ func TestKilledAndStoppedProcessesUnderLoad(t *testing.T) {
 	ring := newKeyring()
 	bdk := ring.add("B0", "T", "X", "0123456789ABCDEFFEDCBA9876543210")
 	s := start(t, ring.keys...)
-	request := &keydv1.TranslatePinDataRequest{
-		Incoming: &keydv1.PinKey{KeyId: bdk, Format: keydv1.PinBlockFormat_ISO_FORMAT_0,
-			Dukpt: &keydv1.DukptAttributes{KeySerialNumber: unhex(t, "FFFF9876543210E00001")}},
-		Outgoing:             zone(ring, keydv1.PinBlockFormat_ISO_FORMAT_0),
-		PrimaryAccountNumber: "4012345678909",
-		EncryptedPinBlock:    unhex(t, "1B9C1845EB993A7A"),
-	}
+	request := translationUnder(t, ring, bdk)
 	want := encrypt(tdes(t, unhex(t, zoneTDES)), iso0(t, "0", "1234", "F", "4012345678909"))
 
 	var right, unavailable atomic.Int64
@@ -93,6 +87,19 @@ func TestKilledAndStoppedProcessesUnderLoad(t *testing.T) {
 		}
 	}
 	t.Logf("%d right answers, %d UNAVAILABLE", right.Load(), unavailable.Load())
+}
+
+// translationUnder is a translation of the PIN 1234 from a terminal with an initial key of a
+// BDK (ANSI X9.24-1:2009 A.4.1) to a zone key.
+func translationUnder(t *testing.T, ring *keyring, bdk string) *keydv1.TranslatePinDataRequest {
+	t.Helper()
+	return &keydv1.TranslatePinDataRequest{
+		Incoming: &keydv1.PinKey{KeyId: bdk, Format: keydv1.PinBlockFormat_ISO_FORMAT_0,
+			Dukpt: &keydv1.DukptAttributes{KeySerialNumber: unhex(t, "FFFF9876543210E00001")}},
+		Outgoing:             zone(ring, keydv1.PinBlockFormat_ISO_FORMAT_0),
+		PrimaryAccountNumber: "4012345678909",
+		EncryptedPinBlock:    unhex(t, "1B9C1845EB993A7A"),
+	}
 }
 
 func processes(s *keydv1.GetStatusResponse, role string) (found []*keydv1.Process) {

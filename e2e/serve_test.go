@@ -229,6 +229,7 @@ func TestConfigCheckFindsWhatIsWrong(t *testing.T) {
 		"an open directory": {func() { p.must(os.Chmod(filepath.Join(p.dir, "token"), 0o755)) }, "chmod 700"},
 		"an open PIN file":  {func() { p.must(os.Chmod(filepath.Join(p.dir, "pin"), 0o640)) }, "chmod 600"},
 		"no such port":      {func() { p.write(p.conf, strings.Replace(read(p, p.conf), "127.0.0.1:0", "127.0.0.1:99999", 1), 0o600) }, "listen"},
+		"metrics for all":   {func() { p.write(p.conf, read(p, p.conf)+"admin: {listen: 0.0.0.0:9464}\n", 0o600) }, "no loopback address"},
 		"no library":        {func() { p.write(p.conf, strings.Replace(read(p, p.conf), "libsofthsm2.so", "none.so", 1), 0o600) }, "token.library"},
 	}
 	if os.Geteuid() == 0 { // the front has a user of its own, who may lack what root has

@@ -13,6 +13,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -22,17 +23,19 @@ import (
 	"keyd/hsm"
 	"keyd/keys"
 	"keyd/ksn"
-	"keyd/policies"
+	"keyd/metrics"
 	"keyd/server"
 	"keyd/store"
 	"keyd/supervisor/child"
 	"keyd/supervisor/confine"
+	"keyd/tracing"
 )
 
 // Options are what the supervisor tells the front.
 type Options struct {
 	ControlFD   int // control socket (package child)
 	ListenFD    int // bound TCP socket
+	AdminFD     int // the same for metrics, health and profiles, or -1
 	ProvisionFD int // sealed keys of a provisioning process, or -1
 
 	State       string // directory of the database and the audit log
@@ -40,6 +43,9 @@ type Options struct {
 	Certificate string // PEM files of the server's identity
 	Key         string
 	ClientCA    string
+
+	// Trace is where spans go; without a collector nothing is traced.
+	Trace tracing.Options
 
 	OperationTimeout time.Duration // of an operation in a module
 	DrainTimeout     time.Duration // of requests under way when keyd stops
@@ -92,16 +98,31 @@ func setUp(err error) error { return fmt.Errorf("%w: %w", ErrSetUp, err) }
 
 // confineFiles leaves the front its own directory and the files of its identity.
 func confineFiles(o Options, supervisor int) (*confine.Confinement, error) {
-	confined, err := confine.New(confine.Front)
+	var connect []uint16
+	files := []string{o.Policy, o.Certificate, o.Key, o.ClientCA}
+	if o.Trace.Collector != "" {
+		at, err := netip.ParseAddrPort(o.Trace.Collector)
+		if err != nil {
+			return nil, fmt.Errorf("collector: %w", err)
+		}
+		connect = []uint16{at.Port()}
+		if o.Trace.Authority != "" {
+			files = append(files, o.Trace.Authority)
+		}
+	}
+	confined, err := confine.New(confine.Front, connect...)
 	if err != nil {
 		return nil, err
+	}
+	if o.AdminFD >= 0 {
+		confined.AllowProfiling()
 	}
 	if err := confined.Early(supervisor); err != nil {
 		return nil, err
 	}
 	return confined, confined.Filesystem(confine.Paths{
 		WriteDirs: []string{o.State},
-		ReadFiles: []string{o.Policy, o.Certificate, o.Key, o.ClientCA},
+		ReadFiles: files,
 	})
 }
 
@@ -109,11 +130,15 @@ func confineFiles(o Options, supervisor int) (*confine.Confinement, error) {
 type front struct {
 	Options
 	listener  net.Listener
+	admin     net.Listener // nil where there is none
 	database  *store.SQLite
 	log       *audit.Log
 	inventory *keys.Inventory
 	serials   *ksn.Ledger
 	modules   *hsm.Client
+	metrics   *metrics.Metrics
+	tracer    *tracing.Tracer // nil where nothing is traced
+	current   current
 }
 
 func open(o Options) (_ *front, err error) {
@@ -123,13 +148,13 @@ func open(o Options) (_ *front, err error) {
 			err = errors.Join(err, f.close())
 		}
 	}()
-	socket := os.NewFile(uintptr(o.ListenFD), "listener")
-	if socket == nil {
-		return nil, errors.New("no listening socket")
-	}
-	f.listener, err = net.FileListener(socket)
-	if err = errors.Join(err, socket.Close()); err != nil {
+	if f.listener, err = listener(o.ListenFD); err != nil {
 		return nil, fmt.Errorf("listening socket: %w", err)
+	}
+	if o.AdminFD >= 0 {
+		if f.admin, err = listener(o.AdminFD); err != nil {
+			return nil, fmt.Errorf("admin socket: %w", err)
+		}
 	}
 	if f.database, err = store.OpenSQLite(context.Background(), filepath.Join(o.State, "keyd.db")); err != nil {
 		return nil, fmt.Errorf("database: %w", err)
@@ -146,7 +171,34 @@ func open(o Options) (_ *front, err error) {
 		return nil, err
 	}
 	f.modules = hsm.NewClient(o.OperationTimeout, o.Log)
+	f.metrics = metrics.New()
+	observe := f.metrics.Requests.Operation
+	if o.Trace.Collector != "" {
+		if f.tracer, err = tracing.Open(o.Trace); err != nil {
+			return nil, err
+		}
+		observe = both(observe, f.tracer.Operation)
+	}
+	f.modules.Observe(observe)
 	return f, nil
+}
+
+// listener takes over a bound socket.
+func listener(fd int) (net.Listener, error) {
+	socket := os.NewFile(uintptr(fd), "listener")
+	if socket == nil {
+		return nil, errors.New("no socket")
+	}
+	l, err := net.FileListener(socket)
+	return l, errors.Join(err, socket.Close())
+}
+
+// both tells two observers.
+func both(a, b hsm.Observer) hsm.Observer {
+	return func(ctx context.Context, operation string, module int) func(error) {
+		doneA, doneB := a(ctx, operation, module), b(ctx, operation, module)
+		return func(err error) { doneB(err); doneA(err) }
+	}
 }
 
 // takeProvisioned takes in the keys that a provisioning process has sealed.
@@ -180,6 +232,11 @@ func (f *front) takeProvisioned() error {
 // close releases what is open, in the reverse order.
 func (f *front) close() error {
 	var errs []error
+	if f.tracer != nil {
+		if err := f.tracer.Close(); err != nil {
+			f.Log.Info("the last spans are lost", "cause", err)
+		}
+	}
 	if f.modules != nil {
 		f.modules.Close()
 	}
@@ -211,7 +268,7 @@ func (f *front) insist(report confine.Report) error {
 
 // serve runs until the supervisor asks the front to stop.
 func (f *front) serve(control *child.Control, report confine.Report) error {
-	policy, err := policies.Load(f.Policy)
+	policy, identity, err := f.load()
 	if err != nil {
 		return setUp(err)
 	}
@@ -220,19 +277,31 @@ func (f *front) serve(control *child.Control, report confine.Report) error {
 	}); err != nil {
 		return err
 	}
-	identity, err := server.LoadTLS(server.TLSFiles{Certificate: f.Certificate, Key: f.Key, ClientCA: f.ClientCA})
+	processes := func() []child.ChildState { return control.State().Children }
+	config := server.Config{
+		TLS: identity.Config, Policy: policy, Audit: f.log, Keys: f.inventory, Serials: f.serials, Modules: f.modules, Log: f.Log,
+		Version:     f.Version,
+		Processes:   processes,
+		Confinement: append(measures(report), hsm.SeparateUsers(f.Separated)),
+		Reflection:  f.Development,
+		Metrics:     f.metrics.Requests,
+		InUse:       f.current.get,
+	}
+	if f.tracer != nil {
+		config.Tracer = f.tracer
+	}
+	service, err := server.New(config)
 	if err != nil {
 		return setUp(err)
 	}
-	service, err := server.New(server.Config{
-		TLS: identity, Policy: policy, Audit: f.log, Keys: f.inventory, Serials: f.serials, Modules: f.modules, Log: f.Log,
-		Version:     f.Version,
-		Processes:   func() []child.ChildState { return control.State().Children },
-		Confinement: append(measures(report), hsm.SeparateUsers(f.Separated)),
-		Reflection:  f.Development,
-	})
-	if err != nil {
-		return setUp(err)
+	if f.admin != nil {
+		pages := f.pages(service, processes)
+		defer pages.Close() //nolint:errcheck // what it answers is worth nothing any more
+		go func() {
+			if err := pages.Serve(f.admin); err != nil {
+				f.Log.Error("metrics, health and profiles are not served any more", "cause", err)
+			}
+		}()
 	}
 	served := make(chan error, 1)
 	go func() { served <- service.Serve(f.listener) }()
@@ -247,6 +316,10 @@ func (f *front) serve(control *child.Control, report confine.Report) error {
 			// The front can serve when it has a module to ask.
 			ready = true
 			if err := control.Ready(); err != nil {
+				return err
+			}
+		case opened := <-control.Reloads():
+			if err := control.Reloaded(opened, f.reload(service, opened)); err != nil {
 				return err
 			}
 		case err := <-served:

@@ -26,8 +26,9 @@ import (
 // [fault.ModuleUnavailable], as do all that were under way when a module ended:
 // PKCS#11 calls know no deadline, so the caller must not wait for them.
 type Client struct {
-	timeout time.Duration
-	log     *slog.Logger
+	timeout  time.Duration
+	log      *slog.Logger
+	observer Observer // may be nil
 
 	mu       sync.RWMutex
 	channels []*channel
@@ -36,6 +37,31 @@ type Client struct {
 // NewClient returns a client without modules. timeout bounds each operation.
 func NewClient(timeout time.Duration, log *slog.Logger) *Client {
 	return &Client{timeout: timeout, log: log}
+}
+
+// Observer is told of every operation that a module is asked for: its name, from a closed
+// set, and the module. The function that it returns is called with the outcome.
+type Observer func(ctx context.Context, operation string, module int) (done func(err error))
+
+// Observe sets the observer. It is called before the client is used.
+func (c *Client) Observe(o Observer) { c.observer = o }
+
+// Load is how many operations are under way at an attached module: queued there, or
+// carried out.
+type Load struct {
+	Module   int
+	UnderWay int64
+}
+
+// Loads returns the load of every attached module.
+func (c *Client) Loads() []Load {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	loads := make([]Load, len(c.channels))
+	for i, ch := range c.channels {
+		loads[i] = Load{ch.module, ch.load.Load()}
+	}
+	return loads
 }
 
 // Attach adds the connection to a module. A connection to the same module that was
@@ -161,6 +187,16 @@ func (c *Client) call(ctx context.Context, home uint64, op wire.Op, request, ans
 }
 
 func (c *Client) callOn(ctx context.Context, ch *channel, op wire.Op, request, answer proto.Message) error {
+	if c.observer == nil {
+		return c.carryOut(ctx, ch, op, request, answer)
+	}
+	done := c.observer(ctx, string(request.ProtoReflect().Descriptor().Name()), ch.module)
+	err := c.carryOut(ctx, ch, op, request, answer)
+	done(err)
+	return err
+}
+
+func (c *Client) carryOut(ctx context.Context, ch *channel, op wire.Op, request, answer proto.Message) error {
 	frame, err := ch.roundTrip(ctx, c.timeout, op, request)
 	if err != nil {
 		return err

@@ -25,7 +25,7 @@ func (c *Client) Describe(ctx context.Context) []Description {
 					Generation: d.Generation, Development: d.Development,
 					Probes: measures(d.Probes), Confinement: measures(d.Confinement),
 					SelfTests: d.SelfTests, CachedKeys: d.CachedKeys, DerivedKeys: d.DerivedKeys, Erasure: d.Erasure,
-					Velocity: velocity(d.Velocity), Calls: calls(d.Calls),
+					Velocity: velocity(d.Velocity), Calls: calls(d.Calls), Errors: tokenErrors(d.Errors),
 				}
 			}
 		})
@@ -70,6 +70,14 @@ func calls(list []*wire.TokenCalls) []TokenCalls {
 	var out []TokenCalls
 	for _, m := range list {
 		out = append(out, TokenCalls{Name: m.Name, Count: m.Count, Blocks: m.Blocks})
+	}
+	return out
+}
+
+func tokenErrors(list []*wire.TokenErrors) []TokenErrors {
+	var out []TokenErrors
+	for _, m := range list {
+		out = append(out, TokenErrors{Class: m.Class, Count: m.Count})
 	}
 	return out
 }

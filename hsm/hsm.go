@@ -108,6 +108,7 @@ type Description struct {
 	Erasure      string
 	Velocity     *Velocity // nil where tries are not limited
 	Calls        []TokenCalls
+	Errors       []TokenErrors
 }
 
 // Velocity is how the table of tries stands, as a module sees it.
@@ -127,6 +128,14 @@ type Limits struct{ Minute, Hour, Day uint32 }
 type TokenCalls struct {
 	Name          string
 	Count, Blocks uint64
+}
+
+// TokenErrors is how many calls of a module's token failed with return values of one class
+// since it was ready: "token_dead", "session_dead", "handle_stale", "busy", "refused",
+// "bug", "login_failed".
+type TokenErrors struct {
+	Class string
+	Count uint64
 }
 
 // Measure is one thing that is on, off or partial, and why.

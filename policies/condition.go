@@ -8,8 +8,8 @@ import (
 	"sync"
 
 	"cel.dev/cel-go/cel"
-	"cel.dev/cel-go/checker"
 	"cel.dev/cel-go/common/ast"
+	"cel.dev/cel-go/common/cost"
 	"cel.dev/cel-go/common/operators"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/parser"
@@ -295,8 +295,8 @@ const (
 	expectedSegments = 16
 )
 
-// EstimateSize implements [checker.CostEstimator].
-func (sizes) EstimateSize(element checker.AstNode) *checker.SizeEstimate {
+// EstimateSize implements [cost.Estimator].
+func (sizes) EstimateSize(element cost.AstNode) *cost.SizeEstimate {
 	most := uint64(maxKeyName)
 	switch strings.Join(element.Path(), ".") {
 	case "keys":
@@ -306,10 +306,10 @@ func (sizes) EstimateSize(element checker.AstNode) *checker.SizeEstimate {
 	case "identity.id":
 		most = 2 * maxKeyName
 	}
-	return &checker.SizeEstimate{Max: most}
+	return &cost.SizeEstimate{Max: most}
 }
 
-// EstimateCallCost implements [checker.CostEstimator].
-func (sizes) EstimateCallCost(string, string, *checker.AstNode, []checker.AstNode) *checker.CallEstimate {
+// EstimateCallCost implements [cost.Estimator].
+func (sizes) EstimateCallCost(string, string, *cost.AstNode, []cost.AstNode) *cost.CallEstimate {
 	return nil
 }

@@ -41,20 +41,25 @@ func parse(b []byte) (*Policy, error) {
 	return p, nil
 }
 
-// Load reads a policy from a regular file that only its owner may write. An error
-// begins with the path, and with the line where it is about one.
+// Load opens a file and reads the policy in it, see [Read].
 func Load(path string) (*Policy, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open policy: %w", err)
 	}
 	defer func() { _ = f.Close() }() // only read
+	return Read(f)
+}
+
+// Read reads a policy from a regular file that only its owner may write, and does not
+// close it. An error begins with the path, and with the line where it is about one.
+func Read(f *os.File) (*Policy, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, fmt.Errorf("open policy: %w", err)
 	}
 	if err := checkFile(info); err != nil {
-		return nil, fmt.Errorf("policy %s: %w", path, err)
+		return nil, fmt.Errorf("policy %s: %w", f.Name(), err)
 	}
 	b, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
 	if err != nil {
@@ -62,7 +67,7 @@ func Load(path string) (*Policy, error) {
 	}
 	p, err := Parse(b)
 	if err != nil {
-		return nil, fmt.Errorf("policy %s: %w", path, err)
+		return nil, fmt.Errorf("policy %s: %w", f.Name(), err)
 	}
 	return p, nil
 }

@@ -5,6 +5,7 @@
 //	tls.go        a client certificate of a known authority, or no connection
 //	call.go       the request gets an identifier
 //	translate.go  every error becomes a status with its reason and nothing else
+//	observe.go    the request is counted, and traced where that is configured
 //	recovery.go   a panic becomes an internal error
 //	record.go     the decision is in the audit log before the answer leaves
 //	deadline.go   the time that the request may take

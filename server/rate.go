@@ -61,7 +61,16 @@ func newClient(identity string, p *policies.Policy) *client {
 	return c
 }
 
-func limiter(l policies.Limit) *rate.Limiter { return rate.NewLimiter(perSecond(l), l.Burst) }
+func limiter(l policies.Limit) *rate.Limiter { return rate.NewLimiter(perSecond(l), burst(l)) }
+
+// burst is never 0: what was unlimited must not begin with nothing when a new policy limits
+// it.
+func burst(l policies.Limit) int {
+	if l.Unlimited() {
+		return math.MaxInt32
+	}
+	return l.Burst
+}
 
 func perSecond(l policies.Limit) rate.Limit {
 	if l.Unlimited() {
@@ -90,9 +99,9 @@ func (t *clients) of(identity string, p *policies.Policy) *client {
 	if c.policy.Load() != p { // a new one was loaded; what is used up stays used up
 		requests, denials := p.Limit(identity), p.Denials()
 		c.requests.SetLimit(perSecond(requests))
-		c.requests.SetBurst(requests.Burst)
+		c.requests.SetBurst(burst(requests))
 		c.denials.SetLimit(perSecond(denials))
-		c.denials.SetBurst(denials.Burst)
+		c.denials.SetBurst(burst(denials))
 		c.policy.Store(p)
 	}
 	return c

@@ -21,6 +21,7 @@ const recordLimit = 2 * time.Second
 type recorder struct {
 	log     *audit.Log
 	clients *clients
+	metrics Metrics // may be nil
 }
 
 func (r recorder) unary(ctx context.Context, request any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
@@ -61,7 +62,12 @@ func (r recorder) record(c *call, err error) error {
 	if leftOut > 0 {
 		entry.Detail = sayLeftOut(leftOut, entry.Detail)
 	}
-	if unwritten := r.log.AppendWithin(recordLimit, entry); unwritten != nil {
+	started := time.Now()
+	unwritten := r.log.AppendWithin(recordLimit, entry)
+	if r.metrics != nil {
+		r.metrics.Recorded(time.Since(started), unwritten)
+	}
+	if unwritten != nil {
 		if leftOut > 0 {
 			c.client.leftOut.Add(leftOut)
 		}
@@ -91,9 +97,9 @@ func decision(err error) (_ audit.Decision, reason, detail string) {
 	}
 	if ended := contextError(err); ended != nil {
 		if errors.Is(ended, context.Canceled) {
-			return audit.Failed, "CANCELLED", "the caller gave up"
+			return audit.Failed, ReasonCancelled, "the caller gave up"
 		}
-		return audit.Failed, "DEADLINE_EXCEEDED", "the caller's deadline passed"
+		return audit.Failed, ReasonDeadline, "the caller's deadline passed"
 	}
 	f := fault.Of(err)
 	switch f.Reason {

@@ -52,6 +52,15 @@ type Config struct {
 	// Log gets denials, failures and panics.
 	Log *slog.Logger
 
+	// Metrics is told of every request. May be nil.
+	Metrics Metrics
+
+	// Tracer makes spans of requests. May be nil.
+	Tracer Tracer
+
+	// InUse returns what the front goes by at the moment, for GetStatus. May be nil.
+	InUse func() InUse
+
 	// Version of keyd, for GetStatus. May be empty.
 	Version string
 
@@ -73,6 +82,9 @@ type Server struct {
 	clients  *clients
 	draining chan struct{}
 	drain    sync.Once
+
+	connections *connections
+	refusals    *refusals
 }
 
 // New returns a server that listens nowhere yet. It refuses a configuration that lacks
@@ -87,6 +99,9 @@ func New(c Config) (*Server, error) {
 	if c.Processes == nil {
 		c.Processes = func() []child.ChildState { return nil }
 	}
+	if c.InUse == nil {
+		c.InUse = func() InUse { return InUse{} }
+	}
 	s := newServer(c)
 	access := gate{}
 	used := keyuse.New(c.Keys, c.Serials, access)
@@ -97,7 +112,7 @@ func New(c Config) (*Server, error) {
 	keydv1.RegisterVelocityServiceServer(s.grpc, velocityBinding{pins: pins})
 	keydv1.RegisterStatusServiceServer(s.grpc, statusBinding{
 		access: access, version: c.Version, started: time.Now(),
-		processes: c.Processes, confinement: c.Confinement,
+		processes: c.Processes, confinement: c.Confinement, inUse: c.InUse, connections: s.Connections, drains: s.Draining,
 		modules: c.Modules, inventory: c.Keys, serials: c.Serials, audit: c.Audit,
 	})
 	services := map[string]bool{"": true}
@@ -119,11 +134,12 @@ const streamWorkers = 256
 func newServer(c Config) *Server {
 	policy, known := new(inForce), newClients(c.Log, func(e audit.Entry) error { return c.Audit.AppendWithin(recordLimit, e) })
 	policy.policy.Store(c.Policy)
-	translate, record := translator{c.Log}, recorder{c.Audit, known}
+	translate, record, observe := translator{c.Log}, recorder{c.Audit, known, c.Metrics}, observer{c.Metrics, c.Tracer}
 	// In the order of the package comment. A panic is recovered twice: inside, so that
 	// it is recorded like other failures, and outside, for the recorder's own.
 	steps := []grpc.UnaryServerInterceptor{
 		translate.unary,
+		observe.unary,
 		recoverPanic,
 		record.unary,
 		recoverPanic,
@@ -134,10 +150,14 @@ func newServer(c Config) *Server {
 		requireAuthorization,
 		refuseUnknown,
 	}
+	s := &Server{
+		steps: steps, draining: make(chan struct{}),
+		inForce: policy, clients: known, connections: newConnections(c.TLS.Clone()), refusals: &refusals{log: c.Log},
+	}
 	options := append(limits(),
 		grpc.NumStreamWorkers(uint32(streamWorkers)),
 		grpc.ForceServerCodecV2(newCodec()),
-		grpc.Creds(loggedTLS{credentials.NewTLS(c.TLS), &refusals{log: c.Log}}),
+		grpc.Creds(loggedTLS{credentials.NewTLS(s.connections.config()), s.refusals, s.connections}),
 		grpc.ChainUnaryInterceptor(steps...),
 		grpc.ChainStreamInterceptor(
 			translate.stream,
@@ -146,7 +166,8 @@ func newServer(c Config) *Server {
 			knownStreamsOnly,
 		),
 	)
-	return &Server{grpc: grpc.NewServer(options...), steps: steps, inForce: policy, clients: known, draining: make(chan struct{})}
+	s.grpc = grpc.NewServer(options...)
+	return s
 }
 
 // SetPolicy puts another policy in force, for requests that begin from now on and for
@@ -187,4 +208,14 @@ func (s *Server) Drain(ctx context.Context) error {
 	s.grpc.Stop()
 	<-done
 	return fmt.Errorf("drain: requests were broken off: %w", ctx.Err())
+}
+
+// Draining reports whether [Server.Drain] was called.
+func (s *Server) Draining() bool {
+	select {
+	case <-s.draining:
+		return true
+	default:
+		return false
+	}
 }

@@ -25,6 +25,9 @@ type statusBinding struct {
 	started     time.Time
 	processes   func() []child.ChildState
 	confinement []hsm.Measure
+	inUse       func() InUse
+	connections func() (open int, refused uint64)
+	drains      func() bool
 	modules     *hsm.Client
 	inventory   *keys.Inventory
 	serials     *ksn.Ledger
@@ -51,6 +54,10 @@ func (b statusBinding) GetStatus(ctx context.Context, _ *keydv1.GetStatusRequest
 		AuditEntries:     head.Seq,
 		KeySerialNumbers: keySerialNumbers(b.serials.Stats()),
 	}
+	used := b.inUse()
+	answer.Policy, answer.Tls = used.Policy.message(), used.TLS.message()
+	open, _ := b.connections()
+	answer.Connections = uint64(open)
 	for _, p := range b.processes() {
 		answer.Processes = append(answer.Processes, &keydv1.Process{
 			Role: p.Role, Index: int32(p.Index), Pid: int64(p.PID), State: string(p.Phase),
@@ -63,9 +70,10 @@ func (b statusBinding) GetStatus(ctx context.Context, _ *keydv1.GetStatusRequest
 			Module: int32(d.Module), Label: d.Label, Manufacturer: d.Manufacturer, Model: d.Model,
 			Generation: d.Generation, Probes: measures(d.Probes), Confinement: measures(d.Confinement),
 			SelfTests: d.SelfTests, CachedKeys: d.CachedKeys, DerivedKeys: d.DerivedKeys, Erasure: d.Erasure,
-			Velocity: velocity(d.Velocity), Calls: tokenCalls(d.Calls),
+			Velocity: velocity(d.Velocity), Calls: tokenCalls(d.Calls), Errors: tokenErrors(d.Errors),
 		})
 	}
+	answer.Problems = problems(answer, b.audit.Err(), b.drains(), time.Now())
 	return answer, nil
 }
 
@@ -107,6 +115,14 @@ func tokenCalls(list []hsm.TokenCalls) []*keydv1.TokenCalls {
 	out := make([]*keydv1.TokenCalls, len(list))
 	for i, c := range list {
 		out[i] = &keydv1.TokenCalls{Name: c.Name, Count: c.Count, Blocks: c.Blocks}
+	}
+	return out
+}
+
+func tokenErrors(list []hsm.TokenErrors) []*keydv1.TokenErrors {
+	out := make([]*keydv1.TokenErrors, len(list))
+	for i, e := range list {
+		out[i] = &keydv1.TokenErrors{Class: e.Class, Count: e.Count}
 	}
 	return out
 }

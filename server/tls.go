@@ -3,10 +3,12 @@ package server
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"time"
 )
 
 // TLSFiles are the files of the server's side of mutual TLS, all in PEM.
@@ -19,12 +21,60 @@ type TLSFiles struct {
 // maxPEM bounds each of the files, in bytes.
 const maxPEM = 1 << 20
 
-// LoadTLS reads the files. The result accepts TLS 1.3 (RFC 8446) only, and only clients
-// with a certificate for client authentication that leads to one of the authorities.
-// Sessions are not resumed: every connection proves its certificate anew.
+// LoadTLS opens the files and reads them, see [ReadTLS].
+func LoadTLS(files TLSFiles) (*tls.Config, error) {
+	var open OpenTLSFiles
+	defer open.Close()
+	for _, f := range []struct {
+		what, path string
+		file       **os.File
+	}{
+		{"server certificate", files.Certificate, &open.Certificate},
+		{"server key", files.Key, &open.Key},
+		{"client authorities", files.ClientCA, &open.ClientCA},
+	} {
+		var err error
+		if *f.file, err = os.Open(f.path); err != nil {
+			return nil, fmt.Errorf("%s: %w", f.what, err)
+		}
+	}
+	read, err := ReadTLS(open)
+	if err != nil {
+		return nil, err
+	}
+	return read.Config, nil
+}
+
+// OpenTLSFiles are [TLSFiles] that have been opened.
+type OpenTLSFiles struct{ Certificate, Key, ClientCA *os.File }
+
+// Close closes the files.
+func (o OpenTLSFiles) Close() {
+	for _, f := range []*os.File{o.Certificate, o.Key, o.ClientCA} {
+		if f != nil {
+			_ = f.Close() // read only: nothing is lost with it
+		}
+	}
+}
+
+// TLSIdentity is what the files hold: the configuration for [Config] and [Server.SetTLS],
+// and what an operator wants to know of it.
+type TLSIdentity struct {
+	Config *tls.Config
+
+	Serial           string // of the server's certificate, lower-case hex
+	NotBefore        time.Time
+	NotAfter         time.Time
+	Authorities      int       // client authorities
+	AuthoritiesUntil time.Time // when the first of them expires
+}
+
+// ReadTLS reads the files, and does not close them. The result accepts TLS 1.3 (RFC 8446)
+// only, and only clients with a certificate for client authentication that leads to one of
+// the authorities. Sessions are not resumed: every connection proves its certificate anew.
 //
 // Errors name the file and what is wrong with it; they hold nothing of a key.
-func LoadTLS(files TLSFiles) (*tls.Config, error) {
+func ReadTLS(files OpenTLSFiles) (*TLSIdentity, error) {
 	chain, err := readPEM(files.Certificate, 0)
 	if err != nil {
 		return nil, fmt.Errorf("server certificate: %w", err)
@@ -36,45 +86,71 @@ func LoadTLS(files TLSFiles) (*tls.Config, error) {
 	pair, err := tls.X509KeyPair(chain, key)
 	clear(key)
 	if err != nil {
-		return nil, fmt.Errorf("server certificate %s and key %s: %w", files.Certificate, files.Key, err)
+		return nil, fmt.Errorf("server certificate %s and key %s: %w", files.Certificate.Name(), files.Key.Name(), err)
 	}
 	authorities, err := readPEM(files.ClientCA, 0)
 	if err != nil {
 		return nil, fmt.Errorf("client authorities: %w", err)
 	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(authorities) {
-		return nil, fmt.Errorf("client authorities: %s holds no certificate", files.ClientCA)
+	pool, list := x509.NewCertPool(), certificatesIn(authorities)
+	if len(list) == 0 {
+		return nil, fmt.Errorf("client authorities: %s holds no certificate", files.ClientCA.Name())
 	}
-	return &tls.Config{
+	identity := &TLSIdentity{
+		Serial: pair.Leaf.SerialNumber.Text(16), NotBefore: pair.Leaf.NotBefore, NotAfter: pair.Leaf.NotAfter,
+		Authorities: len(list), AuthoritiesUntil: list[0].NotAfter,
+	}
+	for _, c := range list {
+		pool.AddCert(c)
+		if c.NotAfter.Before(identity.AuthoritiesUntil) {
+			identity.AuthoritiesUntil = c.NotAfter
+		}
+	}
+	identity.Config = &tls.Config{
 		MinVersion:             tls.VersionTLS13,
 		Certificates:           []tls.Certificate{pair},
 		ClientAuth:             tls.RequireAndVerifyClientCert,
 		ClientCAs:              pool,
 		SessionTicketsDisabled: true,
-	}, nil
+	}
+	return identity, nil
+}
+
+// certificatesIn returns the certificates of a PEM file; what is none is passed over, as
+// x509.CertPool does.
+func certificatesIn(b []byte) (list []*x509.Certificate) {
+	for {
+		var block *pem.Block
+		if block, b = pem.Decode(b); block == nil {
+			return list
+		}
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		if c, err := x509.ParseCertificate(block.Bytes); err == nil {
+			list = append(list, c)
+		}
+	}
 }
 
 // readPEM reads a file that none of the permissions in forbidden is given for.
-func readPEM(path string, forbidden os.FileMode) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }() // read only: nothing is lost with it
+func readPEM(f *os.File, forbidden os.FileMode) ([]byte, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file but a directory or the like", f.Name())
+	}
 	if mode := info.Mode().Perm(); mode&forbidden != 0 {
-		return nil, fmt.Errorf("%s has mode %04o, so other users may read or change it; run chmod 600 on it", path, mode)
+		return nil, fmt.Errorf("%s has mode %04o, so other users may read or change it; run chmod 600 on it", f.Name(), mode)
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxPEM+1))
 	if err != nil {
 		return nil, err
 	}
 	if len(b) > maxPEM {
-		return nil, fmt.Errorf("%s is too large for what it should hold", path)
+		return nil, fmt.Errorf("%s is too large for what it should hold", f.Name())
 	}
 	return b, nil
 }

@@ -37,6 +37,10 @@ func Check(c *config.Config) (problems []error) {
 		_, err := os.Stat(f)
 		add(err)
 	}
+	if c.Tracing.CA != "" {
+		_, err := os.Stat(c.Tracing.CA)
+		add(err)
+	}
 	add(checkPrivate("token.pin_file", c.Token.PINFile))
 	add(checkPrivate("tls.key", c.TLS.Key))
 	add(checkPrivate("state", c.State))

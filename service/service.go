@@ -16,7 +16,9 @@ import (
 	"time"
 
 	"keyd/config"
+	"keyd/front"
 	"keyd/supervisor"
+	"keyd/supervisor/notify"
 )
 
 // Options are what is decided outside the configuration.
@@ -35,6 +37,13 @@ type Options struct {
 	// OnReady is called once with the address when the service can be used.
 	OnReady func(net.Addr)
 
+	// OnAdmin is called once with the address of the second listener, if there is one.
+	OnAdmin func(net.Addr)
+
+	// Reload asks for policy, certificate, key and client authorities to be read again at
+	// each value. May be nil.
+	Reload <-chan os.Signal
+
 	Log *slog.Logger
 }
 
@@ -44,6 +53,11 @@ func Run(ctx context.Context, c *config.Config, o Options) error {
 	if err != nil {
 		return err
 	}
+	manager, err := notify.FromEnvironment()
+	if err != nil {
+		return err
+	}
+	defer manager.Close() //nolint:errcheck // nothing is waiting in it
 	s := supervisor.Config{
 		Unlock:       supervisor.Command{Args: unlockArgs(c)},
 		Front:        supervisor.Command{Args: frontArgs(c, o, users), User: users.front},
@@ -51,7 +65,12 @@ func Run(ctx context.Context, c *config.Config, o Options) error {
 		Modules:      c.Modules,
 		Listen:       c.Listen,
 		DrainTimeout: time.Duration(c.DrainTimeout),
+		Admin:        c.Admin.Listen,
 		OnReady:      o.OnReady,
+		OnAdmin:      o.OnAdmin,
+		Files:        reloadable(c),
+		Reload:       o.Reload,
+		Notify:       manager,
 		Logger:       o.Log,
 	}
 	if o.Development {
@@ -64,6 +83,16 @@ func Run(ctx context.Context, c *config.Config, o Options) error {
 		return err
 	}
 	return errors.Join(supervisor.Run(ctx, s), end())
+}
+
+// reloadable is what can be replaced while the service runs.
+func reloadable(c *config.Config) []supervisor.Reloadable {
+	return []supervisor.Reloadable{
+		{Name: front.FilePolicy, Path: c.Policy},
+		{Name: front.FileCertificate, Path: c.TLS.Certificate},
+		{Name: front.FileKey, Path: c.TLS.Key},
+		{Name: front.FileClientCA, Path: c.TLS.ClientCA},
+	}
 }
 
 // Initialise makes the master keys of a production token: the unlock and provision
@@ -87,7 +116,7 @@ func unlockArgs(c *config.Config) []string {
 }
 
 func frontArgs(c *config.Config, o Options, u processUsers) []string {
-	return []string{
+	args := []string{
 		"internal", "front",
 		"--state", c.State,
 		"--policy", c.Policy,
@@ -101,6 +130,10 @@ func frontArgs(c *config.Config, o Options, u processUsers) []string {
 		"--development=" + strconv.FormatBool(o.Development),
 		"--separated=" + strconv.FormatBool(u.separated()),
 	}
+	if t := c.Tracing; t.OTLP != "" {
+		args = append(args, "--trace-collector", t.OTLP, "--trace-ca", t.CA, "--trace-sample", strconv.FormatFloat(t.Sample, 'g', -1, 64))
+	}
+	return args
 }
 
 func moduleArgs(command string, c *config.Config, o Options, u processUsers) []string {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"keyd/supervisor/child"
+	"keyd/supervisor/notify"
 )
 
 // Exit statuses of children, see package child.
@@ -45,6 +46,16 @@ type Config struct {
 	// one, which stays the same until Run ends.
 	Listen string
 
+	// Admin is the loopback address, "host:port", of what the front serves besides:
+	// metrics, health, profiles. Empty for none. Likewise bound here, see Listen.
+	Admin string
+
+	// Files are opened anew at each value that comes from Reload, and handed to the
+	// front, which is confined and could not open what has taken their place. They are
+	// never read here. At most child.MaxFiles.
+	Files  []Reloadable
+	Reload <-chan os.Signal
+
 	// DrainTimeout is how long the front may take to finish what it has begun when
 	// everything stops. 0 is DefaultDrainTimeout.
 	DrainTimeout time.Duration
@@ -52,6 +63,12 @@ type Config struct {
 	// OnReady, if any, is called once, on a goroutine of its own, when the front and
 	// at least one module are ready.
 	OnReady func(listening net.Addr)
+
+	// OnAdmin, if any, is called once with the address that Admin has been bound to.
+	OnAdmin func(listening net.Addr)
+
+	// Notify tells a service manager how everything stands. nil tells nobody.
+	Notify *notify.Manager
 
 	// Logger gets one record for each start, end and kill. Required.
 	Logger *slog.Logger
@@ -80,6 +97,12 @@ type Command struct {
 	// Files are passed on too, each with its flag. For Module and Provision only: a
 	// front gets nothing that others write. The supervisor neither reads nor closes them.
 	Files []Inherited
+}
+
+// Reloadable is a file that can be replaced while the service runs.
+type Reloadable struct {
+	Name string // what it is to the front: "policy"
+	Path string
 }
 
 // Inherited is a descriptor that a child is given, and the flag that names it to it.
@@ -116,6 +139,8 @@ func (c *Config) validate() error {
 		return fmt.Errorf("supervisor: %d modules; there can be 1 to %d", c.Modules, MaxModules)
 	case c.Listen == "":
 		return errors.New("supervisor: no address to listen on")
+	case len(c.Files) > child.MaxFiles:
+		return fmt.Errorf("supervisor: %d files; there can be %d", len(c.Files), child.MaxFiles)
 	case c.Logger == nil:
 		return errors.New("supervisor: no logger")
 	case c.DrainTimeout < 0:

@@ -8,13 +8,16 @@
 //
 //	unlock     --pin-fd [--input-fd]               writes the token PIN, see package pinfile
 //	provision  --pin-fd --output-fd [--input-fd] [files]   runs once, before the first front
-//	front      --control-fd --listen-fd [--provision-fd]
+//	front      --control-fd --listen-fd [--admin-fd] [--provision-fd]
 //	module     --control-fd --pin-fd [files] --module I
 //
 // Standard input and output of a child are /dev/null and standard error. The control
 // socket is described in package child. The bound TCP socket stays open here, never
 // accepted from, so that a new front finds the port and the connections that wait; it
 // is made anew if a front has shut it down.
+//
+// A reload opens the files of [Config] anew and hands their descriptors to the front, which
+// says whether it uses them. A service manager is told what happens (package notify).
 //
 // Whoever dies is replaced: at once the first time, then after pauses from 100 ms
 // doubling to 5 s, until it has been ready for 10 s. A child that leaves four pings, 250 ms

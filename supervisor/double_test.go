@@ -242,6 +242,7 @@ type frontDouble struct {
 	channels map[int]*net.UnixConn
 	control  *child.Control
 	given    string // provision output
+	read     string // of the newest reload
 	listener net.Listener
 	sick     atomic.Bool
 }
@@ -269,6 +270,7 @@ func playFront(args []string) {
 			f.mu.Unlock()
 		}
 	}()
+	go f.takeReloads()
 	if err := f.control.Ready(); err != nil {
 		fail(err)
 	}
@@ -286,6 +288,29 @@ func playFront(args []string) {
 	_ = listener.Close()
 	open.Wait()
 	fmt.Fprintln(os.Stderr, "front stops")
+}
+
+// takeReloads reads what it is handed; a file that holds "bad" is refused, as is one that is
+// missing.
+func (f *frontDouble) takeReloads() {
+	for o := range f.control.Reloads() {
+		text, all := "", true
+		for _, file := range o.Files {
+			content := "missing"
+			if file.Err == nil {
+				content = string(must(io.ReadAll(file.File)))
+			}
+			text += file.Name + "=" + content + " "
+			all = all && content != "bad" && content != "missing"
+		}
+		o.Close()
+		f.mu.Lock()
+		f.read = text
+		f.mu.Unlock()
+		if err := f.control.Reloaded(o, all); err != nil {
+			fail(err)
+		}
+	}
 }
 
 func (f *frontDouble) serve(conn net.Conn) {
@@ -317,6 +342,10 @@ func (f *frontDouble) serve(conn net.Conn) {
 			fail(err)
 		}
 		os.Exit(1)
+	case "reloaded":
+		f.mu.Lock()
+		fmt.Fprintln(conn, f.read)
+		f.mu.Unlock()
 	case "provision":
 		fmt.Fprintln(conn, f.given)
 	case "state":

@@ -123,10 +123,16 @@ func (s *supervisor) launch(k *kid, control *os.File) (*os.Process, error) {
 		grants = append(grants, grant{"--pin-fd", s.pin})
 		return s.launcher.start(k.command, append(grants, k.command.inherited()...), s.moduleAttributes(), "--module", strconv.Itoa(k.index))
 	}
-	if err := s.mendListening(); err != nil {
+	if err := s.mend(s.listening); err != nil {
 		return nil, err
 	}
-	grants = append(grants, grant{"--listen-fd", s.listening})
+	grants = append(grants, grant{"--listen-fd", s.listening.file})
+	if s.admin != nil {
+		if err := s.mend(s.admin); err != nil {
+			return nil, err
+		}
+		grants = append(grants, grant{"--admin-fd", s.admin.file})
+	}
 	if s.provisioned != nil {
 		if _, err := s.provisioned.Seek(0, 0); err != nil {
 			return nil, err
@@ -177,6 +183,8 @@ func (s *supervisor) heard(k *kid, p *process, kind byte, seq uint32) {
 		s.ready(k)
 	case kind == child.SignalPong && int32(seq-k.answered) > 0 && int32(k.sent-seq) >= 0:
 		k.answered = seq
+	case (kind == child.SignalLoaded || kind == child.SignalKept) && k == s.front && s.reload.answered(seq):
+		s.reloaded(seq, kind == child.SignalLoaded)
 	default:
 		s.kill(k, errProtocol.Error())
 	}
@@ -196,7 +204,7 @@ func (s *supervisor) ready(k *kid) {
 	if !s.greeted && s.stage == running && s.front.phase == child.PhaseReady && s.modulesIn(child.PhaseReady) > 0 {
 		s.greeted = true
 		if s.OnReady != nil {
-			go s.OnReady(s.address)
+			go s.OnReady(s.listening.address)
 		}
 	}
 }
@@ -247,6 +255,9 @@ func (s *supervisor) kill(k *kid, why string) {
 // ended decides what follows the end of a process.
 func (s *supervisor) ended(k *kid, how string, status int) {
 	k.lastExit = how
+	if k == s.front {
+		s.reload.forget() // the next front reads the files as they are
+	}
 	if s.stage != running {
 		s.enter(k, child.PhaseEnded)
 		s.Logger.Info("child ended", "child", k.String(), "how", how)

@@ -30,22 +30,44 @@ func listen(ctx context.Context, address string) (*os.File, net.Addr, error) {
 	return f, l.Addr(), nil
 }
 
-// mendListening makes a new listening socket on the same address if the present one
+// bound is a listening socket and where it is. file is nil after it could not be made
+// anew.
+type bound struct {
+	file    *os.File
+	address net.Addr
+}
+
+// bind listens on an address.
+func bind(ctx context.Context, address string) (*bound, error) {
+	f, at, err := listen(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	return &bound{f, at}, nil
+}
+
+func (b *bound) close() {
+	if b != nil && b.file != nil {
+		_ = b.file.Close()
+	}
+}
+
+// mend makes a new listening socket on the same address if the present one
 // no longer listens. A front shares the socket with the supervisor, and shutdown(2) of
 // one is felt by all: without this, a taken-over front could disable every later one.
-func (s *supervisor) mendListening() error {
-	if s.listening != nil {
-		if accepts, err := unix.GetsockoptInt(int(s.listening.Fd()), unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err == nil && accepts != 0 {
+func (s *supervisor) mend(b *bound) error {
+	if b.file != nil {
+		if accepts, err := unix.GetsockoptInt(int(b.file.Fd()), unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err == nil && accepts != 0 {
 			return nil
 		}
-		s.Logger.Warn("a front has shut the listening socket down; it is made anew", "address", s.address)
-		_ = s.listening.Close()
-		s.listening = nil
+		s.Logger.Warn("a front has shut the listening socket down; it is made anew", "address", b.address)
+		_ = b.file.Close()
+		b.file = nil
 	}
-	f, address, err := listen(context.Background(), s.address.String())
+	f, address, err := listen(context.Background(), b.address.String())
 	if err != nil {
 		return err // tried again at the next start
 	}
-	s.listening, s.address = f, address
+	b.file, b.address = f, address
 	return nil
 }

@@ -114,7 +114,7 @@ type process struct {
 	control *net.UnixConn
 }
 
-// say sends a message, with at most one descriptor. It never waits: a child that has
+// say sends a message with its descriptors. It never waits: a child that has
 // left its socket to fill up does not read.
 func (p *process) say(m child.Message, files ...*os.File) error {
 	b, err := json.Marshal(m)
@@ -126,7 +126,11 @@ func (p *process) say(m child.Message, files ...*os.File) error {
 	}
 	var oob []byte
 	if len(files) > 0 {
-		oob = unix.UnixRights(int(files[0].Fd()))
+		fds := make([]int, len(files))
+		for i, f := range files {
+			fds[i] = int(f.Fd())
+		}
+		oob = unix.UnixRights(fds...)
 	}
 	raw, err := p.control.SyscallConn()
 	if err != nil {

@@ -3,7 +3,6 @@ package supervisor
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"sync"
 	"syscall"
@@ -68,8 +67,16 @@ func shut() error {
 
 // prepare does what comes before the first front.
 func (s *supervisor) prepare(ctx context.Context) (err error) {
-	if s.listening, s.address, err = listen(ctx, s.Listen); err != nil {
+	if s.listening, err = bind(ctx, s.Listen); err != nil {
 		return err
+	}
+	if s.Admin != "" {
+		if s.admin, err = bind(ctx, s.Admin); err != nil {
+			return err
+		}
+		if s.OnAdmin != nil {
+			s.OnAdmin(s.admin.address)
+		}
 	}
 	// The parent's process group, because only that may read from the terminal.
 	if err := s.launcher.oneShot(ctx, "unlock", &s.Unlock, []grant{{"--pin-fd", s.pin}}, syscall.SysProcAttr{}, s.time.oneShotStop); err != nil {
@@ -94,8 +101,8 @@ type supervisor struct {
 	launcher    *launcher
 	pin         *os.File
 	pinMemory   string
-	listening   *os.File // nil after it could not be made anew
-	address     net.Addr
+	listening   *bound
+	admin       *bound   // nil where there is none
 	provisioned *os.File // nil once a front has become ready
 	lockable    bool     // the supervisor can hand CAP_IPC_LOCK on
 
@@ -105,6 +112,8 @@ type supervisor struct {
 	greeted bool // OnReady has been called
 	stage   stage
 	err     error // what ended everything
+	reload  reload
+	told    told
 
 	events chan event
 	over   chan struct{} // closed when nobody takes events any more
@@ -121,7 +130,9 @@ func (s *supervisor) release() {
 	if s.launcher != nil {
 		s.launcher.close()
 	}
-	for _, f := range []*os.File{s.pin, s.listening, s.provisioned} {
+	s.listening.close()
+	s.admin.close()
+	for _, f := range []*os.File{s.pin, s.provisioned} {
 		if f != nil {
 			_ = f.Close()
 		}
@@ -146,11 +157,13 @@ func (s *supervisor) supervise(ctx context.Context) error {
 		s.enter(k, child.PhaseWaiting)
 		k.due = true
 	}
+	s.watchReload()
 	ticker := time.NewTicker(s.time.tick)
 	defer ticker.Stop()
 	asked := ctx.Done()
 	for {
 		s.startDue()
+		s.tellManager()
 		s.tellState()
 		if s.advanceStop() {
 			return s.err

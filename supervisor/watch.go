@@ -8,6 +8,7 @@ import (
 
 // tick looks at every child, and pings those that are ready.
 func (s *supervisor) tick() {
+	s.signOfLife()
 	for _, k := range s.kids() {
 		if k.process == nil {
 			continue

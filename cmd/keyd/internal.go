@@ -153,9 +153,14 @@ func moduleExit(err error) error {
 func internalFront() *cobra.Command {
 	c := &cobra.Command{Use: "front", Args: cobra.NoArgs}
 	o := front.Options{Version: buildVersion()}
+	o.Trace.Version = o.Version
 	f := c.Flags()
 	f.IntVar(&o.ControlFD, "control-fd", -1, "")
 	f.IntVar(&o.ListenFD, "listen-fd", -1, "")
+	f.IntVar(&o.AdminFD, "admin-fd", -1, "")
+	f.StringVar(&o.Trace.Collector, "trace-collector", "", "")
+	f.StringVar(&o.Trace.Authority, "trace-ca", "", "")
+	f.Float64Var(&o.Trace.Sample, "trace-sample", 0.01, "")
 	f.IntVar(&o.ProvisionFD, "provision-fd", -1, "")
 	f.StringVar(&o.State, "state", "", "")
 	f.StringVar(&o.Policy, "policy", "", "")

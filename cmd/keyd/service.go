@@ -6,8 +6,10 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"keyd/config"
 	"keyd/development"
@@ -21,7 +23,7 @@ var rootContext = context.Background()
 func logger() *slog.Logger { return slog.New(slog.NewJSONHandler(os.Stderr, nil)) }
 
 func devCommand() *cobra.Command {
-	var dir, listen, keys string
+	var dir, listen, adminListen, trace, keys string
 	var limits config.Velocity
 	c := &cobra.Command{
 		Use:     "dev",
@@ -44,6 +46,8 @@ Every sample key is published: this is no place for a real key.`,
 	f := c.Flags()
 	f.StringVar(&dir, "dir", "", "directory of the service")
 	f.StringVar(&listen, "listen", "127.0.0.1:7443", "HOST:PORT to listen on; port 0 takes a free one")
+	f.StringVar(&adminListen, "admin", "", "IP:PORT of a loopback address for metrics, health and profiles (/metrics, /readyz, /debug/pprof/)")
+	f.StringVar(&trace, "trace", "", "IP:PORT of an OpenTelemetry collector (OTLP over gRPC) on this machine; every request is traced")
 	f.StringVar(&keys, "keys", "", "JSON file of known test keys to load (docs/test-keys.md); replaces keys of the same names")
 	f.Var((*configLimits)(&limits.Verify), "verify-limits", "limit verifications of one account's PIN per minute, hour and day, 0 for no limit (keyd serve limits them by default)")
 	f.Var((*configLimits)(&limits.Translate), "translate-limits", "limit translations of one account's PIN likewise")
@@ -51,12 +55,19 @@ Every sample key is published: this is no place for a real key.`,
 		panic(err) // the flag is defined above
 	}
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := config.CheckAdmin(adminListen); err != nil {
+			return fmt.Errorf("--admin: %w", err)
+		}
 		s, err := development.Prepare(dir, listen)
 		if err != nil {
 			return err
 		}
 		defer s.Close() //nolint:errcheck // ends the lock
 		s.Config.Velocity.Verify, s.Config.Velocity.Translate = limits.Verify, limits.Translate
+		s.Config.Admin.Listen, s.Config.Tracing.OTLP = adminListen, trace
+		log := logger()
+		reload, stop := reloads()
+		defer stop()
 		var input *os.File
 		if keys != "" {
 			if input, err = os.Open(keys); err != nil {
@@ -68,7 +79,9 @@ Every sample key is published: this is no place for a real key.`,
 			Development: true,
 			SampleKeys:  s.New,
 			TestKeys:    input,
-			Log:         logger(),
+			Log:         log,
+			Reload:      reload,
+			OnAdmin:     onAdmin(log),
 			OnReady: func(bound net.Addr) {
 				address := service.Address(listen, bound)
 				if err := s.Ready(address); err != nil {
@@ -79,6 +92,17 @@ Every sample key is published: this is no place for a real key.`,
 		})
 	}
 	return c
+}
+
+// reloads delivers SIGHUP. One that comes while another waits is the same.
+func reloads() (<-chan os.Signal, func()) {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, unix.SIGHUP)
+	return c, func() { signal.Stop(c) }
+}
+
+func onAdmin(log *slog.Logger) func(net.Addr) {
+	return func(at net.Addr) { log.Info("metrics, health and profiles", "address", at.String()) }
 }
 
 // configFlag is the flag of commands that work from a configuration file.
@@ -96,7 +120,9 @@ func serveCommand() *cobra.Command {
 		GroupID: "service",
 		Short:   "Run the service from a configuration file",
 		Long: `Starts the supervisor, which starts one front and the modules, each confined, and keeps
-them running. SIGTERM drains and ends with status 0. docs/operations.md has the details.
+them running. SIGTERM drains and ends with status 0. SIGHUP has policy, server certificate
+and key, and client authorities read again; what is wrong with them is logged, and the old
+stay in use. docs/operations.md has the details.
 
 A token that carries the development mark is refused.`,
 		Args: cobra.NoArgs,
@@ -108,8 +134,12 @@ A token that carries the development mark is refused.`,
 			return err
 		}
 		log := logger()
+		reload, stop := reloads()
+		defer stop()
 		return service.Run(cmd.Context(), loaded, service.Options{
 			Log:     log,
+			Reload:  reload,
+			OnAdmin: onAdmin(log),
 			OnReady: func(bound net.Addr) { log.Info("serving", "address", bound.String()) },
 		})
 	}

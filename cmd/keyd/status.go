@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	keydv1 "keyd/api/keyd/v1"
 )
@@ -19,7 +21,17 @@ func statusCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "status",
 		GroupID: "client",
-		Short:   "Show what is running, and how it is confined",
+		Short:   "Say what is wrong, what is running, and how it is confined",
+		Long: `Says first what is wrong, the worst at the top, then how everything stands. --output json
+has the same (problems[].severity, .text).
+
+Exit status:
+  0  all is well; there may be notes
+  1  the question could not be put: a wrong flag, a file that is missing
+  3  keyd refuses to say (the policy, the certificate)
+  4  no keyd answers
+  5  requests are served, but something is to be mended (WARNING)
+  6  requests are refused, some or all (CRITICAL)`,
 		Example: `  keyd status --dir ./dev --as auditor
   keyd status --server keyd.example:7443 --ca ca.crt --cert monitor.crt --key monitor.key -o json`,
 		Args: cobra.NoArgs,
@@ -35,18 +47,46 @@ func statusCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return out.print(s, func(w io.Writer) { writeStatus(w, s) })
+		if err := out.print(s, func(w io.Writer) { writeStatus(w, s) }); err != nil {
+			return err
+		}
+		return statusExit(s.Problems)
 	}
 	return c
 }
 
+// Exit statuses of keyd status beyond those of every call (3 and 4).
+const (
+	exitWarning  = 5
+	exitCritical = 6
+)
+
+// statusExit is the worst problem as an exit status. The first problem is the worst.
+func statusExit(problems []*keydv1.Problem) error {
+	if len(problems) == 0 {
+		return nil
+	}
+	switch problems[0].Severity {
+	case keydv1.Problem_CRITICAL:
+		return exitError{errors.New("requests are refused, some or all"), exitCritical}
+	case keydv1.Problem_WARNING:
+		return exitError{errors.New("something is to be mended"), exitWarning}
+	}
+	return nil
+}
+
 func writeStatus(w io.Writer, s *keydv1.GetStatusResponse) {
+	writeHealth(w, s.Problems)
 	kind := "production"
 	if s.Development {
 		kind = "development: the keys are known, and a software token is no protection"
 	}
 	row(w, "keyd", s.Version)
 	row(w, "kind", kind)
+	row(w, "policy", inUse(s.Policy.GetDigest(), s.Policy.GetLoadedAt(), s.Policy.GetLastFailure()))
+	row(w, "certificate", inUse("serial "+s.Tls.GetSerial()+", until "+at(s.Tls.GetNotAfter()), s.Tls.GetLoadedAt(), s.Tls.GetLastFailure()))
+	row(w, "client authorities", fmt.Sprintf("%d, the first expires %s", s.Tls.GetClientAuthorities(), at(s.Tls.GetClientAuthoritiesUntil())))
+	row(w, "connections", fmt.Sprint(s.Connections))
 	row(w, "keys", fmt.Sprint(s.Keys))
 	if n := s.KeySerialNumbers; n != nil {
 		row(w, "KSNs", fmt.Sprintf("%d accepted since the start; %d sequences in memory%s", n.Accepted, n.Sequences, failing(n.Failing)))
@@ -67,12 +107,57 @@ func writeStatus(w io.Writer, s *keydv1.GetStatusResponse) {
 		row(w, "  master keys", fmt.Sprintf("generation %d", t.Generation))
 		row(w, "  unsealed keys", fmt.Sprintf("%d, and %d derived", t.CachedKeys, t.DerivedKeys))
 		row(w, "  tries", tries(t.Velocity))
+		row(w, "  failed calls", tokenErrors(t.Errors))
 		row(w, "  self-tests", fmt.Sprintf("%d passed", len(t.SelfTests)))
 		row(w, "  erasure", t.Erasure)
 		row(w, "  confinement", measures(t.Confinement))
 	}
 	row(w)
 	row(w, "front confinement", measures(s.FrontConfinement))
+}
+
+// writeHealth says what is wrong before anything else.
+func writeHealth(w io.Writer, problems []*keydv1.Problem) {
+	words := map[keydv1.Problem_Severity]string{
+		keydv1.Problem_CRITICAL: "CRITICAL", keydv1.Problem_WARNING: "WARNING", keydv1.Problem_NOTE: "note",
+	}
+	if statusExit(problems) == nil {
+		row(w, "all is well")
+	}
+	for _, p := range problems {
+		row(w, words[p.Severity]+": "+p.Text)
+	}
+	row(w)
+}
+
+// inUse says since when something is in use, and why nothing newer is.
+func inUse(what string, since *timestamppb.Timestamp, failed *keydv1.FailedReload) string {
+	text := what + ", since " + at(since)
+	if failed != nil {
+		text += "; NOT RELOADED at " + at(failed.At) + ": " + failed.Why
+	}
+	return text
+}
+
+func at(t *timestamppb.Timestamp) string {
+	if t == nil {
+		return "-"
+	}
+	return t.AsTime().Format(time.DateTime) + " UTC"
+}
+
+// tokenErrors lists the classes of which there were any.
+func tokenErrors(list []*keydv1.TokenErrors) string {
+	var some []string
+	for _, e := range list {
+		if e.Count > 0 {
+			some = append(some, fmt.Sprintf("%d %s", e.Count, e.Class))
+		}
+	}
+	if len(some) == 0 {
+		return "none"
+	}
+	return strings.Join(some, ", ")
 }
 
 // tries says how the tries for a PIN are limited.

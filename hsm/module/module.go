@@ -102,11 +102,12 @@ func Run(o Options) error {
 		o.Log.Warn("not confined as far as it could be", "measure", m.Name, "state", m.State, "why", m.Why)
 	}
 
+	atStart := token.FailureCount() // what was tried out until now is no fault of the token
 	dead := make(chan error, 1)
 	keys := working.New(tok, sealing.NewCache(tok, masters, o.CachedKeys), o.DerivedKeys, time.Now)
 	server := newServer(
 		newEngines(keys, tries.New(table)), tok.Sessions(),
-		func() *wire.Description { return describe(o, keys, table, masters, report, passed) },
+		func() *wire.Description { return describe(o, keys, table, masters, report, passed, atStart) },
 		o.Log,
 		func(err error) {
 			select {
@@ -264,7 +265,7 @@ func Provision(o Options, keys []io.Reader, out io.Writer) error {
 	return nil
 }
 
-func describe(o Options, keys *working.Keys, table *velocity.Table, masters *sealing.Masters, report confine.Report, passed []string) *wire.Description {
+func describe(o Options, keys *working.Keys, table *velocity.Table, masters *sealing.Masters, report confine.Report, passed []string, atStart []token.Failures) *wire.Description {
 	tok := keys.Token()
 	d := &wire.Description{
 		Label: tok.Info.Label, Manufacturer: tok.Info.ManufacturerID, Model: tok.Info.Model,
@@ -274,6 +275,9 @@ func describe(o Options, keys *working.Keys, table *velocity.Table, masters *sea
 	}
 	for _, c := range tok.Calls() {
 		d.Calls = append(d.Calls, &wire.TokenCalls{Name: c.Name, Count: c.Count, Blocks: c.Blocks})
+	}
+	for i, f := range token.FailureCount() {
+		d.Errors = append(d.Errors, &wire.TokenErrors{Class: f.Class, Count: f.Count - atStart[i].Count})
 	}
 	for _, m := range report.Measures {
 		d.Confinement = append(d.Confinement, &wire.Measure{Name: m.Name, State: string(m.State), Detail: m.Why})

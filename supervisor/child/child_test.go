@@ -14,7 +14,7 @@ func TestSignals(t *testing.T) {
 	for _, s := range []struct {
 		kind byte
 		seq  uint32
-	}{{SignalReady, 0}, {SignalPong, 0}, {SignalPong, 1}, {SignalPong, 1<<32 - 1}} {
+	}{{SignalReady, 0}, {SignalPong, 0}, {SignalPong, 1}, {SignalPong, 1<<32 - 1}, {SignalLoaded, 1}, {SignalKept, 1<<32 - 1}} {
 		b := EncodeSignal(s.kind, s.seq)
 		if kind, seq, ok := ParseSignal(b[:]); !ok || kind != s.kind || seq != s.seq {
 			t.Errorf("%c %d became %c %d %v", s.kind, s.seq, kind, seq, ok)
@@ -35,6 +35,10 @@ func TestMessagesThatAreRefused(t *testing.T) {
 		{``, 0}, {`{`, 0}, {`null`, 0}, {`[]`, 0}, {`{}`, 0}, {`{"type":"PING!"}`, 0}, {`{"type":"ping"} x`, 0},
 		{`{"type":"ping","seq":-1}`, 0}, {`{"type":"ping","seq":4294967296}`, 0}, {`{"type":"state"}`, 0},
 		{`{"type":"channel"}`, 0}, {`{"type":"channel"}`, 2}, {`{"type":"ping"}`, 1}, {`{"type":"stop"}`, 1},
+		{`{"type":"reload"}`, 0}, {`{"type":"reload"}`, 1}, {`{"type":"reload","reload":{"files":[]}}`, 0},
+		{`{"type":"reload","reload":{"files":[{"name":"policy"}]}}`, 0}, {`{"type":"reload","reload":{"files":[{"name":"policy"}]}}`, 2},
+		{`{"type":"reload","reload":{"files":[{"name":"policy","error":"gone"}]}}`, 1},
+		{`{"type":"reload","reload":{"files":[{},{},{},{},{},{},{},{},{}]}}`, 9},
 	} {
 		if m, err := parse([]byte(test.message), test.descriptors); err == nil || m != (Message{}) {
 			t.Errorf("%s with %d descriptors: %+v, %v", test.message, test.descriptors, m, err)
@@ -60,6 +64,9 @@ func FuzzMessage(f *testing.F) {
 			if m != (Message{}) {
 				t.Error("a refused message left something")
 			}
+			return
+		}
+		if m.Type == TypeReload && descriptors == m.Reload.descriptors() && descriptors <= MaxFiles {
 			return
 		}
 		if (m.Type == TypeChannel) != (descriptors == 1) || (m.Type == TypeState && m.State == nil) {

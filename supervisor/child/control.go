@@ -26,6 +26,7 @@ type Control struct {
 	healthy    func() bool
 	channels   chan Channel
 	arrived    chan Channel
+	reloads    chan Opened // room for one: the newest
 	stopping   chan struct{}
 
 	mu    sync.Mutex
@@ -64,6 +65,7 @@ func Connect(fd int, healthy func() bool) (*Control, error) {
 		healthy:    healthy,
 		channels:   make(chan Channel),
 		arrived:    make(chan Channel),
+		reloads:    make(chan Opened, 1),
 		stopping:   make(chan struct{}),
 	}
 	go c.deliver()
@@ -95,6 +97,19 @@ func (c *Control) State() State {
 	return s
 }
 
+// Reloads delivers files that were opened anew. Only a front is sent any. Those that nobody
+// has taken yet are closed when newer ones arrive.
+func (c *Control) Reloads() <-chan Opened { return c.reloads }
+
+// Reloaded tells the supervisor what became of a reload: whether everything that it
+// brought is in use now.
+func (c *Control) Reloaded(o Opened, all bool) error {
+	if all {
+		return c.send(SignalLoaded, o.seq)
+	}
+	return c.send(SignalKept, o.seq)
+}
+
 func (c *Control) send(kind byte, seq uint32) error {
 	b := EncodeSignal(kind, seq)
 	if _, err := c.conn.Write(b[:]); err != nil {
@@ -105,10 +120,10 @@ func (c *Control) send(kind byte, seq uint32) error {
 
 // listen reads until the supervisor has gone; then the process must not outlive it.
 func (c *Control) listen() {
-	in, oob := make([]byte, MaxMessage), make([]byte, unix.CmsgSpace(4))
+	in, oob := make([]byte, MaxMessage), make([]byte, unix.CmsgSpace(4*MaxFiles))
 	stopped := false
 	for {
-		m, conn, err := receive(c.conn, in, oob)
+		m, brought, err := receive(c.conn, in, oob)
 		if err != nil {
 			os.Exit(ExitOrphaned)
 		}
@@ -120,7 +135,9 @@ func (c *Control) listen() {
 				}
 			}
 		case TypeChannel:
-			c.arrived <- Channel{Module: m.Module, Conn: conn}
+			c.arrived <- Channel{Module: m.Module, Conn: brought.channel}
+		case TypeReload:
+			c.offer(Opened{Files: brought.files, seq: m.Seq})
 		case TypeState:
 			c.mu.Lock()
 			c.state = *m.State
@@ -161,9 +178,15 @@ func (c *Control) deliver() {
 	}
 }
 
+// brought is what came with a message.
+type brought struct {
+	channel *net.UnixConn
+	files   []OpenedFile
+}
+
 // receive reads one message. Whatever is not exactly a known message with the
 // descriptors its type has is an error, and no descriptor is kept.
-func receive(conn *net.UnixConn, in, oob []byte) (Message, *net.UnixConn, error) {
+func receive(conn *net.UnixConn, in, oob []byte) (Message, *brought, error) {
 	n, oobn, flags, _, err := conn.ReadMsgUnix(in, oob)
 	if err != nil {
 		return Message{}, nil, err
@@ -176,12 +199,20 @@ func receive(conn *net.UnixConn, in, oob []byte) (Message, *net.UnixConn, error)
 	if err == nil && flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
 		err = errors.New("message is cut short")
 	}
-	if err != nil || len(fds) == 0 {
+	switch {
+	case err != nil:
 		closeAll(fds)
 		return m, nil, err
+	case m.Type == TypeReload:
+		return m, &brought{files: openedFiles(m.Reload, fds)}, nil
+	case len(fds) == 0:
+		return m, nil, nil
 	}
 	channel, err := adopt(fds[0], "channel")
-	return m, channel, err
+	if err != nil {
+		return m, nil, err
+	}
+	return m, &brought{channel: channel}, nil
 }
 
 func parse(b []byte, descriptors int) (m Message, err error) {
@@ -197,6 +228,11 @@ func parse(b []byte, descriptors int) (m Message, err error) {
 		if m.State == nil {
 			return Message{}, errors.New("message has no state")
 		}
+	case TypeReload:
+		if m.Reload == nil || len(m.Reload.Files) == 0 || len(m.Reload.Files) > MaxFiles {
+			return Message{}, errors.New("message has no files, or too many")
+		}
+		want = m.Reload.descriptors()
 	default:
 		return Message{}, errors.New("message of an unknown type")
 	}

@@ -17,17 +17,46 @@ const (
 	TypePing    = "ping"    // to be answered
 	TypeStop    = "stop"    // drain and end
 	TypeState   = "state"   // to the front: how everything stands
+	TypeReload  = "reload"  // to the front: files opened anew; a descriptor for each that could be
 )
 
 // MaxMessage bounds a message towards a child, in bytes.
 const MaxMessage = 64 << 10
 
-// Message is what the supervisor says. Seq belongs to pings, Module to channels.
+// MaxFiles bounds the files of a reload.
+const MaxFiles = 8
+
+// Message is what the supervisor says. Seq belongs to pings and reloads, Module to
+// channels.
 type Message struct {
-	Type   string `json:"type"`
-	Module int    `json:"module,omitempty"`
-	Seq    uint32 `json:"seq,omitempty"`
-	State  *State `json:"state,omitempty"`
+	Type   string  `json:"type"`
+	Module int     `json:"module,omitempty"`
+	Seq    uint32  `json:"seq,omitempty"`
+	State  *State  `json:"state,omitempty"`
+	Reload *Reload `json:"reload,omitempty"`
+}
+
+// Reload is the files of a reload, 1 to [MaxFiles] of them.
+type Reload struct {
+	Files []ReloadFile `json:"files"`
+}
+
+// ReloadFile is one file. Its descriptor comes with the message, in the order of the
+// list, unless Error says why it could not be opened.
+type ReloadFile struct {
+	Name  string `json:"name"` // what it is: "policy"
+	Path  string `json:"path"` // for messages
+	Error string `json:"error,omitempty"`
+}
+
+// descriptors returns how many come with the message.
+func (r *Reload) descriptors() (n int) {
+	for _, f := range r.Files {
+		if f.Error == "" {
+			n++
+		}
+	}
+	return n
 }
 
 // State is how the supervisor and its children stand; the front shows it to operators.
@@ -66,11 +95,14 @@ const SignalSize = 5
 
 // Signals of a child.
 const (
-	SignalReady = 'R'
-	SignalPong  = 'P'
+	SignalReady  = 'R'
+	SignalPong   = 'P'
+	SignalLoaded = 'L' // a front goes on with what a reload brought
+	SignalKept   = 'K' // a front keeps something that it had: a reload brought what is wrong
 )
 
-// EncodeSignal returns a signal. seq is 0 for [SignalReady].
+// EncodeSignal returns a signal. seq is 0 for [SignalReady], and the number of the ping or
+// the reload for the others.
 func EncodeSignal(kind byte, seq uint32) [SignalSize]byte {
 	b := [SignalSize]byte{kind}
 	binary.BigEndian.PutUint32(b[1:], seq)
@@ -83,7 +115,7 @@ func ParseSignal(b []byte) (kind byte, seq uint32, ok bool) {
 		return 0, 0, false
 	}
 	kind, seq = b[0], binary.BigEndian.Uint32(b[1:])
-	if kind == SignalPong || (kind == SignalReady && seq == 0) {
+	if kind == SignalPong || kind == SignalLoaded || kind == SignalKept || (kind == SignalReady && seq == 0) {
 		return kind, seq, true
 	}
 	return 0, 0, false

@@ -21,6 +21,7 @@ var ErrOrder = errors.New("confinement steps are called out of order")
 type Confinement struct {
 	kind     Kind
 	network  []uint16
+	profiled bool
 	done     step
 	measures []Measure
 }
@@ -35,8 +36,8 @@ const (
 )
 
 // New begins the confinement of this process. connect lists the TCP ports that it may
-// connect to: none for a front, and none for a module unless its token is a network
-// HSM. With an empty list the process cannot make a socket at all.
+// connect to: none for a front unless it sends traces, and none for a module unless its
+// token is a network HSM. With an empty list the process cannot make a socket at all.
 func New(kind Kind, connect ...uint16) (*Confinement, error) {
 	if kind != Front && kind != Module {
 		return nil, fmt.Errorf("confine: %q is neither front nor module", kind)
@@ -48,6 +49,10 @@ func New(kind Kind, connect ...uint16) (*Confinement, error) {
 	}
 	return &Confinement{kind: kind, network: connect}, nil
 }
+
+// AllowProfiling lets a front set the timers of a CPU profile: on its own threads, with
+// signals to itself. It is called before the first step.
+func (c *Confinement) AllowProfiling() { c.profiled = true }
 
 // enter checks that a step is the next one.
 func (c *Confinement) enter(next step) error {

@@ -40,6 +40,7 @@ const (
 	noScopes     = "Landlock ABI %d does not know scopes"
 	noSignals    = "Landlock ABI %d cannot tell signals between threads apart"
 	seccompSaves = "; seccomp refuses sockets"
+	seccompTCP   = "; seccomp refuses all sockets but TCP's"
 )
 
 // Filesystem restricts which files the process opens, which TCP ports it connects to
@@ -116,8 +117,11 @@ func (c *Confinement) noteLandlock(abi int) {
 		c.note("landlock-files", On, "")
 	}
 	covered := ""
-	if len(c.network) == 0 {
+	switch {
+	case len(c.network) == 0:
 		covered = seccompSaves
+	case c.kind == Front:
+		covered = seccompTCP
 	}
 	switch {
 	case abi < abiTCP:

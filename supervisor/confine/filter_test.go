@@ -47,7 +47,7 @@ const eperm = seccomp.ActionErrno | seccomp.Action(unix.EPERM)
 func TestForeignAndNewCalls(t *testing.T) {
 	native := arch.X86_64
 	for name, policy := range map[string]seccomp.Policy{
-		"front": frontPolicy(native, 1, false), "module": modulePolicy(native, 1, false), "network module": modulePolicy(native, 1, true),
+		"front": frontPolicy(native, 1, false, false), "module": modulePolicy(native, 1, false), "network module": modulePolicy(native, 1, true),
 	} {
 		if got := decide(t, policy, native, uint32(arch.I386.ID), 11); got != seccomp.ActionKillProcess { // execve of i386
 			t.Errorf("%s: call of i386: %v", name, got)
@@ -69,8 +69,9 @@ func TestForeignAndNewCalls(t *testing.T) {
 
 func TestArguments(t *testing.T) {
 	native, pid := arch.X86_64, uint64(4711)
-	front := frontPolicy(native, int(pid), false)
-	frontNet := frontPolicy(native, int(pid), true)
+	front := frontPolicy(native, int(pid), false, false)
+	frontNet := frontPolicy(native, int(pid), true, false)
+	profiled := frontPolicy(native, int(pid), false, true)
 	module := modulePolicy(native, int(pid), false)
 	moduleNet := modulePolicy(native, int(pid), true)
 	for _, test := range []struct {
@@ -98,6 +99,14 @@ func TestArguments(t *testing.T) {
 		{"networked front uses MPTCP", frontNet, "socket", []uint64{unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_MPTCP}, eperm},
 		{"networked front uses MPTCP, wide", frontNet, "socket", []uint64{unix.AF_INET, unix.SOCK_STREAM, 1<<32 | unix.IPPROTO_MPTCP}, eperm},
 		{"networked front makes another socket", frontNet, "socket", []uint64{unix.AF_UNIX, unix.SOCK_STREAM, 0}, eperm},
+		{"networked front makes a socket as Go does", frontNet, "socket", []uint64{unix.AF_INET, unix.SOCK_STREAM | unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK, unix.IPPROTO_TCP}, seccomp.ActionAllow},
+		{"networked front makes a datagram socket", frontNet, "socket", []uint64{unix.AF_INET, unix.SOCK_DGRAM | unix.SOCK_CLOEXEC, 0}, eperm},
+		{"networked front makes a raw socket", frontNet, "socket", []uint64{unix.AF_INET, unix.SOCK_RAW, 0}, eperm},
+		{"networked front makes a SEQPACKET socket", frontNet, "socket", []uint64{unix.AF_INET, unix.SOCK_SEQPACKET, 0}, eperm},
+		{"networked front connects by sending", frontNet, "sendto", []uint64{3, 0x1000, 1, unix.MSG_FASTOPEN}, eperm},
+		{"networked front connects by a message", frontNet, "sendmsg", []uint64{3, 0x1000, unix.MSG_FASTOPEN}, eperm},
+		{"front sets a timer", front, "setitimer", []uint64{unix.ITIMER_PROF}, eperm},
+		{"profiled front sets a timer", profiled, "timer_create", []uint64{1}, seccomp.ActionAllow},
 		{"networked front listens", frontNet, "listen", []uint64{3}, eperm},
 		{"front takes a lock", front, "fcntl", []uint64{3, unix.F_SETLK, 0x1000}, seccomp.ActionAllow},
 		{"front takes an open file lock", front, "fcntl", []uint64{3, unix.F_OFD_SETLKW, 0x1000}, seccomp.ActionAllow},
@@ -157,13 +166,13 @@ func TestEveryNameIsASystemCall(t *testing.T) {
 		}
 		return false
 	}
-	for _, name := range slices.Concat(frontAllowed, frontMissing, moduleForbidden, moduleNetwork, moduleMissing) {
+	for _, name := range slices.Concat(frontAllowed, frontProfiled, frontMissing, moduleForbidden, moduleNetwork, moduleMissing) {
 		if !known(name) {
 			t.Errorf("%s is no system call", name)
 		}
 	}
 	for _, a := range []*arch.Info{arch.X86_64, arch.AARCH64} { // calls under conditions have one spelling
-		for _, policy := range []seccomp.Policy{frontPolicy(a, 1, true), modulePolicy(a, 1, true)} {
+		for _, policy := range []seccomp.Policy{frontPolicy(a, 1, true, true), modulePolicy(a, 1, true)} {
 			for _, group := range policy.Syscalls {
 				for _, c := range group.NamesWithCondtions {
 					if _, ok := a.SyscallNames[c.Name]; !ok {

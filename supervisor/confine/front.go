@@ -1,6 +1,8 @@
 package confine
 
 import (
+	"slices"
+
 	"github.com/elastic/go-seccomp-bpf"
 	"github.com/elastic/go-seccomp-bpf/arch"
 	"golang.org/x/sys/unix"
@@ -51,14 +53,19 @@ var frontOptions = map[uint64][]uint64{
 // older call, whose arguments a filter can see.
 var frontMissing = []string{"clone3", "openat2", "epoll_pwait2"}
 
-func frontPolicy(native *arch.Info, pid int, network bool) seccomp.Policy {
+// frontProfiled is what a CPU profile takes. A timer's signal goes to the process that sets
+// it, or to one of its threads, and to no other.
+var frontProfiled = []string{"timer_create", "timer_settime", "timer_delete", "setitimer"}
+
+func frontPolicy(native *arch.Info, pid int, network, profiled bool) seccomp.Policy {
 	conditional := []seccomp.NameWithConditions{
 		when("mmap", compare(2, seccomp.BitsNotSet, unix.PROT_EXEC)),
 		when("mprotect", compare(2, seccomp.BitsNotSet, unix.PROT_EXEC)),
 		when("clone", compare(0, seccomp.BitsSet, unix.CLONE_THREAD)), // threads, no processes
 		when("tgkill", compare(0, seccomp.Equal, uint64(pid))),        // Go's pre-emption
-		when("sendto", compare(3, seccomp.BitsNotSet, unix.MSG_OOB)),  // urgent data sends signals
-		when("sendmsg", compare(2, seccomp.BitsNotSet, unix.MSG_OOB)),
+		// Urgent data sends signals; a fast open connects without asking Landlock.
+		when("sendto", compare(3, seccomp.BitsNotSet, unix.MSG_OOB|unix.MSG_FASTOPEN)),
+		when("sendmsg", compare(2, seccomp.BitsNotSet, unix.MSG_OOB|unix.MSG_FASTOPEN)),
 		when("recvfrom", compare(3, seccomp.BitsNotSet, unix.MSG_OOB)),
 		when("recvmsg", compare(2, seccomp.BitsNotSet, unix.MSG_OOB)),
 		when("prctl", compare(0, seccomp.Equal, unix.PR_SET_NAME)),
@@ -76,11 +83,17 @@ func frontPolicy(native *arch.Info, pid int, network bool) seccomp.Policy {
 		}
 	}
 	names := frontAllowed
+	if profiled {
+		names = slices.Concat(names, frontProfiled)
+	}
 	if network {
 		names = append([]string{"connect"}, names...)
 		for _, family := range []uint64{unix.AF_INET, unix.AF_INET6} {
-			// Landlock does not know Multipath TCP, which is protocol 262.
-			conditional = append(conditional, when("socket", compare(0, seccomp.Equal, family), compare(2, seccomp.LessOrEqual, 1<<8-1)))
+			// TCP alone, on whose ports Landlock has a rule: of the four bits of the type only
+			// that of SOCK_STREAM, and no Multipath TCP, which is protocol 262.
+			conditional = append(conditional, when("socket", compare(0, seccomp.Equal, family),
+				compare(1, seccomp.BitsSet, unix.SOCK_STREAM), compare(1, seccomp.BitsNotSet, 0xf&^unix.SOCK_STREAM),
+				compare(2, seccomp.LessOrEqual, 1<<8-1)))
 		}
 	}
 	return seccomp.Policy{

@@ -45,7 +45,7 @@ func (c *Confinement) Syscalls() error {
 
 func (c *Confinement) policy(native *arch.Info) seccomp.Policy {
 	if c.kind == Front {
-		return frontPolicy(native, os.Getpid(), len(c.network) > 0)
+		return frontPolicy(native, os.Getpid(), len(c.network) > 0, c.profiled)
 	}
 	return modulePolicy(native, os.Getpid(), len(c.network) > 0)
 }

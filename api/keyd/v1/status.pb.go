@@ -24,6 +24,58 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type Problem_Severity int32
+
+const (
+	Problem_SEVERITY_UNSPECIFIED Problem_Severity = 0
+	Problem_NOTE                 Problem_Severity = 1 // good to know
+	Problem_WARNING              Problem_Severity = 2 // to be mended; requests are served
+	Problem_CRITICAL             Problem_Severity = 3 // requests are refused, some or all
+)
+
+// Enum value maps for Problem_Severity.
+var (
+	Problem_Severity_name = map[int32]string{
+		0: "SEVERITY_UNSPECIFIED",
+		1: "NOTE",
+		2: "WARNING",
+		3: "CRITICAL",
+	}
+	Problem_Severity_value = map[string]int32{
+		"SEVERITY_UNSPECIFIED": 0,
+		"NOTE":                 1,
+		"WARNING":              2,
+		"CRITICAL":             3,
+	}
+)
+
+func (x Problem_Severity) Enum() *Problem_Severity {
+	p := new(Problem_Severity)
+	*p = x
+	return p
+}
+
+func (x Problem_Severity) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Problem_Severity) Descriptor() protoreflect.EnumDescriptor {
+	return file_keyd_v1_status_proto_enumTypes[0].Descriptor()
+}
+
+func (Problem_Severity) Type() protoreflect.EnumType {
+	return &file_keyd_v1_status_proto_enumTypes[0]
+}
+
+func (x Problem_Severity) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Problem_Severity.Descriptor instead.
+func (Problem_Severity) EnumDescriptor() ([]byte, []int) {
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{2, 0}
+}
+
 type GetStatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -72,6 +124,10 @@ type GetStatusResponse struct {
 	AuditHead        string                 `protobuf:"bytes,8,opt,name=audit_head,json=auditHead,proto3" json:"audit_head,omitempty"` // hash of the newest audit entry, hex
 	AuditEntries     uint64                 `protobuf:"varint,9,opt,name=audit_entries,json=auditEntries,proto3" json:"audit_entries,omitempty"`
 	KeySerialNumbers *KeySerialNumbers      `protobuf:"bytes,10,opt,name=key_serial_numbers,json=keySerialNumbers,proto3" json:"key_serial_numbers,omitempty"`
+	Problems         []*Problem             `protobuf:"bytes,20,rep,name=problems,proto3" json:"problems,omitempty"` // what is wrong, the worst first; empty if all is well
+	Policy           *PolicyInUse           `protobuf:"bytes,21,opt,name=policy,proto3" json:"policy,omitempty"`
+	Tls              *TlsInUse              `protobuf:"bytes,22,opt,name=tls,proto3" json:"tls,omitempty"`
+	Connections      uint64                 `protobuf:"varint,23,opt,name=connections,proto3" json:"connections,omitempty"` // of clients, open now
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -176,6 +232,286 @@ func (x *GetStatusResponse) GetKeySerialNumbers() *KeySerialNumbers {
 	return nil
 }
 
+func (x *GetStatusResponse) GetProblems() []*Problem {
+	if x != nil {
+		return x.Problems
+	}
+	return nil
+}
+
+func (x *GetStatusResponse) GetPolicy() *PolicyInUse {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+func (x *GetStatusResponse) GetTls() *TlsInUse {
+	if x != nil {
+		return x.Tls
+	}
+	return nil
+}
+
+func (x *GetStatusResponse) GetConnections() uint64 {
+	if x != nil {
+		return x.Connections
+	}
+	return 0
+}
+
+// Problem is something that an operator should know or mend.
+type Problem struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Severity      Problem_Severity       `protobuf:"varint,1,opt,name=severity,proto3,enum=keyd.v1.Problem_Severity" json:"severity,omitempty"`
+	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"` // one sentence
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Problem) Reset() {
+	*x = Problem{}
+	mi := &file_keyd_v1_status_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Problem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Problem) ProtoMessage() {}
+
+func (x *Problem) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_status_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Problem.ProtoReflect.Descriptor instead.
+func (*Problem) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Problem) GetSeverity() Problem_Severity {
+	if x != nil {
+		return x.Severity
+	}
+	return Problem_SEVERITY_UNSPECIFIED
+}
+
+func (x *Problem) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+// PolicyInUse is the policy by which requests are decided.
+type PolicyInUse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"` // SHA-256 of the file, hex
+	LoadedAt      *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=loaded_at,json=loadedAt,proto3" json:"loaded_at,omitempty"`
+	LastFailure   *FailedReload          `protobuf:"bytes,3,opt,name=last_failure,json=lastFailure,proto3" json:"last_failure,omitempty"` // missing unless the newest reload failed
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PolicyInUse) Reset() {
+	*x = PolicyInUse{}
+	mi := &file_keyd_v1_status_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyInUse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyInUse) ProtoMessage() {}
+
+func (x *PolicyInUse) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_status_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyInUse.ProtoReflect.Descriptor instead.
+func (*PolicyInUse) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *PolicyInUse) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *PolicyInUse) GetLoadedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LoadedAt
+	}
+	return nil
+}
+
+func (x *PolicyInUse) GetLastFailure() *FailedReload {
+	if x != nil {
+		return x.LastFailure
+	}
+	return nil
+}
+
+// TlsInUse is what new connections are made with.
+type TlsInUse struct {
+	state                  protoimpl.MessageState `protogen:"open.v1"`
+	Serial                 string                 `protobuf:"bytes,1,opt,name=serial,proto3" json:"serial,omitempty"` // of the server's certificate, hex
+	NotAfter               *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
+	LoadedAt               *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=loaded_at,json=loadedAt,proto3" json:"loaded_at,omitempty"`
+	ClientAuthorities      uint32                 `protobuf:"varint,4,opt,name=client_authorities,json=clientAuthorities,proto3" json:"client_authorities,omitempty"`
+	ClientAuthoritiesUntil *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=client_authorities_until,json=clientAuthoritiesUntil,proto3" json:"client_authorities_until,omitempty"` // when the first of them expires
+	LastFailure            *FailedReload          `protobuf:"bytes,6,opt,name=last_failure,json=lastFailure,proto3" json:"last_failure,omitempty"`                                    // missing unless the newest reload failed
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *TlsInUse) Reset() {
+	*x = TlsInUse{}
+	mi := &file_keyd_v1_status_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TlsInUse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TlsInUse) ProtoMessage() {}
+
+func (x *TlsInUse) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_status_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TlsInUse.ProtoReflect.Descriptor instead.
+func (*TlsInUse) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *TlsInUse) GetSerial() string {
+	if x != nil {
+		return x.Serial
+	}
+	return ""
+}
+
+func (x *TlsInUse) GetNotAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NotAfter
+	}
+	return nil
+}
+
+func (x *TlsInUse) GetLoadedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LoadedAt
+	}
+	return nil
+}
+
+func (x *TlsInUse) GetClientAuthorities() uint32 {
+	if x != nil {
+		return x.ClientAuthorities
+	}
+	return 0
+}
+
+func (x *TlsInUse) GetClientAuthoritiesUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ClientAuthoritiesUntil
+	}
+	return nil
+}
+
+func (x *TlsInUse) GetLastFailure() *FailedReload {
+	if x != nil {
+		return x.LastFailure
+	}
+	return nil
+}
+
+// FailedReload is why something that was to be replaced was not.
+type FailedReload struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
+	Why           string                 `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FailedReload) Reset() {
+	*x = FailedReload{}
+	mi := &file_keyd_v1_status_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FailedReload) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FailedReload) ProtoMessage() {}
+
+func (x *FailedReload) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_status_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FailedReload.ProtoReflect.Descriptor instead.
+func (*FailedReload) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *FailedReload) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *FailedReload) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
 // KeySerialNumbers is how the record of key serial numbers stands.
 type KeySerialNumbers struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -189,7 +525,7 @@ type KeySerialNumbers struct {
 
 func (x *KeySerialNumbers) Reset() {
 	*x = KeySerialNumbers{}
-	mi := &file_keyd_v1_status_proto_msgTypes[2]
+	mi := &file_keyd_v1_status_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -201,7 +537,7 @@ func (x *KeySerialNumbers) String() string {
 func (*KeySerialNumbers) ProtoMessage() {}
 
 func (x *KeySerialNumbers) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[2]
+	mi := &file_keyd_v1_status_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -214,7 +550,7 @@ func (x *KeySerialNumbers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeySerialNumbers.ProtoReflect.Descriptor instead.
 func (*KeySerialNumbers) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{2}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *KeySerialNumbers) GetAccepted() uint64 {
@@ -261,7 +597,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_keyd_v1_status_proto_msgTypes[3]
+	mi := &file_keyd_v1_status_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -273,7 +609,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[3]
+	mi := &file_keyd_v1_status_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -286,7 +622,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{3}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Process) GetRole() string {
@@ -354,13 +690,14 @@ type Token struct {
 	DerivedKeys   int64                  `protobuf:"varint,11,opt,name=derived_keys,json=derivedKeys,proto3" json:"derived_keys,omitempty"` // AES DUKPT derivation keys among the session objects
 	Velocity      *Velocity              `protobuf:"bytes,12,opt,name=velocity,proto3" json:"velocity,omitempty"`                           // missing where tries are not limited
 	Calls         []*TokenCalls          `protobuf:"bytes,13,rep,name=calls,proto3" json:"calls,omitempty"`                                 // since the module started
+	Errors        []*TokenErrors         `protobuf:"bytes,20,rep,name=errors,proto3" json:"errors,omitempty"`                               // of token calls since the module was ready, every class
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_keyd_v1_status_proto_msgTypes[4]
+	mi := &file_keyd_v1_status_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -372,7 +709,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[4]
+	mi := &file_keyd_v1_status_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -385,7 +722,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{4}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Token) GetModule() int32 {
@@ -479,6 +816,13 @@ func (x *Token) GetCalls() []*TokenCalls {
 	return nil
 }
 
+func (x *Token) GetErrors() []*TokenErrors {
+	if x != nil {
+		return x.Errors
+	}
+	return nil
+}
+
 // Velocity is how the table of tries stands, as a module sees it.
 type Velocity struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -496,7 +840,7 @@ type Velocity struct {
 
 func (x *Velocity) Reset() {
 	*x = Velocity{}
-	mi := &file_keyd_v1_status_proto_msgTypes[5]
+	mi := &file_keyd_v1_status_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -508,7 +852,7 @@ func (x *Velocity) String() string {
 func (*Velocity) ProtoMessage() {}
 
 func (x *Velocity) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[5]
+	mi := &file_keyd_v1_status_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -521,7 +865,7 @@ func (x *Velocity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Velocity.ProtoReflect.Descriptor instead.
 func (*Velocity) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{5}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Velocity) GetVerifications() *Limits {
@@ -592,7 +936,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_keyd_v1_status_proto_msgTypes[6]
+	mi := &file_keyd_v1_status_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -604,7 +948,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[6]
+	mi := &file_keyd_v1_status_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -617,7 +961,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{6}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Limits) GetMinute() uint32 {
@@ -653,7 +997,7 @@ type TokenCalls struct {
 
 func (x *TokenCalls) Reset() {
 	*x = TokenCalls{}
-	mi := &file_keyd_v1_status_proto_msgTypes[7]
+	mi := &file_keyd_v1_status_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -665,7 +1009,7 @@ func (x *TokenCalls) String() string {
 func (*TokenCalls) ProtoMessage() {}
 
 func (x *TokenCalls) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[7]
+	mi := &file_keyd_v1_status_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -678,7 +1022,7 @@ func (x *TokenCalls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenCalls.ProtoReflect.Descriptor instead.
 func (*TokenCalls) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{7}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *TokenCalls) GetName() string {
@@ -702,6 +1046,59 @@ func (x *TokenCalls) GetBlocks() uint64 {
 	return 0
 }
 
+// TokenErrors is how many calls of the token failed with return values of one class.
+type TokenErrors struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Class         string                 `protobuf:"bytes,1,opt,name=class,proto3" json:"class,omitempty"` // token_dead, session_dead, handle_stale, busy, refused, bug, login_failed
+	Count         uint64                 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenErrors) Reset() {
+	*x = TokenErrors{}
+	mi := &file_keyd_v1_status_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenErrors) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenErrors) ProtoMessage() {}
+
+func (x *TokenErrors) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_status_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenErrors.ProtoReflect.Descriptor instead.
+func (*TokenErrors) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *TokenErrors) GetClass() string {
+	if x != nil {
+		return x.Class
+	}
+	return ""
+}
+
+func (x *TokenErrors) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
 // Measure is one thing that is on or off, and why.
 type Measure struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -714,7 +1111,7 @@ type Measure struct {
 
 func (x *Measure) Reset() {
 	*x = Measure{}
-	mi := &file_keyd_v1_status_proto_msgTypes[8]
+	mi := &file_keyd_v1_status_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -726,7 +1123,7 @@ func (x *Measure) String() string {
 func (*Measure) ProtoMessage() {}
 
 func (x *Measure) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[8]
+	mi := &file_keyd_v1_status_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -739,7 +1136,7 @@ func (x *Measure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Measure.ProtoReflect.Descriptor instead.
 func (*Measure) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{8}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Measure) GetName() string {
@@ -768,7 +1165,7 @@ var File_keyd_v1_status_proto protoreflect.FileDescriptor
 const file_keyd_v1_status_proto_rawDesc = "" +
 	"\n" +
 	"\x14keyd/v1/status.proto\x12\akeyd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n" +
-	"\x10GetStatusRequest\"\xc2\x03\n" +
+	"\x10GetStatusRequest\"\xe5\x04\n" +
 	"\x11GetStatusResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12 \n" +
 	"\vdevelopment\x18\x02 \x01(\bR\vdevelopment\x129\n" +
@@ -782,7 +1179,33 @@ const file_keyd_v1_status_proto_rawDesc = "" +
 	"audit_head\x18\b \x01(\tR\tauditHead\x12#\n" +
 	"\raudit_entries\x18\t \x01(\x04R\fauditEntries\x12G\n" +
 	"\x12key_serial_numbers\x18\n" +
-	" \x01(\v2\x19.keyd.v1.KeySerialNumbersR\x10keySerialNumbers\"\x89\x01\n" +
+	" \x01(\v2\x19.keyd.v1.KeySerialNumbersR\x10keySerialNumbers\x12,\n" +
+	"\bproblems\x18\x14 \x03(\v2\x10.keyd.v1.ProblemR\bproblems\x12,\n" +
+	"\x06policy\x18\x15 \x01(\v2\x14.keyd.v1.PolicyInUseR\x06policy\x12#\n" +
+	"\x03tls\x18\x16 \x01(\v2\x11.keyd.v1.TlsInUseR\x03tls\x12 \n" +
+	"\vconnections\x18\x17 \x01(\x04R\vconnections\"\x9f\x01\n" +
+	"\aProblem\x125\n" +
+	"\bseverity\x18\x01 \x01(\x0e2\x19.keyd.v1.Problem.SeverityR\bseverity\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"I\n" +
+	"\bSeverity\x12\x18\n" +
+	"\x14SEVERITY_UNSPECIFIED\x10\x00\x12\b\n" +
+	"\x04NOTE\x10\x01\x12\v\n" +
+	"\aWARNING\x10\x02\x12\f\n" +
+	"\bCRITICAL\x10\x03\"\x98\x01\n" +
+	"\vPolicyInUse\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x127\n" +
+	"\tloaded_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bloadedAt\x128\n" +
+	"\flast_failure\x18\x03 \x01(\v2\x15.keyd.v1.FailedReloadR\vlastFailure\"\xd3\x02\n" +
+	"\bTlsInUse\x12\x16\n" +
+	"\x06serial\x18\x01 \x01(\tR\x06serial\x127\n" +
+	"\tnot_after\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\x127\n" +
+	"\tloaded_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\bloadedAt\x12-\n" +
+	"\x12client_authorities\x18\x04 \x01(\rR\x11clientAuthorities\x12T\n" +
+	"\x18client_authorities_until\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x16clientAuthoritiesUntil\x128\n" +
+	"\flast_failure\x18\x06 \x01(\v2\x15.keyd.v1.FailedReloadR\vlastFailure\"L\n" +
+	"\fFailedReload\x12*\n" +
+	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x10\n" +
+	"\x03why\x18\x02 \x01(\tR\x03why\"\x89\x01\n" +
 	"\x10KeySerialNumbers\x12\x1a\n" +
 	"\baccepted\x18\x01 \x01(\x04R\baccepted\x12\x1c\n" +
 	"\tsequences\x18\x02 \x01(\x04R\tsequences\x12!\n" +
@@ -795,7 +1218,7 @@ const file_keyd_v1_status_proto_rawDesc = "" +
 	"\x05state\x18\x04 \x01(\tR\x05state\x12\x1a\n" +
 	"\brestarts\x18\x05 \x01(\x05R\brestarts\x12\x1b\n" +
 	"\tlast_exit\x18\x06 \x01(\tR\blastExit\x120\n" +
-	"\x05since\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\xc4\x03\n" +
+	"\x05since\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\xf2\x03\n" +
 	"\x05Token\x12\x16\n" +
 	"\x06module\x18\x01 \x01(\x05R\x06module\x12\x14\n" +
 	"\x05label\x18\x02 \x01(\tR\x05label\x12\"\n" +
@@ -814,7 +1237,8 @@ const file_keyd_v1_status_proto_rawDesc = "" +
 	" \x01(\tR\aerasure\x12!\n" +
 	"\fderived_keys\x18\v \x01(\x03R\vderivedKeys\x12-\n" +
 	"\bvelocity\x18\f \x01(\v2\x11.keyd.v1.VelocityR\bvelocity\x12)\n" +
-	"\x05calls\x18\r \x03(\v2\x13.keyd.v1.TokenCallsR\x05calls\"\xba\x02\n" +
+	"\x05calls\x18\r \x03(\v2\x13.keyd.v1.TokenCallsR\x05calls\x12,\n" +
+	"\x06errors\x18\x14 \x03(\v2\x14.keyd.v1.TokenErrorsR\x06errors\"\xba\x02\n" +
 	"\bVelocity\x125\n" +
 	"\rverifications\x18\x01 \x01(\v2\x0f.keyd.v1.LimitsR\rverifications\x123\n" +
 	"\ftranslations\x18\x02 \x01(\v2\x0f.keyd.v1.LimitsR\ftranslations\x12\x18\n" +
@@ -832,7 +1256,10 @@ const file_keyd_v1_status_proto_rawDesc = "" +
 	"TokenCalls\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x04R\x05count\x12\x16\n" +
-	"\x06blocks\x18\x03 \x01(\x04R\x06blocks\"K\n" +
+	"\x06blocks\x18\x03 \x01(\x04R\x06blocks\"9\n" +
+	"\vTokenErrors\x12\x14\n" +
+	"\x05class\x18\x01 \x01(\tR\x05class\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x04R\x05count\"K\n" +
 	"\aMeasure\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
@@ -852,40 +1279,59 @@ func file_keyd_v1_status_proto_rawDescGZIP() []byte {
 	return file_keyd_v1_status_proto_rawDescData
 }
 
-var file_keyd_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_keyd_v1_status_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_keyd_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_keyd_v1_status_proto_goTypes = []any{
-	(*GetStatusRequest)(nil),      // 0: keyd.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),     // 1: keyd.v1.GetStatusResponse
-	(*KeySerialNumbers)(nil),      // 2: keyd.v1.KeySerialNumbers
-	(*Process)(nil),               // 3: keyd.v1.Process
-	(*Token)(nil),                 // 4: keyd.v1.Token
-	(*Velocity)(nil),              // 5: keyd.v1.Velocity
-	(*Limits)(nil),                // 6: keyd.v1.Limits
-	(*TokenCalls)(nil),            // 7: keyd.v1.TokenCalls
-	(*Measure)(nil),               // 8: keyd.v1.Measure
-	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
+	(Problem_Severity)(0),         // 0: keyd.v1.Problem.Severity
+	(*GetStatusRequest)(nil),      // 1: keyd.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),     // 2: keyd.v1.GetStatusResponse
+	(*Problem)(nil),               // 3: keyd.v1.Problem
+	(*PolicyInUse)(nil),           // 4: keyd.v1.PolicyInUse
+	(*TlsInUse)(nil),              // 5: keyd.v1.TlsInUse
+	(*FailedReload)(nil),          // 6: keyd.v1.FailedReload
+	(*KeySerialNumbers)(nil),      // 7: keyd.v1.KeySerialNumbers
+	(*Process)(nil),               // 8: keyd.v1.Process
+	(*Token)(nil),                 // 9: keyd.v1.Token
+	(*Velocity)(nil),              // 10: keyd.v1.Velocity
+	(*Limits)(nil),                // 11: keyd.v1.Limits
+	(*TokenCalls)(nil),            // 12: keyd.v1.TokenCalls
+	(*TokenErrors)(nil),           // 13: keyd.v1.TokenErrors
+	(*Measure)(nil),               // 14: keyd.v1.Measure
+	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
 }
 var file_keyd_v1_status_proto_depIdxs = []int32{
-	9,  // 0: keyd.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
-	3,  // 1: keyd.v1.GetStatusResponse.processes:type_name -> keyd.v1.Process
-	4,  // 2: keyd.v1.GetStatusResponse.tokens:type_name -> keyd.v1.Token
-	8,  // 3: keyd.v1.GetStatusResponse.front_confinement:type_name -> keyd.v1.Measure
-	2,  // 4: keyd.v1.GetStatusResponse.key_serial_numbers:type_name -> keyd.v1.KeySerialNumbers
-	9,  // 5: keyd.v1.Process.since:type_name -> google.protobuf.Timestamp
-	8,  // 6: keyd.v1.Token.probes:type_name -> keyd.v1.Measure
-	8,  // 7: keyd.v1.Token.confinement:type_name -> keyd.v1.Measure
-	5,  // 8: keyd.v1.Token.velocity:type_name -> keyd.v1.Velocity
-	7,  // 9: keyd.v1.Token.calls:type_name -> keyd.v1.TokenCalls
-	6,  // 10: keyd.v1.Velocity.verifications:type_name -> keyd.v1.Limits
-	6,  // 11: keyd.v1.Velocity.translations:type_name -> keyd.v1.Limits
-	9,  // 12: keyd.v1.Velocity.presumed_until:type_name -> google.protobuf.Timestamp
-	0,  // 13: keyd.v1.StatusService.GetStatus:input_type -> keyd.v1.GetStatusRequest
-	1,  // 14: keyd.v1.StatusService.GetStatus:output_type -> keyd.v1.GetStatusResponse
-	14, // [14:15] is the sub-list for method output_type
-	13, // [13:14] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	15, // 0: keyd.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	8,  // 1: keyd.v1.GetStatusResponse.processes:type_name -> keyd.v1.Process
+	9,  // 2: keyd.v1.GetStatusResponse.tokens:type_name -> keyd.v1.Token
+	14, // 3: keyd.v1.GetStatusResponse.front_confinement:type_name -> keyd.v1.Measure
+	7,  // 4: keyd.v1.GetStatusResponse.key_serial_numbers:type_name -> keyd.v1.KeySerialNumbers
+	3,  // 5: keyd.v1.GetStatusResponse.problems:type_name -> keyd.v1.Problem
+	4,  // 6: keyd.v1.GetStatusResponse.policy:type_name -> keyd.v1.PolicyInUse
+	5,  // 7: keyd.v1.GetStatusResponse.tls:type_name -> keyd.v1.TlsInUse
+	0,  // 8: keyd.v1.Problem.severity:type_name -> keyd.v1.Problem.Severity
+	15, // 9: keyd.v1.PolicyInUse.loaded_at:type_name -> google.protobuf.Timestamp
+	6,  // 10: keyd.v1.PolicyInUse.last_failure:type_name -> keyd.v1.FailedReload
+	15, // 11: keyd.v1.TlsInUse.not_after:type_name -> google.protobuf.Timestamp
+	15, // 12: keyd.v1.TlsInUse.loaded_at:type_name -> google.protobuf.Timestamp
+	15, // 13: keyd.v1.TlsInUse.client_authorities_until:type_name -> google.protobuf.Timestamp
+	6,  // 14: keyd.v1.TlsInUse.last_failure:type_name -> keyd.v1.FailedReload
+	15, // 15: keyd.v1.FailedReload.at:type_name -> google.protobuf.Timestamp
+	15, // 16: keyd.v1.Process.since:type_name -> google.protobuf.Timestamp
+	14, // 17: keyd.v1.Token.probes:type_name -> keyd.v1.Measure
+	14, // 18: keyd.v1.Token.confinement:type_name -> keyd.v1.Measure
+	10, // 19: keyd.v1.Token.velocity:type_name -> keyd.v1.Velocity
+	12, // 20: keyd.v1.Token.calls:type_name -> keyd.v1.TokenCalls
+	13, // 21: keyd.v1.Token.errors:type_name -> keyd.v1.TokenErrors
+	11, // 22: keyd.v1.Velocity.verifications:type_name -> keyd.v1.Limits
+	11, // 23: keyd.v1.Velocity.translations:type_name -> keyd.v1.Limits
+	15, // 24: keyd.v1.Velocity.presumed_until:type_name -> google.protobuf.Timestamp
+	1,  // 25: keyd.v1.StatusService.GetStatus:input_type -> keyd.v1.GetStatusRequest
+	2,  // 26: keyd.v1.StatusService.GetStatus:output_type -> keyd.v1.GetStatusResponse
+	26, // [26:27] is the sub-list for method output_type
+	25, // [25:26] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_keyd_v1_status_proto_init() }
@@ -898,13 +1344,14 @@ func file_keyd_v1_status_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyd_v1_status_proto_rawDesc), len(file_keyd_v1_status_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   9,
+			NumEnums:      1,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_keyd_v1_status_proto_goTypes,
 		DependencyIndexes: file_keyd_v1_status_proto_depIdxs,
+		EnumInfos:         file_keyd_v1_status_proto_enumTypes,
 		MessageInfos:      file_keyd_v1_status_proto_msgTypes,
 	}.Build()
 	File_keyd_v1_status_proto = out.File

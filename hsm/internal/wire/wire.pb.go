@@ -2175,6 +2175,7 @@ type Description struct {
 	DerivedKeys   int64                  `protobuf:"varint,11,opt,name=derived_keys,json=derivedKeys,proto3" json:"derived_keys,omitempty"`
 	Velocity      *Velocity              `protobuf:"bytes,12,opt,name=velocity,proto3" json:"velocity,omitempty"`
 	Calls         []*TokenCalls          `protobuf:"bytes,13,rep,name=calls,proto3" json:"calls,omitempty"`
+	Errors        []*TokenErrors         `protobuf:"bytes,20,rep,name=errors,proto3" json:"errors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2300,6 +2301,66 @@ func (x *Description) GetCalls() []*TokenCalls {
 	return nil
 }
 
+func (x *Description) GetErrors() []*TokenErrors {
+	if x != nil {
+		return x.Errors
+	}
+	return nil
+}
+
+// TokenErrors is that of keyd.v1.
+type TokenErrors struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Class         string                 `protobuf:"bytes,1,opt,name=class,proto3" json:"class,omitempty"`
+	Count         uint64                 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenErrors) Reset() {
+	*x = TokenErrors{}
+	mi := &file_wire_wire_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenErrors) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenErrors) ProtoMessage() {}
+
+func (x *TokenErrors) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenErrors.ProtoReflect.Descriptor instead.
+func (*TokenErrors) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *TokenErrors) GetClass() string {
+	if x != nil {
+		return x.Class
+	}
+	return ""
+}
+
+func (x *TokenErrors) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
 // Velocity, Limits and TokenCalls are those of keyd.v1.
 type Velocity struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2317,7 +2378,7 @@ type Velocity struct {
 
 func (x *Velocity) Reset() {
 	*x = Velocity{}
-	mi := &file_wire_wire_proto_msgTypes[33]
+	mi := &file_wire_wire_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2329,7 +2390,7 @@ func (x *Velocity) String() string {
 func (*Velocity) ProtoMessage() {}
 
 func (x *Velocity) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[33]
+	mi := &file_wire_wire_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2342,7 +2403,7 @@ func (x *Velocity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Velocity.ProtoReflect.Descriptor instead.
 func (*Velocity) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{33}
+	return file_wire_wire_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Velocity) GetVerifications() *Limits {
@@ -2412,7 +2473,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_wire_wire_proto_msgTypes[34]
+	mi := &file_wire_wire_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2424,7 +2485,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[34]
+	mi := &file_wire_wire_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2437,7 +2498,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{34}
+	return file_wire_wire_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Limits) GetMinute() uint32 {
@@ -2472,7 +2533,7 @@ type TokenCalls struct {
 
 func (x *TokenCalls) Reset() {
 	*x = TokenCalls{}
-	mi := &file_wire_wire_proto_msgTypes[35]
+	mi := &file_wire_wire_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2484,7 +2545,7 @@ func (x *TokenCalls) String() string {
 func (*TokenCalls) ProtoMessage() {}
 
 func (x *TokenCalls) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[35]
+	mi := &file_wire_wire_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2497,7 +2558,7 @@ func (x *TokenCalls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenCalls.ProtoReflect.Descriptor instead.
 func (*TokenCalls) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{35}
+	return file_wire_wire_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *TokenCalls) GetName() string {
@@ -2532,7 +2593,7 @@ type Measure struct {
 
 func (x *Measure) Reset() {
 	*x = Measure{}
-	mi := &file_wire_wire_proto_msgTypes[36]
+	mi := &file_wire_wire_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2544,7 +2605,7 @@ func (x *Measure) String() string {
 func (*Measure) ProtoMessage() {}
 
 func (x *Measure) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[36]
+	mi := &file_wire_wire_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2557,7 +2618,7 @@ func (x *Measure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Measure.ProtoReflect.Descriptor instead.
 func (*Measure) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{36}
+	return file_wire_wire_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Measure) GetName() string {
@@ -2593,7 +2654,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_wire_wire_proto_msgTypes[37]
+	mi := &file_wire_wire_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2605,7 +2666,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[37]
+	mi := &file_wire_wire_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2618,7 +2679,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{37}
+	return file_wire_wire_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Failure) GetReason() uint32 {
@@ -2799,7 +2860,7 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\n" +
 	"TriesReset\"\n" +
 	"\n" +
-	"\bDescribe\"\xdc\x03\n" +
+	"\bDescribe\"\x8c\x04\n" +
 	"\vDescription\x12\x14\n" +
 	"\x05label\x18\x01 \x01(\tR\x05label\x12\"\n" +
 	"\fmanufacturer\x18\x02 \x01(\tR\fmanufacturer\x12\x14\n" +
@@ -2818,7 +2879,11 @@ const file_wire_wire_proto_rawDesc = "" +
 	" \x01(\tR\aerasure\x12!\n" +
 	"\fderived_keys\x18\v \x01(\x03R\vderivedKeys\x12/\n" +
 	"\bvelocity\x18\f \x01(\v2\x13.keyd.wire.VelocityR\bvelocity\x12+\n" +
-	"\x05calls\x18\r \x03(\v2\x15.keyd.wire.TokenCallsR\x05calls\"\xa2\x02\n" +
+	"\x05calls\x18\r \x03(\v2\x15.keyd.wire.TokenCallsR\x05calls\x12.\n" +
+	"\x06errors\x18\x14 \x03(\v2\x16.keyd.wire.TokenErrorsR\x06errors\"9\n" +
+	"\vTokenErrors\x12\x14\n" +
+	"\x05class\x18\x01 \x01(\tR\x05class\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x04R\x05count\"\xa2\x02\n" +
 	"\bVelocity\x127\n" +
 	"\rverifications\x18\x01 \x01(\v2\x11.keyd.wire.LimitsR\rverifications\x125\n" +
 	"\ftranslations\x18\x02 \x01(\v2\x11.keyd.wire.LimitsR\ftranslations\x12\x18\n" +
@@ -2857,7 +2922,7 @@ func file_wire_wire_proto_rawDescGZIP() []byte {
 	return file_wire_wire_proto_rawDescData
 }
 
-var file_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_wire_wire_proto_goTypes = []any{
 	(*SealedKey)(nil),     // 0: keyd.wire.SealedKey
 	(*PinKey)(nil),        // 1: keyd.wire.PinKey
@@ -2892,11 +2957,12 @@ var file_wire_wire_proto_goTypes = []any{
 	(*TriesReset)(nil),    // 30: keyd.wire.TriesReset
 	(*Describe)(nil),      // 31: keyd.wire.Describe
 	(*Description)(nil),   // 32: keyd.wire.Description
-	(*Velocity)(nil),      // 33: keyd.wire.Velocity
-	(*Limits)(nil),        // 34: keyd.wire.Limits
-	(*TokenCalls)(nil),    // 35: keyd.wire.TokenCalls
-	(*Measure)(nil),       // 36: keyd.wire.Measure
-	(*Failure)(nil),       // 37: keyd.wire.Failure
+	(*TokenErrors)(nil),   // 33: keyd.wire.TokenErrors
+	(*Velocity)(nil),      // 34: keyd.wire.Velocity
+	(*Limits)(nil),        // 35: keyd.wire.Limits
+	(*TokenCalls)(nil),    // 36: keyd.wire.TokenCalls
+	(*Measure)(nil),       // 37: keyd.wire.Measure
+	(*Failure)(nil),       // 38: keyd.wire.Failure
 }
 var file_wire_wire_proto_depIdxs = []int32{
 	0,  // 0: keyd.wire.PinKey.key:type_name -> keyd.wire.SealedKey
@@ -2939,17 +3005,18 @@ var file_wire_wire_proto_depIdxs = []int32{
 	24, // 37: keyd.wire.VerifyCvv.input:type_name -> keyd.wire.CvvInput
 	2,  // 38: keyd.wire.VerifyCvv.demands:type_name -> keyd.wire.Demands
 	0,  // 39: keyd.wire.ResetTries.verification:type_name -> keyd.wire.SealedKey
-	36, // 40: keyd.wire.Description.probes:type_name -> keyd.wire.Measure
-	36, // 41: keyd.wire.Description.confinement:type_name -> keyd.wire.Measure
-	33, // 42: keyd.wire.Description.velocity:type_name -> keyd.wire.Velocity
-	35, // 43: keyd.wire.Description.calls:type_name -> keyd.wire.TokenCalls
-	34, // 44: keyd.wire.Velocity.verifications:type_name -> keyd.wire.Limits
-	34, // 45: keyd.wire.Velocity.translations:type_name -> keyd.wire.Limits
-	46, // [46:46] is the sub-list for method output_type
-	46, // [46:46] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	37, // 40: keyd.wire.Description.probes:type_name -> keyd.wire.Measure
+	37, // 41: keyd.wire.Description.confinement:type_name -> keyd.wire.Measure
+	34, // 42: keyd.wire.Description.velocity:type_name -> keyd.wire.Velocity
+	36, // 43: keyd.wire.Description.calls:type_name -> keyd.wire.TokenCalls
+	33, // 44: keyd.wire.Description.errors:type_name -> keyd.wire.TokenErrors
+	35, // 45: keyd.wire.Velocity.verifications:type_name -> keyd.wire.Limits
+	35, // 46: keyd.wire.Velocity.translations:type_name -> keyd.wire.Limits
+	47, // [47:47] is the sub-list for method output_type
+	47, // [47:47] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_wire_wire_proto_init() }
@@ -2975,7 +3042,7 @@ func file_wire_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_wire_proto_rawDesc), len(file_wire_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   38,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

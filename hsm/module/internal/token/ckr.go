@@ -115,7 +115,7 @@ func call(name string, code uint) error {
 	if code == pkcs11.CKR_OK {
 		return nil
 	}
-	return &Error{Call: name, Code: code}
+	return failed(name, code)
 }
 
 // named gives an error of the pkcs11 package its function's name.
@@ -125,7 +125,7 @@ func named(name string, err error) error {
 	}
 	var code pkcs11.Error
 	if errors.As(err, &code) {
-		return &Error{Call: name, Code: uint(code)}
+		return failed(name, uint(code))
 	}
 	return fmt.Errorf("%s: %w", name, err)
 }

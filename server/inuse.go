@@ -1,0 +1,64 @@
+package server
+
+import (
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	keydv1 "keyd/api/keyd/v1"
+)
+
+// InUse is what a front goes by at the moment and can replace while it runs.
+type InUse struct {
+	Policy PolicyInUse
+	TLS    TLSInUse
+}
+
+// PolicyInUse is the policy.
+type PolicyInUse struct {
+	Digest   string // see policies.Policy.Digest
+	LoadedAt time.Time
+	Failed   FailedReload
+}
+
+// TLSInUse is the TLS identity.
+type TLSInUse struct {
+	Serial           string // of the certificate, hex
+	NotAfter         time.Time
+	LoadedAt         time.Time
+	Authorities      int
+	AuthoritiesUntil time.Time
+	Failed           FailedReload
+}
+
+// FailedReload is why the newest reload left the old in place. The zero value: it did not.
+type FailedReload struct {
+	At  time.Time
+	Why string
+}
+
+func (p PolicyInUse) message() *keydv1.PolicyInUse {
+	return &keydv1.PolicyInUse{Digest: p.Digest, LoadedAt: stamp(p.LoadedAt), LastFailure: p.Failed.message()}
+}
+
+func (t TLSInUse) message() *keydv1.TlsInUse {
+	return &keydv1.TlsInUse{
+		Serial: t.Serial, NotAfter: stamp(t.NotAfter), LoadedAt: stamp(t.LoadedAt),
+		ClientAuthorities: uint32(t.Authorities), ClientAuthoritiesUntil: stamp(t.AuthoritiesUntil), LastFailure: t.Failed.message(),
+	}
+}
+
+func (f FailedReload) message() *keydv1.FailedReload {
+	if f.At.IsZero() {
+		return nil
+	}
+	return &keydv1.FailedReload{At: stamp(f.At), Why: f.Why}
+}
+
+// stamp is nil for a time that is not known.
+func stamp(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}

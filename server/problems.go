@@ -1,0 +1,99 @@
+package server
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	keydv1 "keyd/api/keyd/v1"
+	"keyd/supervisor/child"
+)
+
+// expiresSoon is how long before the end of a certificate an operator is told.
+const expiresSoon = 30 * 24 * time.Hour
+
+// startsFast is how long a process may be on its way before an operator is warned.
+const startsFast = 10 * time.Second
+
+// problems says what is wrong, the worst first: of what a status holds, and what it does
+// not. unwritable is why the audit log cannot be written, or nil.
+func problems(s *keydv1.GetStatusResponse, unwritable error, drains bool, now time.Time) (list []*keydv1.Problem) {
+	add := func(severity keydv1.Problem_Severity, format string, args ...any) {
+		list = append(list, &keydv1.Problem{Severity: severity, Text: fmt.Sprintf(format, args...)})
+	}
+	if unwritable != nil {
+		add(keydv1.Problem_CRITICAL, "the audit log cannot be written, so nothing is done: %v", unwritable)
+	}
+	if drains {
+		add(keydv1.Problem_CRITICAL, "the service stops")
+	}
+	if len(s.Tokens) == 0 {
+		add(keydv1.Problem_CRITICAL, "no module answers, so nothing can be done")
+	}
+	if why := s.GetKeySerialNumbers().GetFailing(); why != "" {
+		add(keydv1.Problem_CRITICAL, "the record of key serial numbers fails: %s", why)
+	}
+	for _, t := range s.Tokens {
+		if why := t.GetVelocity().GetFailing(); why != "" {
+			add(keydv1.Problem_CRITICAL, "module %d cannot count tries, and refuses what needs it: %s", t.Module, why)
+		}
+		if n := t.GetVelocity().GetCrowded(); n > 0 {
+			add(keydv1.Problem_WARNING, "module %d: accounts had to share an entry of the table of tries %d times: raise velocity.entries", t.Module, n)
+		}
+	}
+	for _, p := range s.Processes {
+		name := p.Role
+		if p.Role == child.RoleModule {
+			name = fmt.Sprintf("module %d", p.Index)
+		}
+		switch {
+		case p.State == string(child.PhaseEnded):
+			add(keydv1.Problem_WARNING, "%s has ended for good (%s); restart keyd when that is mended", name, p.LastExit)
+		case p.State != string(child.PhaseReady):
+			severity := keydv1.Problem_WARNING
+			if now.Sub(p.Since.AsTime()) < startsFast {
+				severity = keydv1.Problem_NOTE // what is being replaced is no alarm
+			}
+			add(severity, "%s is %s, not ready", name, p.State)
+		case p.Restarts > 0:
+			add(keydv1.Problem_NOTE, "%s was started again %d times; the one before ended with: %s", name, p.Restarts, p.LastExit)
+		}
+	}
+	if f := s.GetPolicy().GetLastFailure(); f != nil {
+		add(keydv1.Problem_WARNING, "the newest policy is not in use: %s", f.Why)
+	}
+	if f := s.GetTls().GetLastFailure(); f != nil {
+		add(keydv1.Problem_WARNING, "the newest certificate, key and client authorities are not in use: %s", f.Why)
+	}
+	expiry := func(what string, at time.Time) {
+		switch left := at.Sub(now); {
+		case left <= 0:
+			add(keydv1.Problem_CRITICAL, "%s expired at %s", what, at.UTC().Format(time.DateTime))
+		case left < expiresSoon:
+			add(keydv1.Problem_WARNING, "%s expires in %d days, at %s UTC", what, int(left.Hours()/24), at.UTC().Format(time.DateTime))
+		}
+	}
+	if at := s.GetTls().GetNotAfter(); at != nil {
+		expiry("the server certificate", at.AsTime())
+	}
+	if at := s.GetTls().GetClientAuthoritiesUntil(); at != nil {
+		expiry("a client authority", at.AsTime())
+	}
+	notConfined(add, "the front", s.FrontConfinement)
+	for _, t := range s.Tokens {
+		notConfined(add, fmt.Sprintf("module %d", t.Module), t.Confinement)
+	}
+	if s.Development {
+		add(keydv1.Problem_NOTE, "this is a development service: the keys are known")
+	}
+	slices.SortStableFunc(list, func(a, b *keydv1.Problem) int { return int(b.Severity) - int(a.Severity) })
+	return list
+}
+
+func notConfined(add func(keydv1.Problem_Severity, string, ...any), who string, list []*keydv1.Measure) {
+	for _, m := range list {
+		if m.State != "on" {
+			add(keydv1.Problem_NOTE, "%s: %s is %s: %s", who, m.Name, m.State, m.Detail)
+		}
+	}
+}

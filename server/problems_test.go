@@ -1,0 +1,81 @@
+package server
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	keydv1 "keyd/api/keyd/v1"
+)
+
+func TestProblems(t *testing.T) {
+	now := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
+	well := func() *keydv1.GetStatusResponse {
+		return &keydv1.GetStatusResponse{
+			Tokens:    []*keydv1.Token{{}},
+			Processes: []*keydv1.Process{{Role: "front", State: "ready"}, {Role: "module", State: "ready"}},
+			Tls:       &keydv1.TlsInUse{NotAfter: timestamppb.New(now.AddDate(1, 0, 0)), ClientAuthoritiesUntil: timestamppb.New(now.AddDate(1, 0, 0))},
+			Policy:    &keydv1.PolicyInUse{},
+		}
+	}
+	if got := problems(well(), nil, false, now); len(got) != 0 {
+		t.Errorf("all is well: %v", got)
+	}
+	const note, warning, critical = keydv1.Problem_NOTE, keydv1.Problem_WARNING, keydv1.Problem_CRITICAL
+	for name, c := range map[string]struct {
+		spoil    func(*keydv1.GetStatusResponse)
+		err      error
+		drains   bool
+		severity keydv1.Problem_Severity
+		text     string
+	}{
+		"audit":     {err: errors.New("disk full"), severity: critical, text: "disk full"},
+		"drains":    {drains: true, severity: critical, text: "stops"},
+		"no module": {spoil: func(s *keydv1.GetStatusResponse) { s.Tokens = nil }, severity: critical, text: "no module"},
+		"ksn":       {spoil: func(s *keydv1.GetStatusResponse) { s.KeySerialNumbers = &keydv1.KeySerialNumbers{Failing: "x"} }, severity: critical, text: "key serial"},
+		"tries":     {spoil: func(s *keydv1.GetStatusResponse) { s.Tokens[0].Velocity = &keydv1.Velocity{Failing: "x"} }, severity: critical, text: "tries"},
+		"crowded":   {spoil: func(s *keydv1.GetStatusResponse) { s.Tokens[0].Velocity = &keydv1.Velocity{Crowded: 1} }, severity: warning, text: "velocity.entries"},
+		"ended":     {spoil: func(s *keydv1.GetStatusResponse) { s.Processes[1].State = "ended" }, severity: warning, text: "module 0"},
+		"long on its way": {spoil: func(s *keydv1.GetStatusResponse) {
+			s.Processes[1].State = "waiting"
+			s.Processes[1].Since = timestamppb.New(now.Add(-time.Minute))
+		}, severity: warning, text: "module 0"},
+		"just on its way": {spoil: func(s *keydv1.GetStatusResponse) {
+			s.Processes[1].State = "starting"
+			s.Processes[1].Since = timestamppb.New(now.Add(-time.Second))
+		}, severity: note, text: "module 0"},
+		"restarted": {spoil: func(s *keydv1.GetStatusResponse) {
+			s.Processes[0].Restarts = 2
+			s.Processes[0].LastExit = "signal: killed"
+		}, severity: note, text: "signal: killed"},
+		"policy":      {spoil: func(s *keydv1.GetStatusResponse) { s.Policy.LastFailure = &keydv1.FailedReload{Why: "line 3"} }, severity: warning, text: "line 3"},
+		"certificate": {spoil: func(s *keydv1.GetStatusResponse) { s.Tls.LastFailure = &keydv1.FailedReload{Why: "no PEM"} }, severity: warning, text: "no PEM"},
+		"expires":     {spoil: func(s *keydv1.GetStatusResponse) { s.Tls.NotAfter = timestamppb.New(now.AddDate(0, 0, 7)) }, severity: warning, text: "7 days"},
+		"expired":     {spoil: func(s *keydv1.GetStatusResponse) { s.Tls.NotAfter = timestamppb.New(now.AddDate(0, 0, -1)) }, severity: critical, text: "expired"},
+		"authority": {spoil: func(s *keydv1.GetStatusResponse) {
+			s.Tls.ClientAuthoritiesUntil = timestamppb.New(now.AddDate(0, 0, 7))
+		}, severity: warning, text: "client authority"},
+		"confinement": {spoil: func(s *keydv1.GetStatusResponse) {
+			s.FrontConfinement = []*keydv1.Measure{{Name: "seccomp", State: "off", Detail: "no"}}
+		}, severity: note, text: "seccomp"},
+		"development": {spoil: func(s *keydv1.GetStatusResponse) { s.Development = true }, severity: note, text: "development"},
+	} {
+		s := well()
+		if c.spoil != nil {
+			c.spoil(s)
+		}
+		got := problems(s, c.err, c.drains, now)
+		if len(got) != 1 || got[0].Severity != c.severity || !strings.Contains(got[0].Text, c.text) {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	s := well()
+	s.Development, s.Tokens = true, nil
+	s.Policy.LastFailure = &keydv1.FailedReload{}
+	if got := problems(s, nil, false, now); len(got) != 3 || got[0].Severity != critical || got[1].Severity != warning || got[2].Severity != note {
+		t.Errorf("not the worst first: %v", got)
+	}
+}
