@@ -251,9 +251,13 @@ func TestLoadsAgainstAHost(t *testing.T) {
 				}
 				t.Run(fmt.Sprintf("%d/%s/%s", terminals, name, m), func(t *testing.T) {
 					for range 2 {
-						f, err := to.measureClosed(t.Context(), w, m, 16, 20*time.Millisecond, true)
-						if err != nil {
-							t.Fatal(err)
+						var f figures
+						var err error
+						// A machine that is busy with other tests may not get to it at first.
+						for length := 20 * time.Millisecond; f.Count == 0 && length < time.Minute; length *= 2 {
+							if f, err = to.measureClosed(t.Context(), w, m, 16, length, true); err != nil {
+								t.Fatal(err)
+							}
 						}
 						if f.Count == 0 || f.Rate <= 0 || f.P50 <= 0 || f.P50 > f.P99 || f.P99 > f.P999 || f.P999 > f.Max || f.CPU["client"] < 0 {
 							t.Errorf("figures: %+v", f)
