@@ -54,15 +54,20 @@ func TestDirectoryIsUsedAgain(t *testing.T) {
 // checkValue translates under the ring's first key and returns its check value.
 func checkValue(t *testing.T, s *service) string {
 	t.Helper()
-	in := &keydv1.PinKey{KeyId: "bdk-tdes", Format: keydv1.PinBlockFormat_ISO_FORMAT_0,
-		Dukpt: &keydv1.DukptAttributes{KeySerialNumber: unhex(t, "FFFF9876543210E00001")}}
-	out := &keydv1.PinKey{KeyId: "p0-t-0", Format: keydv1.PinBlockFormat_ISO_FORMAT_0}
-	answer, err := s.pins().TranslatePinData(s.ctx(), &keydv1.TranslatePinDataRequest{Incoming: in, Outgoing: out,
-		PrimaryAccountNumber: "4012345678909", EncryptedPinBlock: unhex(t, "1B9C1845EB993A7A")})
+	answer, err := translated(t, s)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return answer.KeyCheckValue
+}
+
+func translated(t *testing.T, s *service) (*keydv1.TranslatePinDataResponse, error) {
+	t.Helper()
+	in := &keydv1.PinKey{KeyId: "bdk-tdes", Format: keydv1.PinBlockFormat_ISO_FORMAT_0,
+		Dukpt: &keydv1.DukptAttributes{KeySerialNumber: unhex(t, "FFFF9876543210E00001")}}
+	out := &keydv1.PinKey{KeyId: "p0-t-0", Format: keydv1.PinBlockFormat_ISO_FORMAT_0}
+	return s.pins().TranslatePinData(s.ctx(), &keydv1.TranslatePinDataRequest{Incoming: in, Outgoing: out,
+		PrimaryAccountNumber: "4012345678909", EncryptedPinBlock: unhex(t, "1B9C1845EB993A7A")})
 }
 
 func file(t *testing.T, path string) []byte {

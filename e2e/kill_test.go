@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -99,6 +101,63 @@ func translationUnder(t *testing.T, ring *keyring, bdk string) *keydv1.Translate
 		Outgoing:             zone(ring, keydv1.PinBlockFormat_ISO_FORMAT_0),
 		PrimaryAccountNumber: "4012345678909",
 		EncryptedPinBlock:    unhex(t, "1B9C1845EB993A7A"),
+	}
+}
+
+// TestATokenThatAKilledLoginLeft empties the token's file, as SoftHSM does in each login
+// and leaves it if the process is killed then: while keyd runs and loses its modules, and
+// before a start.
+func TestATokenThatAKilledLoginLeft(t *testing.T) {
+	dir := filepath.Join(tempDir(t), "dev")
+	ring := newKeyring()
+	s := startIn(t, dir, ring.keys...)
+	kcv := checkValue(t, s)
+	empty := func() {
+		files, err := filepath.Glob(filepath.Join(dir, "token", "tokens", "*", "token.object"))
+		if err != nil || len(files) != 1 {
+			t.Fatal(files, err)
+		}
+		if err := os.Truncate(files[0], 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waitUntil(t, "both modules are ready", func() bool {
+		ready := 0
+		for _, p := range processes(s.status(), "module") {
+			if p.State == "ready" {
+				ready++
+			}
+		}
+		return ready == 2
+	})
+	before := processes(s.status(), "module")
+	empty()
+	for _, p := range before {
+		kill(p)
+	}
+	waitUntil(t, "modules are replaced", func() bool {
+		for _, p := range processes(s.status(), "module") {
+			if p.Restarts == 0 {
+				return false
+			}
+		}
+		return true
+	})
+	waitUntil(t, "work goes on", func() bool {
+		answer, err := translated(t, s)
+		if status.Code(err) == codes.Unavailable {
+			return false
+		}
+		if err != nil || answer.KeyCheckValue != kcv {
+			t.Fatalf("check value %s, %v, before %s", answer.GetKeyCheckValue(), err, kcv)
+		}
+		return true
+	})
+	s.stop()
+
+	empty()
+	if got := checkValue(t, startIn(t, dir)); got != kcv {
+		t.Errorf("check value %s after another start, before %s", got, kcv)
 	}
 }
 

@@ -23,6 +23,7 @@ import (
 	"keyd/hsm/module/internal/erase"
 	"keyd/hsm/module/internal/locked"
 	"keyd/hsm/module/internal/sealing"
+	"keyd/hsm/module/internal/softhsm"
 	"keyd/hsm/module/internal/token"
 	"keyd/hsm/module/internal/tries"
 	"keyd/hsm/module/internal/velocity"
@@ -167,6 +168,14 @@ func openToken(o Options, supervisor int, mayInitialise bool) (*token.Token, *co
 		WriteDirs: o.Directories,
 	}); err != nil {
 		return nil, nil, Permanent{err}
+	}
+	login, err := softhsm.Begin(o.Directories)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer login.End()
+	for _, folder := range login.Mended() {
+		o.Log.Warn("a process was killed while it logged in and left the token broken: it has been mended", "folder", folder)
 	}
 	library, err := token.Load(o.Library)
 	var failed *token.Error
