@@ -21,8 +21,9 @@
 //
 // Whoever dies is replaced: at once the first time, then after pauses from 100 ms
 // doubling to 5 s, until it has been ready for 10 s. A child that leaves four pings, 250 ms
-// apart, unanswered is killed. Time is counted in the supervisor's own ticks, so that a
-// machine that was suspended kills nobody on waking.
+// apart, unanswered is killed, and one that is not ready 20 s after its start; the front's
+// time stands still while no module is ready. Time is counted in the supervisor's own
+// ticks, so that a machine that was suspended kills nobody on waking.
 //
 // Until the front has been ready once, or any module, a child of that kind that ends
 // with [ExitPermanent] or does not become ready five times in a row ends everything.

@@ -260,6 +260,11 @@ func playFront(args []string) {
 	listener := must(net.FileListener(file))
 	_ = file.Close()
 	f.listener = listener
+	ready := sync.OnceFunc(func() {
+		if err := f.control.Ready(); err != nil {
+			fail(err)
+		}
+	})
 	go func() {
 		for ch := range f.control.Channels() {
 			f.mu.Lock()
@@ -268,11 +273,12 @@ func playFront(args []string) {
 			}
 			f.channels[ch.Module] = ch.Conn
 			f.mu.Unlock()
+			ready()
 		}
 	}()
 	go f.takeReloads()
-	if err := f.control.Ready(); err != nil {
-		fail(err)
+	if !slices.Contains(args, "needs-module") {
+		ready()
 	}
 	var open sync.WaitGroup
 	go func() {

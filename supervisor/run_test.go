@@ -524,6 +524,53 @@ func TestFaultsThatEndNothing(t *testing.T) {
 	}
 }
 
+// A front that has no module to ask cannot become ready. It is not killed for that: it
+// answers clients, which would otherwise find nobody.
+func TestAFrontWaitsForModules(t *testing.T) {
+	quick := standard
+	quick.tick, quick.starting, quick.firstPause, quick.longest = 20*time.Millisecond, 20, 50*time.Millisecond, 50*time.Millisecond
+	marker := t.TempDir() + "/end"
+	config := doubles(2)
+	config.Front.Args = append(config.Front.Args, "needs-module")
+	config.Module.Args = append(config.Module.Args, "end-while", marker, "3")
+	s := startService(t, config, quick)
+	s.mustAsk("module 0 x", func(a string) bool { return a == "0:x" })
+	s.mustAsk("module 1 x", func(a string) bool { return a == "1:x" })
+	if err := os.WriteFile(marker, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	end := func(command string) {
+		if answer, err := s.ask(command); err == nil && answer != "unavailable" {
+			t.Errorf("answer %q", answer)
+		}
+	}
+	end("module 0 kill")
+	end("module 1 kill")
+	eventually(t, "no module is ready", func() bool {
+		return !slices.ContainsFunc(s.state().Children, func(c child.ChildState) bool {
+			return c.Role == child.RoleModule && c.Phase == child.PhaseReady
+		})
+	})
+	end("kill")
+	front := s.pid("pid")
+	time.Sleep(3 * time.Duration(quick.starting) * quick.tick)
+	if again := s.pid("pid"); again != front {
+		t.Error("the front was replaced while there was no module")
+	}
+	if err := os.Remove(marker); err != nil {
+		t.Fatal(err)
+	}
+	s.mustAsk("module 0 y", func(a string) bool { return a == "0:y" })
+	for _, c := range s.state().Children {
+		if c.Role == child.RoleFront && (c.Restarts != 1 || c.PID != front) {
+			t.Errorf("state %+v", c)
+		}
+	}
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A front shares the listening socket with its successors; one that shuts it down must
 // not take them with it.
 func TestListeningSocketShutDown(t *testing.T) {

@@ -6,7 +6,7 @@ import "time"
 type timing struct {
 	tick        time.Duration // between pings
 	missed      int           // unanswered pings that kill
-	starting    int           // ticks a child may take to become ready
+	starting    int           // ticks a child may take to become ready; a front only while there is a module
 	steady      int           // ticks of readiness that wipe out earlier failures
 	firstPause  time.Duration // before the second restart; the first is immediate
 	longest     time.Duration

@@ -25,6 +25,11 @@ func (s *supervisor) tick() {
 		}
 		switch k.phase {
 		case child.PhaseStarting:
+			if k == s.front && s.modulesIn(child.PhaseReady) == 0 {
+				// It cannot become ready without a module, and is not to blame.
+				k.ticks--
+				continue
+			}
 			if k.ticks >= s.time.starting {
 				s.kill(k, "not ready in time")
 			}
