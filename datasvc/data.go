@@ -22,33 +22,18 @@ type DataKey struct {
 // is empty. Errors are refusals of package fault in the order that the package comment
 // gives, or ctx's error.
 func (s *Service) Encrypt(ctx context.Context, k DataKey, data, iv []byte) (hsm.EncryptedData, error) {
-	entry := s.keys.Entry(ctx)
-	keyuse.Record(entry, k.KeyID, k.DUKPT)
-	if err := k.check("key"); err != nil {
-		return hsm.EncryptedData{}, err
-	}
-	if err := checkData("plaintext", data, iv); err != nil {
-		return hsm.EncryptedData{}, err
-	}
-	serial, err := k.DUKPT.Serial("key")
+	one, err := s.begin(ctx, ActionEncrypt, k, "plaintext", data, iv)
 	if err != nil {
 		return hsm.EncryptedData{}, err
 	}
-	key, demands, err := s.keys.Authorized(ctx, ActionEncrypt, entry, k.named("key"))
-	if err != nil {
-		return hsm.EncryptedData{}, err
-	}
-	var uses keyuse.Serials
-	k.use(&uses, key[0], serial)
-	r := hsm.EncryptData{Key: k.with(key[0], serial), Data: data, IV: iv, Demands: demands}
-	id := keyuse.AppendField(k.identify(keyuse.NewIdentity(ActionEncrypt), key[0], r.Key).Digest(data), iv)
-	answer, err := keyuse.Repeated(ctx, s.keys, uses, id, func(refused bool) (hsm.EncryptedData, bool, error) {
+	r := hsm.EncryptData{Key: one.key, Data: data, IV: iv, Demands: one.demands}
+	answer, err := keyuse.Repeated(ctx, s.keys, one.uses, one.identity, func(refused bool) (hsm.EncryptedData, bool, error) {
 		r.KSNRefused = refused
 		answer, err := s.modules.EncryptData(ctx, r)
 		return answer, true, err
 	})
 	if err == nil {
-		err = keyuse.Custody(entry, answer.Custody)
+		err = keyuse.Custody(s.keys.Entry(ctx), answer.Custody)
 	}
 	if err != nil {
 		return hsm.EncryptedData{}, err
@@ -59,38 +44,56 @@ func (s *Service) Encrypt(ctx context.Context, k DataKey, data, iv []byte) (hsm.
 // Decrypt deciphers data. Errors are refusals of package fault in the order that the
 // package comment gives, or ctx's error.
 func (s *Service) Decrypt(ctx context.Context, k DataKey, data, iv []byte) (hsm.DecryptedData, error) {
-	entry := s.keys.Entry(ctx)
-	keyuse.Record(entry, k.KeyID, k.DUKPT)
-	if err := k.check("key"); err != nil {
-		return hsm.DecryptedData{}, err
-	}
-	if err := checkData("ciphertext", data, iv); err != nil {
-		return hsm.DecryptedData{}, err
-	}
-	serial, err := k.DUKPT.Serial("key")
+	one, err := s.begin(ctx, ActionDecrypt, k, "ciphertext", data, iv)
 	if err != nil {
 		return hsm.DecryptedData{}, err
 	}
-	key, demands, err := s.keys.Authorized(ctx, ActionDecrypt, entry, k.named("key"))
-	if err != nil {
-		return hsm.DecryptedData{}, err
-	}
-	var uses keyuse.Serials
-	k.use(&uses, key[0], serial)
-	r := hsm.DecryptData{Key: k.with(key[0], serial), Data: data, IV: iv, Demands: demands}
-	id := keyuse.AppendField(k.identify(keyuse.NewIdentity(ActionDecrypt), key[0], r.Key).Digest(data), iv)
-	answer, err := keyuse.Repeated(ctx, s.keys, uses, id, func(refused bool) (hsm.DecryptedData, bool, error) {
+	r := hsm.DecryptData{Key: one.key, Data: data, IV: iv, Demands: one.demands}
+	answer, err := keyuse.Repeated(ctx, s.keys, one.uses, one.identity, func(refused bool) (hsm.DecryptedData, bool, error) {
 		r.KSNRefused = refused
 		answer, err := s.modules.DecryptData(ctx, r)
 		return answer, true, err
 	})
 	if err == nil {
-		err = keyuse.Custody(entry, answer.Custody)
+		err = keyuse.Custody(s.keys.Entry(ctx), answer.Custody)
 	}
 	if err != nil {
 		return hsm.DecryptedData{}, err
 	}
 	return answer, nil
+}
+
+// one is a request with one data key that the policy allows.
+type one struct {
+	key      hsm.DataKey
+	demands  hsm.Demands
+	uses     keyuse.Serials
+	identity keyuse.Identity
+}
+
+// begin records a request with one data key, checks its shape, and asks whether the caller
+// may use the key.
+func (s *Service) begin(ctx context.Context, action string, k DataKey, field string, data, iv []byte) (one, error) {
+	entry := s.keys.Entry(ctx)
+	keyuse.Record(entry, k.KeyID, k.DUKPT)
+	if err := k.check("key"); err != nil {
+		return one{}, err
+	}
+	if err := checkData(field, data, iv); err != nil {
+		return one{}, err
+	}
+	serial, err := k.DUKPT.Serial("key")
+	if err != nil {
+		return one{}, err
+	}
+	key, demands, err := s.keys.Authorized(ctx, action, entry, k.named("key"))
+	if err != nil {
+		return one{}, err
+	}
+	o := one{key: k.with(key[0], serial), demands: demands}
+	k.use(&o.uses, key[0], serial)
+	o.identity = keyuse.AppendField(k.identify(keyuse.NewIdentity(action), key[0], o.key).Digest(data), iv)
+	return o, nil
 }
 
 // ReEncryptRequest asks for data to be enciphered under another key.

@@ -14,21 +14,19 @@ import (
 	"keyd/fault"
 	"keyd/hsm"
 	"keyd/hsm/module/internal/pinops"
-	"keyd/hsm/module/internal/sealing"
 	"keyd/hsm/module/internal/tries"
 	"keyd/hsm/module/internal/velocity"
-	"keyd/hsm/module/internal/working"
 	"keyd/pinblock"
 )
 
 // everything is one operation of each kind, with a refusal of each kind among them.
 func everything(b *bench) (ops []*pinops.Operation) {
-	in := hsm.PINKey{Key: b.key("P0", "T", "D", zoneA), Format: 0}
-	out := hsm.PINKey{Key: b.key("P0", "T", "E", zoneB), Format: 0}
-	aesIn, aesOut := hsm.PINKey{Key: b.key("P0", "A", "B", zoneAES), Format: 4}, hsm.PINKey{Key: b.key("P0", "A", "B", zoneAES), Format: 4}
-	bdk := hsm.PINKey{Key: b.key("B0", "T", "X", tdesBDK), KSN: ksn(b, "FFFF9876543210E00001"), Format: 0}
-	bdkAES := hsm.PINKey{Key: b.key("B0", "A", "X", aesBDK), KSN: ksn(b, "123456789012345600000001"), Format: 4}
-	v2, v1 := b.key("V2", "T", "V", tdesBDK), b.key("V1", "T", "C", tdesBDK)
+	in := hsm.PINKey{Key: b.Key("P0", "T", "D", zoneA), Format: 0}
+	out := hsm.PINKey{Key: b.Key("P0", "T", "E", zoneB), Format: 0}
+	aesIn, aesOut := hsm.PINKey{Key: b.Key("P0", "A", "B", zoneAES), Format: 4}, hsm.PINKey{Key: b.Key("P0", "A", "B", zoneAES), Format: 4}
+	bdk := hsm.PINKey{Key: b.Key("B0", "T", "X", tdesBDK), KSN: ksn(b, "FFFF9876543210E00001"), Format: 0}
+	bdkAES := hsm.PINKey{Key: b.Key("B0", "A", "X", aesBDK), KSN: ksn(b, "123456789012345600000001"), Format: 4}
+	v2, v1 := b.Key("V2", "T", "V", tdesBDK), b.Key("V1", "T", "C", tdesBDK)
 	block, blockT, blockA := unhex(b, "7F381DBF9F6906C4"), unhex(b, "1B9C1845EB993A7A"), unhex(b, "A912150391AB65A67E52883D81CE2D15")
 	wrong := unhex(b, "0000000000000000")
 	translate := func(in, out hsm.PINKey, pan string, block []byte) {
@@ -57,7 +55,7 @@ func everything(b *bench) (ops []*pinops.Operation) {
 	verify(v1, block, nil, &hsm.IBM3624{Offset: "3208"})
 	verify(v1, block, &hsm.VisaPVV{KeyIndex: 1, PVV: "6776"}, nil) // a V1 key for a PVV
 	verify(v2, wrong, &hsm.VisaPVV{KeyIndex: 1, PVV: "6776"}, nil)
-	generation, visa := b.key("V2", "T", "C", tdesBDK), &hsm.VisaPVV{KeyIndex: 1}
+	generation, visa := b.Key("V2", "T", "C", tdesBDK), &hsm.VisaPVV{KeyIndex: 1}
 	generate := func(out hsm.PINKey, key hsm.Key, demands hsm.Demands) {
 		ops = append(ops, &pinops.Operation{Generate: &hsm.GeneratePIN{Outgoing: out, Generation: key, PAN: "5432101234567890", Length: 6, VisaPVV: visa, Demands: demands}})
 	}
@@ -143,8 +141,8 @@ func TestBatchIsTheSameAsOneByOne(t *testing.T) {
 // three calls for the blocks, like a single one.
 func TestBatchSharesTokenCalls(t *testing.T) {
 	b := newBench(t)
-	bdk := hsm.PINKey{Key: b.key("B0", "T", "X", tdesBDK), KSN: ksn(t, "FFFF9876543210E00001"), Format: 0}
-	out := hsm.PINKey{Key: b.key("P0", "T", "E", zoneB), Format: 0}
+	bdk := hsm.PINKey{Key: b.Key("B0", "T", "X", tdesBDK), KSN: ksn(t, "FFFF9876543210E00001"), Format: 0}
+	out := hsm.PINKey{Key: b.Key("P0", "T", "E", zoneB), Format: 0}
 	run := func(n int) (calls, blocks uint64) {
 		before := b.calls("C_Encrypt CKM_DES3_ECB")
 		batch := make([]*pinops.Operation, n)
@@ -170,7 +168,7 @@ func TestBatchSharesTokenCalls(t *testing.T) {
 
 // calls returns how often the token was called by a name, and with how many blocks.
 func (b *bench) calls(name string) [2]uint64 {
-	for _, c := range b.tok.Calls() {
+	for _, c := range b.Token.Calls() {
 		if c.Name == name {
 			return [2]uint64{c.Count, c.Blocks}
 		}
@@ -184,10 +182,10 @@ func (b *bench) calls(name string) [2]uint64 {
 func TestDerivedKeysAreKeptAndBounded(t *testing.T) {
 	const bound, transactions = 16, 300
 	b := newBench(t)
-	keys := working.New(b.tok, sealing.NewCache(b.tok, b.masters, 64), bound, func() time.Time { return b.now })
+	keys := b.KeysKeeping(bound)
 	engine := pinops.NewEngine(keys, nil)
-	bdk := b.key("B0", "A", "X", aesBDK)
-	out := hsm.PINKey{Key: b.key("P0", "T", "E", zoneB), Format: 0}
+	bdk := b.Key("B0", "A", "X", aesBDK)
+	out := hsm.PINKey{Key: b.Key("P0", "T", "E", zoneB), Format: 0}
 	run := func(counter uint32) {
 		t.Helper()
 		raw := binary.BigEndian.AppendUint32(unhex(t, "1234567890123456"), counter)
@@ -220,9 +218,7 @@ func TestDerivedKeysAreKeptAndBounded(t *testing.T) {
 	for range 100 {
 		run(1 + random.Uint32N(1<<16-1))
 	}
-	if err := b.tok.Renew(b.tok.Generation()); err != nil {
-		t.Fatal(err)
-	}
+	b.Renew()
 	run(transactions + 1)
 }
 
@@ -276,9 +272,8 @@ func (b *bench) limited(l velocity.Limits) *velocity.Table {
 			}
 		}
 	})
-	b.keys = working.New(b.tok, sealing.NewCache(b.tok, b.masters, 64), 64, func() time.Time { return b.now })
 	b.tries = tries.New(table)
-	b.engine = pinops.NewEngine(b.keys, b.tries)
+	b.engine = pinops.NewEngine(b.Keys, b.tries)
 	return table
 }
 
@@ -287,8 +282,8 @@ func (b *bench) limited(l velocity.Limits) *velocity.Table {
 func TestTriesInABatchAreCounted(t *testing.T) {
 	b := newBench(t)
 	b.limited(velocity.Limits{Verification: velocity.Limit{Minute: 10, Hour: 10, Day: 10}, Translation: velocity.Limit{Minute: 5, Hour: 5, Day: 5}})
-	in := hsm.PINKey{Key: b.key("P0", "T", "B", zoneA), Format: 0}
-	v2, v1 := b.key("V2", "T", "V", tdesBDK), b.key("V1", "T", "V", tdesBDK)
+	in := hsm.PINKey{Key: b.Key("P0", "T", "B", zoneA), Format: 0}
+	v2, v1 := b.Key("V2", "T", "V", tdesBDK), b.Key("V1", "T", "V", tdesBDK)
 	block := unhex(t, "7F381DBF9F6906C4")
 	run := func(n int, make func() *pinops.Operation) map[string]int {
 		batch, got := []*pinops.Operation{}, map[string]int{}
@@ -351,8 +346,8 @@ func TestTriesAreResetWithAPermitOnly(t *testing.T) {
 	one := velocity.Limit{Minute: 1, Hour: 1, Day: 1}
 	table := b.limited(velocity.Limits{Verification: one, Translation: one})
 	const pan = "5432101234567890"
-	in := hsm.PINKey{Key: b.key("P0", "T", "B", zoneA), Format: 0}
-	v2, v1 := b.key("V2", "T", "V", tdesBDK), b.key("V1", "T", "V", tdesBDK)
+	in := hsm.PINKey{Key: b.Key("P0", "T", "B", zoneA), Format: 0}
+	v2, v1 := b.Key("V2", "T", "V", tdesBDK), b.Key("V1", "T", "V", tdesBDK)
 	try := map[string]func() error{
 		"translation": func() error {
 			_, err := b.translate(hsm.TranslatePIN{Incoming: in, Outgoing: in, PAN: pan, Block: unhex(t, "7F381DBF9F6906C4")})
@@ -378,7 +373,7 @@ func TestTriesAreResetWithAPermitOnly(t *testing.T) {
 		}
 		missing := func(what string) {
 			t.Helper()
-			if err := b.tries.Reset(b.keys, key, pan); fault.Of(err).Reason != fault.PermitMissing {
+			if err := b.tries.Reset(b.Keys, key, pan); fault.Of(err).Reason != fault.PermitMissing {
 				t.Errorf("%s: %s: %v", name, what, err)
 			}
 		}
@@ -392,10 +387,10 @@ func TestTriesAreResetWithAPermitOnly(t *testing.T) {
 		if err := table.Permit(kind, tries.PermitSubject(account), time.Hour); err != nil {
 			t.Fatal(err)
 		}
-		if err := b.tries.Reset(b.keys, key, "4111111111111111"); fault.Of(err).Reason != fault.PermitMissing {
+		if err := b.tries.Reset(b.Keys, key, "4111111111111111"); fault.Of(err).Reason != fault.PermitMissing {
 			t.Errorf("%s: another account: %v", name, err)
 		}
-		if err := b.tries.Reset(b.keys, key, pan); err != nil {
+		if err := b.tries.Reset(b.Keys, key, pan); err != nil {
 			t.Errorf("%s: with a permit: %v", name, err)
 		}
 		missing("with a permit that was used")
@@ -407,10 +402,10 @@ func TestTriesAreResetWithAPermitOnly(t *testing.T) {
 	if err := table.Permit(velocity.Verification, tries.PermitSubject(account), time.Hour); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.tries.Reset(b.keys, &zone, pan); fault.Of(err).Reason != fault.KeyUsageMismatch {
+	if err := b.tries.Reset(b.Keys, &zone, pan); fault.Of(err).Reason != fault.KeyUsageMismatch {
 		t.Errorf("a zone key: %v", err)
 	}
-	if err := b.tries.Reset(b.keys, &v2, pan); err != nil {
+	if err := b.tries.Reset(b.Keys, &v2, pan); err != nil {
 		t.Errorf("a refusal used the permit up: %v", err)
 	}
 }
@@ -420,8 +415,8 @@ func TestTriesAreResetWithAPermitOnly(t *testing.T) {
 func TestFalseLabelsCountForTheSameAccount(t *testing.T) {
 	b := newBench(t)
 	b.limited(velocity.Limits{Translation: velocity.Limit{Minute: 3, Hour: 3, Day: 3}})
-	in := hsm.PINKey{Key: b.key("P0", "T", "B", zoneA), Format: 0}
-	out := hsm.PINKey{Key: b.key("P0", "T", "E", zoneB), Format: 0}
+	in := hsm.PINKey{Key: b.Key("P0", "T", "B", zoneA), Format: 0}
+	out := hsm.PINKey{Key: b.Key("P0", "T", "E", zoneB), Format: 0}
 	answers, blocks := 0, map[string]bool{}
 	for label := range 100 {
 		answer, err := b.translate(hsm.TranslatePIN{Incoming: in, Outgoing: out, PAN: fmt.Sprintf("543%02d01234567890", label), Block: unhex(t, "7F381DBF9F6906C4")})

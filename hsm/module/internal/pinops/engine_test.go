@@ -6,46 +6,29 @@ import (
 	"os"
 	"sync"
 	"testing"
-	"time"
 
 	"keyd/dukpt"
 	"keyd/fault"
 	"keyd/hsm"
 	"keyd/hsm/module/internal/pinops"
-	"keyd/hsm/module/internal/sealing"
-	"keyd/hsm/module/internal/token"
+	"keyd/hsm/module/internal/sealedtest"
 	"keyd/hsm/module/internal/token/tokentest"
 	"keyd/hsm/module/internal/tries"
-	"keyd/hsm/module/internal/working"
 )
 
 func TestMain(m *testing.M) { os.Exit(tokentest.Run(m)) }
 
 // bench is an engine on a fresh token and the means to seal keys for it.
 type bench struct {
-	testing.TB
-	tok     *token.Token
-	masters *sealing.Masters
-	keys    *working.Keys
-	tries   *tries.Tries
-	engine  *pinops.Engine
-	now     time.Time
+	*sealedtest.Bench
+	tries  *tries.Tries
+	engine *pinops.Engine
 }
 
 func newBench(t testing.TB) *bench {
 	t.Helper()
-	b := &bench{TB: t, tok: tokentest.SoftHSM(t).Open(t, 4), now: time.Unix(1_800_000_000, 0)}
-	err := b.tok.Do(func(s *token.Session) (err error) {
-		if err = sealing.CreateMasters(s, 1); err == nil {
-			b.masters, err = sealing.FindMasters(s, 1)
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.keys = working.New(b.tok, sealing.NewCache(b.tok, b.masters, 64), 64, func() time.Time { return b.now })
-	b.engine = pinops.NewEngine(b.keys, nil)
+	b := &bench{Bench: sealedtest.New(t)}
+	b.engine = pinops.NewEngine(b.Keys, nil)
 	return b
 }
 
@@ -61,28 +44,6 @@ func (b *bench) verifyPIN(r hsm.VerifyPIN) (hsm.VerifiedPIN, error) {
 	op := pinops.Operation{Verify: &r}
 	b.engine.Run(&op)
 	return op.Verified, op.Err
-}
-
-// key seals a key that may do everything its usage allows; change narrows it.
-func (b *bench) key(usage, algorithm, mode, value string, change ...func(*hsm.Header)) hsm.Key {
-	b.Helper()
-	h := hsm.Header{Name: usage + algorithm + mode + value, Version: 1, Usage: usage, Algorithm: algorithm, Mode: mode,
-		Exportability: "N", Custody: hsm.CustodyToken, Direction: hsm.DirectionBoth, Peers: []string{"*"}, Formats: []hsm.Format{0, 1, 3, 4}}
-	if usage == "V1" {
-		h.IBM3624 = &hsm.IBM3624Rule{DecimalizationTable: "0123456789012345", Start: 0, Length: 16, Pad: "F"}
-	}
-	for _, c := range change {
-		c(&h)
-	}
-	raw, err := hex.DecodeString(value)
-	if err != nil {
-		b.Fatal(err)
-	}
-	var sealed []byte
-	if err := b.tok.Do(func(s *token.Session) (err error) { sealed, err = b.masters.Seal(s, h, raw); return err }); err != nil {
-		b.Fatal(err)
-	}
-	return hsm.Key{Name: h.Name, Sealed: sealed}
 }
 
 func ksn(t testing.TB, text string) dukpt.KSN {
@@ -117,18 +78,18 @@ const (
 
 func TestTranslatesPublishedBlocks(t *testing.T) {
 	b := newBench(t)
-	zone := b.key("P0", "T", "B", zoneB)
+	zone := b.Key("P0", "T", "B", zoneB)
 	for name, c := range map[string]struct {
 		in         hsm.PINKey
 		pan, block string
 		want       string
 	}{
 		"zone to zone (translate.json tr-011)": {
-			hsm.PINKey{Key: b.key("P0", "T", "D", zoneA), Format: 0}, "5432101234567890", "7F381DBF9F6906C4", "06C0408B869B2CEB"},
+			hsm.PINKey{Key: b.Key("P0", "T", "D", zoneA), Format: 0}, "5432101234567890", "7F381DBF9F6906C4", "06C0408B869B2CEB"},
 		"TDES DUKPT to zone": {
-			hsm.PINKey{Key: b.key("B0", "T", "X", tdesBDK), KSN: ksn(t, "FFFF9876543210E00001"), Format: 0}, "4012345678909", "1B9C1845EB993A7A", ""},
+			hsm.PINKey{Key: b.Key("B0", "T", "X", tdesBDK), KSN: ksn(t, "FFFF9876543210E00001"), Format: 0}, "4012345678909", "1B9C1845EB993A7A", ""},
 		"AES DUKPT to zone": {
-			hsm.PINKey{Key: b.key("B0", "A", "X", aesBDK), KSN: ksn(t, "123456789012345600000001"), Format: 4}, "4111111111111111", "A912150391AB65A67E52883D81CE2D15", ""},
+			hsm.PINKey{Key: b.Key("B0", "A", "X", aesBDK), KSN: ksn(t, "123456789012345600000001"), Format: 4}, "4111111111111111", "A912150391AB65A67E52883D81CE2D15", ""},
 	} {
 		answer, err := b.translate(hsm.TranslatePIN{Incoming: c.in, Outgoing: hsm.PINKey{Key: zone, Format: 0}, PAN: c.pan, Block: unhex(t, c.block)})
 		if err != nil {
@@ -149,14 +110,14 @@ func TestTranslatesPublishedBlocks(t *testing.T) {
 // withMode returns the same key with a mode of use that lets it encipher.
 func withMode(b *bench, k hsm.PINKey) hsm.PINKey {
 	if k.KSN == (dukpt.KSN{}) {
-		k.Key = b.key("P0", "T", "E", zoneA)
+		k.Key = b.Key("P0", "T", "E", zoneA)
 	}
 	return k
 }
 
 func TestVerifiesPublishedPINs(t *testing.T) {
 	b := newBench(t)
-	zone := hsm.PINKey{Key: b.key("P0", "T", "B", zoneA), Format: 0}
+	zone := hsm.PINKey{Key: b.Key("P0", "T", "B", zoneA), Format: 0}
 	block := unhex(t, "7F381DBF9F6906C4") // PIN 1234
 	verify := func(r hsm.VerifyPIN) bool {
 		t.Helper()
@@ -167,7 +128,7 @@ func TestVerifiesPublishedPINs(t *testing.T) {
 		}
 		return answer.Verified
 	}
-	v2, v1 := b.key("V2", "T", "V", tdesBDK), b.key("V1", "T", "C", tdesBDK)
+	v2, v1 := b.Key("V2", "T", "V", tdesBDK), b.Key("V1", "T", "C", tdesBDK)
 	if !verify(hsm.VerifyPIN{Verification: v2, VisaPVV: &hsm.VisaPVV{KeyIndex: 1, PVV: "6776"}}) { // pv-023
 		t.Error("the right PVV is refused")
 	}
@@ -194,7 +155,7 @@ func TestVerifiesPublishedPINs(t *testing.T) {
 	iso1.Format = 1
 	refused("V1 key for a PVV", fault.KeyUsageMismatch, hsm.VerifyPIN{Incoming: zone, Verification: v1, VisaPVV: pvv})
 	refused("V2 key for an offset", fault.KeyUsageMismatch, hsm.VerifyPIN{Incoming: zone, Verification: v2, IBM3624: &hsm.IBM3624{Offset: "3207"}})
-	refused("mode of use G", fault.KeyUsageMismatch, hsm.VerifyPIN{Incoming: zone, Verification: b.key("V2", "T", "G", tdesBDK), VisaPVV: pvv})
+	refused("mode of use G", fault.KeyUsageMismatch, hsm.VerifyPIN{Incoming: zone, Verification: b.Key("V2", "T", "G", tdesBDK), VisaPVV: pvv})
 	refused("ISO-1", fault.TranslationForbidden, hsm.VerifyPIN{Incoming: iso1, Verification: v2, VisaPVV: pvv})
 	refused("a PIN key as PVK", fault.KeyUsageMismatch, hsm.VerifyPIN{Incoming: zone, Verification: zone.Key, VisaPVV: pvv})
 }
@@ -203,19 +164,19 @@ func TestVerifiesPublishedPINs(t *testing.T) {
 func TestRulesAndTheirOrder(t *testing.T) {
 	b := newBench(t)
 	in := func(change ...func(*hsm.Header)) hsm.PINKey {
-		return hsm.PINKey{Key: b.key("P0", "T", "D", zoneA, change...), Format: 0}
+		return hsm.PINKey{Key: b.Key("P0", "T", "D", zoneA, change...), Format: 0}
 	}
 	out := func(change ...func(*hsm.Header)) hsm.PINKey {
-		return hsm.PINKey{Key: b.key("P0", "T", "E", zoneB, change...), Format: 0}
+		return hsm.PINKey{Key: b.Key("P0", "T", "E", zoneB, change...), Format: 0}
 	}
 	dir := func(d string) func(*hsm.Header) { return func(h *hsm.Header) { h.Direction = d } }
 	peers := func(p ...string) func(*hsm.Header) { return func(h *hsm.Header) { h.Peers = p } }
 	formats := func(f ...hsm.Format) func(*hsm.Header) { return func(h *hsm.Header) { h.Formats = f } }
 	with := func(k hsm.PINKey, change func(*hsm.PINKey)) hsm.PINKey { change(&k); return k }
 	format := func(f hsm.Format) func(*hsm.PINKey) { return func(k *hsm.PINKey) { k.Format = f } }
-	bdk := hsm.PINKey{Key: b.key("B0", "T", "X", tdesBDK), KSN: ksn(t, "FFFF9876543210E00001"), Format: 0}
-	bdkAES := hsm.PINKey{Key: b.key("B0", "A", "X", aesBDK), KSN: ksn(t, "123456789012345600000001"), Format: 4}
-	zoneAESIn := hsm.PINKey{Key: b.key("P0", "A", "B", zoneAES), Format: 4}
+	bdk := hsm.PINKey{Key: b.Key("B0", "T", "X", tdesBDK), KSN: ksn(t, "FFFF9876543210E00001"), Format: 0}
+	bdkAES := hsm.PINKey{Key: b.Key("B0", "A", "X", aesBDK), KSN: ksn(t, "123456789012345600000001"), Format: 4}
+	zoneAESIn := hsm.PINKey{Key: b.Key("P0", "A", "B", zoneAES), Format: 4}
 
 	for name, c := range map[string]struct {
 		in, out hsm.PINKey
@@ -228,8 +189,8 @@ func TestRulesAndTheirOrder(t *testing.T) {
 		"outgoing key deciphers only":         {in(), with(out(), func(k *hsm.PINKey) { k.Key = in().Key }), "7F381DBF9F6906C4", fault.KeyUsageMismatch},
 		"incoming key is for the way out":     {in(dir(hsm.DirectionOutgoing)), out(), "7F381DBF9F6906C4", fault.KeyUsageMismatch},
 		"outgoing key is for the way in":      {in(), out(dir(hsm.DirectionIncoming)), "7F381DBF9F6906C4", fault.KeyUsageMismatch},
-		"a PVK deciphers no block":            {hsm.PINKey{Key: b.key("V2", "T", "N", zoneA), Format: 0}, out(), "7F381DBF9F6906C4", fault.KeyUsageMismatch},
-		"a KEK deciphers no block":            {hsm.PINKey{Key: b.key("K0", "T", "B", zoneA), Format: 0}, out(), "7F381DBF9F6906C4", fault.KeyUsageMismatch},
+		"a PVK deciphers no block":            {hsm.PINKey{Key: b.Key("V2", "T", "N", zoneA), Format: 0}, out(), "7F381DBF9F6906C4", fault.KeyUsageMismatch},
+		"a KEK deciphers no block":            {hsm.PINKey{Key: b.Key("K0", "T", "B", zoneA), Format: 0}, out(), "7F381DBF9F6906C4", fault.KeyUsageMismatch},
 		"BDK without KSN":                     {with(bdk, func(k *hsm.PINKey) { k.KSN = dukpt.KSN{} }), out(), "7F381DBF9F6906C4", fault.KeyUsageMismatch},
 		"KSN for a key that is no BDK":        {with(in(), func(k *hsm.PINKey) { k.KSN = bdk.KSN }), out(), "7F381DBF9F6906C4", fault.KeyUsageMismatch},
 		"AES KSN for a TDES BDK":              {with(bdk, func(k *hsm.PINKey) { k.KSN = bdkAES.KSN }), out(), "7F381DBF9F6906C4", fault.KSNInvalid},
@@ -252,9 +213,9 @@ func TestRulesAndTheirOrder(t *testing.T) {
 		"a block that is none":                {in(), out(), "0000000000000000", fault.PINBlockInvalid},
 		"usage wins over matrix and block":    {with(in(dir(hsm.DirectionOutgoing)), format(2)), out(), "0000000000000000", fault.KeyUsageMismatch},
 		"matrix wins over block":              {in(), with(out(), format(1)), "0000000000000000", fault.TranslationForbidden},
-		"a key whose validity has not begun":  {in(func(h *hsm.Header) { h.NotBefore = b.now.Unix() + 1 }), out(), "7F381DBF9F6906C4", fault.KeyDisabled},
-		"a key whose validity has ended":      {in(), out(func(h *hsm.Header) { h.NotAfter = b.now.Unix() }), "7F381DBF9F6906C4", fault.KeyDisabled},
-		"a key that is valid now":             {in(func(h *hsm.Header) { h.NotBefore, h.NotAfter = b.now.Unix(), b.now.Unix()+1 }), out(), "7F381DBF9F6906C4", 0},
+		"a key whose validity has not begun":  {in(func(h *hsm.Header) { h.NotBefore = b.Now.Unix() + 1 }), out(), "7F381DBF9F6906C4", fault.KeyDisabled},
+		"a key whose validity has ended":      {in(), out(func(h *hsm.Header) { h.NotAfter = b.Now.Unix() }), "7F381DBF9F6906C4", fault.KeyDisabled},
+		"a key that is valid now":             {in(func(h *hsm.Header) { h.NotBefore, h.NotAfter = b.Now.Unix(), b.Now.Unix()+1 }), out(), "7F381DBF9F6906C4", 0},
 		"a sealed key under another's name":   {with(in(), func(k *hsm.PINKey) { k.Key.Name = "other" }), out(), "7F381DBF9F6906C4", fault.KeySealInvalid},
 	} {
 		_, err := b.translate(hsm.TranslatePIN{Incoming: c.in, Outgoing: c.out, PAN: "5432101234567890", Block: unhex(t, c.block)})
@@ -275,21 +236,21 @@ func TestEveryAllowedTranslationThereAndBack(t *testing.T) {
 	b := newBench(t)
 	const pan = "5432101234567890"
 	tdes := func(f hsm.Format, value string) hsm.PINKey {
-		return hsm.PINKey{Key: b.key("P0", "T", "B", value), Format: f}
+		return hsm.PINKey{Key: b.Key("P0", "T", "B", value), Format: f}
 	}
 	keys := []hsm.PINKey{
 		tdes(0, zoneA), tdes(3, zoneA), tdes(0, zoneA+"0123456789ABCDEF"), tdes(3, zoneB),
-		{Key: b.key("P0", "A", "B", zoneAES), Format: 4},
-		{Key: b.key("P0", "A", "B", zoneAES+zoneB[:16]), Format: 4},
-		{Key: b.key("P0", "A", "B", zoneAES+zoneB), Format: 4},
-		{Key: b.key("B0", "T", "X", tdesBDK), KSN: ksn(t, "FFFF9876543210EFFC00"), Format: 3},
-		{Key: b.key("B0", "A", "X", aesBDK), KSN: ksn(t, "12345678901234560000FFFF"), Format: 4},
-		{Key: b.key("B0", "A", "X", aesBDK+zoneB), KSN: ksn(t, "123456789012345600000003"), WorkingType: hsm.WorkingAES256, Format: 4},
-		{Key: b.key("B0", "A", "X", aesBDK+zoneB), KSN: ksn(t, "123456789012345600000003"), WorkingType: hsm.WorkingAES192, Format: 4},
-		{Key: b.key("B0", "A", "X", aesBDK), KSN: ksn(t, "123456789012345600000002"), WorkingType: hsm.WorkingTDES2, Format: 0},
-		{Key: b.key("B0", "A", "X", aesBDK), KSN: ksn(t, "123456789012345600000002"), WorkingType: hsm.WorkingTDES3, Format: 3},
+		{Key: b.Key("P0", "A", "B", zoneAES), Format: 4},
+		{Key: b.Key("P0", "A", "B", zoneAES+zoneB[:16]), Format: 4},
+		{Key: b.Key("P0", "A", "B", zoneAES+zoneB), Format: 4},
+		{Key: b.Key("B0", "T", "X", tdesBDK), KSN: ksn(t, "FFFF9876543210EFFC00"), Format: 3},
+		{Key: b.Key("B0", "A", "X", aesBDK), KSN: ksn(t, "12345678901234560000FFFF"), Format: 4},
+		{Key: b.Key("B0", "A", "X", aesBDK+zoneB), KSN: ksn(t, "123456789012345600000003"), WorkingType: hsm.WorkingAES256, Format: 4},
+		{Key: b.Key("B0", "A", "X", aesBDK+zoneB), KSN: ksn(t, "123456789012345600000003"), WorkingType: hsm.WorkingAES192, Format: 4},
+		{Key: b.Key("B0", "A", "X", aesBDK), KSN: ksn(t, "123456789012345600000002"), WorkingType: hsm.WorkingTDES2, Format: 0},
+		{Key: b.Key("B0", "A", "X", aesBDK), KSN: ksn(t, "123456789012345600000002"), WorkingType: hsm.WorkingTDES3, Format: 3},
 	}
-	start := hsm.PINKey{Key: b.key("P0", "T", "B", zoneA), Format: 0}
+	start := hsm.PINKey{Key: b.Key("P0", "T", "B", zoneA), Format: 0}
 	block := unhex(t, "7F381DBF9F6906C4")
 	for i, from := range keys {
 		first, err := b.translate(hsm.TranslatePIN{Incoming: start, Outgoing: from, PAN: pan, Block: block})
@@ -320,8 +281,8 @@ func TestEveryAllowedTranslationThereAndBack(t *testing.T) {
 // else.
 func TestPANsThatWouldGivePINDigitsAway(t *testing.T) {
 	b := newBench(t)
-	zone := hsm.PINKey{Key: b.key("P0", "T", "B", zoneA), Format: 0}
-	zone4 := hsm.PINKey{Key: b.key("P0", "A", "B", zoneAES), Format: 4}
+	zone := hsm.PINKey{Key: b.Key("P0", "T", "B", zoneA), Format: 0}
+	zone4 := hsm.PINKey{Key: b.Key("P0", "A", "B", zoneAES), Format: 4}
 	block := unhex(t, "7F381DBF9F6906C4") // PIN 1234, PAN 5432101234567890: account digits from the fourth on
 	const pan = "5432101234567890"
 	inAES, err := b.translate(hsm.TranslatePIN{Incoming: zone, Outgoing: zone4, PAN: pan, Block: block})
@@ -335,7 +296,7 @@ func TestPANsThatWouldGivePINDigitsAway(t *testing.T) {
 	}{
 		{0, 12, false, 0}, {3, 2, false, 0}, {4, 12, false, fault.KeyUsageMismatch}, {0, 4, false, fault.KeyUsageMismatch}, {4, 12, true, 0},
 	} {
-		pvk := b.key("V1", "T", "V", tdesBDK, func(h *hsm.Header) {
+		pvk := b.Key("V1", "T", "V", tdesBDK, func(h *hsm.Header) {
 			h.IBM3624 = &hsm.IBM3624Rule{DecimalizationTable: "0123456789012345", Start: c.start, Length: c.length, Pad: "F", AllowUnboundPAN: c.allow}
 		})
 		offset := &hsm.IBM3624{Offset: "0000"}
@@ -351,9 +312,9 @@ func TestPANsThatWouldGivePINDigitsAway(t *testing.T) {
 
 func TestConcurrentOperationsDoNotMix(t *testing.T) {
 	b := newBench(t)
-	in := hsm.PINKey{Key: b.key("P0", "T", "D", zoneA), Format: 0}
-	out := hsm.PINKey{Key: b.key("P0", "T", "E", zoneB), Format: 0}
-	dk := hsm.PINKey{Key: b.key("B0", "T", "X", tdesBDK), KSN: ksn(t, "FFFF9876543210E00001"), Format: 0}
+	in := hsm.PINKey{Key: b.Key("P0", "T", "D", zoneA), Format: 0}
+	out := hsm.PINKey{Key: b.Key("P0", "T", "E", zoneB), Format: 0}
+	dk := hsm.PINKey{Key: b.Key("B0", "T", "X", tdesBDK), KSN: ksn(t, "FFFF9876543210E00001"), Format: 0}
 	want := unhex(t, "06C0408B869B2CEB")
 	var wait sync.WaitGroup
 	for range 16 {
@@ -378,28 +339,26 @@ func TestConcurrentOperationsDoNotMix(t *testing.T) {
 func TestStaleHandlesAreMadeAnew(t *testing.T) {
 	b := newBench(t)
 	r := hsm.TranslatePIN{
-		Incoming: hsm.PINKey{Key: b.key("P0", "T", "D", zoneA), Format: 0},
-		Outgoing: hsm.PINKey{Key: b.key("P0", "T", "E", zoneB), Format: 0},
+		Incoming: hsm.PINKey{Key: b.Key("P0", "T", "D", zoneA), Format: 0},
+		Outgoing: hsm.PINKey{Key: b.Key("P0", "T", "E", zoneB), Format: 0},
 		PAN:      "5432101234567890", Block: unhex(t, "7F381DBF9F6906C4"),
 	}
 	for range 3 {
 		if _, err := b.translate(r); err != nil {
 			t.Fatal(err)
 		}
-		if err := b.tok.Renew(b.tok.Generation()); err != nil {
-			t.Fatal(err)
-		}
+		b.Renew()
 	}
 }
 
 func BenchmarkTranslate(bm *testing.B) {
 	b := newBench(bm)
-	out := hsm.PINKey{Key: b.key("P0", "T", "E", zoneB), Format: 0}
+	out := hsm.PINKey{Key: b.Key("P0", "T", "E", zoneB), Format: 0}
 	for name, r := range map[string]hsm.TranslatePIN{
-		"zone": {Incoming: hsm.PINKey{Key: b.key("P0", "T", "D", zoneA), Format: 0}, PAN: "5432101234567890", Block: unhex(bm, "7F381DBF9F6906C4")},
-		"dukpt-tdes": {Incoming: hsm.PINKey{Key: b.key("B0", "T", "X", tdesBDK), KSN: ksn(bm, "FFFF9876543210E00001"), Format: 0},
+		"zone": {Incoming: hsm.PINKey{Key: b.Key("P0", "T", "D", zoneA), Format: 0}, PAN: "5432101234567890", Block: unhex(bm, "7F381DBF9F6906C4")},
+		"dukpt-tdes": {Incoming: hsm.PINKey{Key: b.Key("B0", "T", "X", tdesBDK), KSN: ksn(bm, "FFFF9876543210E00001"), Format: 0},
 			PAN: "4012345678909", Block: unhex(bm, "1B9C1845EB993A7A")},
-		"dukpt-aes": {Incoming: hsm.PINKey{Key: b.key("B0", "A", "X", aesBDK), KSN: ksn(bm, "123456789012345600000001"), Format: 4},
+		"dukpt-aes": {Incoming: hsm.PINKey{Key: b.Key("B0", "A", "X", aesBDK), KSN: ksn(bm, "123456789012345600000001"), Format: 4},
 			PAN: "4111111111111111", Block: unhex(bm, "A912150391AB65A67E52883D81CE2D15")},
 	} {
 		r.Outgoing = out

@@ -20,13 +20,14 @@ type Bench struct {
 	testing.TB
 	Token   *token.Token
 	Keys    *working.Keys
+	Now     time.Time // by which keys are valid
 	masters *sealing.Masters
 }
 
 // New returns a bench. The test's TestMain runs tokentest.Run.
 func New(t testing.TB) *Bench {
 	t.Helper()
-	b := &Bench{TB: t, Token: tokentest.SoftHSM(t).Open(t, 4)}
+	b := &Bench{TB: t, Token: tokentest.SoftHSM(t).Open(t, 4), Now: time.Unix(1_800_000_000, 0)}
 	err := b.Token.Do(func(s *token.Session) (err error) {
 		if err = sealing.CreateMasters(s, 1); err == nil {
 			b.masters, err = sealing.FindMasters(s, 1)
@@ -36,16 +37,24 @@ func New(t testing.TB) *Bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.Keys = working.New(b.Token, sealing.NewCache(b.Token, b.masters, 64), 64, time.Now)
+	b.Keys = b.KeysKeeping(64)
 	return b
 }
 
+// KeysKeeping returns the token's keys, of which that many derived ones are kept.
+func (b *Bench) KeysKeeping(derived int) *working.Keys {
+	return working.New(b.Token, sealing.NewCache(b.Token, b.masters, 64), derived, func() time.Time { return b.Now })
+}
+
 // Key seals a key of that value in hex, which may do everything that its usage and mode
-// allow; change narrows it.
+// allow; a V1 key has a rule of 16 digits. change narrows it.
 func (b *Bench) Key(usage, algorithm, mode, value string, change ...func(*hsm.Header)) hsm.Key {
 	b.Helper()
 	h := hsm.Header{Name: usage + algorithm + mode + value, Version: 1, Usage: usage, Algorithm: algorithm, Mode: mode,
-		Exportability: "N", Custody: hsm.CustodyToken, Direction: hsm.DirectionBoth, Peers: []string{"*"}}
+		Exportability: "N", Custody: hsm.CustodyToken, Direction: hsm.DirectionBoth, Peers: []string{"*"}, Formats: []hsm.Format{hsm.Format0, hsm.Format1, hsm.Format3, hsm.Format4}}
+	if usage == "V1" {
+		h.IBM3624 = &hsm.IBM3624Rule{DecimalizationTable: "0123456789012345", Start: 0, Length: 16, Pad: "F"}
+	}
 	for _, c := range change {
 		c(&h)
 	}
