@@ -80,7 +80,7 @@ func Repeated[A any](ctx context.Context, k *Keys, uses Serials, request Identit
 			return nil, err
 		}
 		answer, done = a, true
-		if !accepted {
+		if !accepted && !refused {
 			return nil, errUnmoved
 		}
 		return []byte{1}, nil

@@ -59,8 +59,9 @@ func (b *batch) decipher() {
 }
 
 // decode takes the PINs out of the clear blocks. Whatever is wrong with a block, the
-// answer and the work are the same. A PIN with a digit above 9 becomes no value to verify
-// by (ISO 9564-1, PCI HSM).
+// answer and the work are the same. The PIN's digits are not looked at (ISO 9564-1): in
+// formats 0 and 3 whoever sends another PAN changes them, and would learn them one by one
+// from a refusal.
 func (b *batch) decode() {
 	erase.Do(func() {
 		for l := range b.going {
@@ -68,7 +69,7 @@ func (b *batch) decode() {
 				continue
 			}
 			f, pin := l.in.Format, pinblock.PINIn(&l.pin)
-			if pinblock.Decode(pin, pinblock.Format(f), l.plain[:f.BlockSize()], l.pan) != nil || l.task == makesNew && !pin.Decimal() {
+			if pinblock.Decode(pin, pinblock.Format(f), l.plain[:f.BlockSize()], l.pan) != nil {
 				l.err = errBlock
 			}
 		}

@@ -2,7 +2,9 @@ package pinops_test
 
 import (
 	"bytes"
+	"crypto/des"
 	"encoding/hex"
+	"fmt"
 	"os"
 	"sync"
 	"testing"
@@ -14,6 +16,7 @@ import (
 	"keyd/hsm/module/internal/sealedtest"
 	"keyd/hsm/module/internal/token/tokentest"
 	"keyd/hsm/module/internal/tries"
+	"keyd/hsm/module/internal/velocity"
 )
 
 func TestMain(m *testing.M) { os.Exit(tokentest.Run(m)) }
@@ -306,6 +309,69 @@ func TestPANsThatWouldGivePINDigitsAway(t *testing.T) {
 		}
 		if _, err := b.verifyPIN(hsm.VerifyPIN{Incoming: zone4, Verification: pvk, PAN: pan, Block: inAES.Block, IBM3624: offset}); err != nil {
 			t.Errorf("rule (%d, %d) in format 4: %v", c.start, c.length, err)
+		}
+	}
+}
+
+// TestChangeShowsNoDigits: with another PAN label a block of format 0 holds other PIN
+// digits. Which labels make one that is not decimal would tell the digit, so a change says
+// nothing of the new PIN before the current one has been found right, for a try.
+func TestChangeShowsNoDigits(t *testing.T) {
+	b := newBench(t)
+	one := velocity.Limit{Minute: 1, Hour: 1, Day: 1}
+	b.limited(velocity.Limits{Verification: one})
+	zone := hsm.PINKey{Key: b.Key("P0", "T", "B", zoneA), Format: 0}
+	v2, v1 := b.Key("V2", "T", "C", tdesBDK), b.Key("V1", "T", "C", tdesBDK)
+	block := unhex(t, "7F381DBF9F6906C4") // PIN 1234 for 5432101234567890, whose second account digit meets the 4
+	labels := make([]string, 10)
+	for d := range labels {
+		labels[d] = fmt.Sprintf("5432%d01234567890", d)
+	}
+	change := func(pan string, r hsm.ChangePIN) (hsm.ChangedPIN, error) {
+		r.Incoming, r.NewIncoming, r.PAN, r.Current, r.New = zone, zone, pan, block, block
+		op := pinops.Operation{Change: &r}
+		b.engine.Run(&op)
+		return op.Changed, op.Err
+	}
+	for name, r := range map[string]hsm.ChangePIN{
+		"PVV":    {Verification: v2, VisaPVV: &hsm.VisaPVV{KeyIndex: 1, PVV: "0000"}},
+		"offset": {Verification: v1, IBM3624: &hsm.IBM3624{Offset: "0000"}},
+	} {
+		for _, pan := range labels {
+			if a, err := change(pan, r); err != nil || a.Verified || a.Datum != "" {
+				t.Errorf("%s, %s: %+v, %v; want a wrong PIN", name, pan, a, err)
+			}
+			if a, err := change(pan, r); fault.Of(err).Reason != fault.RateLimited {
+				t.Errorf("%s, %s, over the limit: %+v, %v", name, pan, a, err)
+			}
+		}
+	}
+}
+
+// TestNewPINThatIsNotDecimal: it becomes no value, whatever the method, and costs the try
+// of the current PIN.
+func TestNewPINThatIsNotDecimal(t *testing.T) {
+	b := newBench(t)
+	one := velocity.Limit{Minute: 1, Hour: 1, Day: 1}
+	b.limited(velocity.Limits{Verification: one})
+	const pan = "5432101234567890"
+	zone := hsm.PINKey{Key: b.Key("P0", "T", "B", zoneA), Format: 0}
+	c, err := des.NewTripleDESCipher(unhex(t, zoneA+zoneA[:16]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	odd := make([]byte, 8)
+	c.Encrypt(odd, unhex(t, "04121BFEDCBA9876")) // PIN 123A
+	for name, r := range map[string]hsm.ChangePIN{
+		"PVV":    {Verification: b.Key("V2", "T", "C", tdesBDK), VisaPVV: &hsm.VisaPVV{KeyIndex: 1, PVV: "6776"}},
+		"offset": {Verification: b.Key("V1", "T", "C", tdesBDK), IBM3624: &hsm.IBM3624{Offset: "3207"}},
+	} {
+		r.Incoming, r.NewIncoming, r.PAN, r.Current, r.New = zone, zone, pan, unhex(t, "7F381DBF9F6906C4"), odd
+		for _, want := range []fault.Reason{fault.PINBlockInvalid, fault.RateLimited} {
+			op := pinops.Operation{Change: &r}
+			if b.engine.Run(&op); fault.Of(op.Err).Reason != want || op.Changed != (hsm.ChangedPIN{}) {
+				t.Errorf("%s: %+v, %v; want %v", name, op.Changed, op.Err, want)
+			}
 		}
 	}
 }

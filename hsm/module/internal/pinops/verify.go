@@ -135,15 +135,23 @@ func (l *lane) matches() (bool, error) {
 	return natural.Verify(pin, l.method.ibm.Offset)
 }
 
-// makeDatum makes the value by which the PIN is verified. An offset checks all digits of a
-// PIN that was made here; that of a new PIN checks as many as the current one's, or all
-// where it has fewer. It is called within erase.Do.
+// makeDatum makes the value by which the PIN is verified: of a new PIN only if the current
+// one, whose lane comes first, is right. That a new PIN has a digit above 9, and so becomes
+// no value (ISO 9564-1, PCI HSM), shows only then, when a try has been counted. An offset
+// checks all digits of a PIN that was made here; that of a new PIN checks as many as the
+// current one's, or all where it has fewer. It is called within erase.Do.
 func (l *lane) makeDatum() (string, error) {
-	if l.method.visa != nil {
+	pin := pinblock.PINIn(&l.pin)
+	switch {
+	case l.task == makesNew && !l.partner.verified:
+		return "", nil
+	case !pin.Decimal():
+		return "", errBlock
+	case l.method.visa != nil:
 		pinverify.PutPVV(&l.compare.pvv, &l.compare.out)
 		return string(l.compare.pvv[:]), nil
 	}
-	pin, natural := pinblock.PINIn(&l.pin), pinverify.NaturalIn(&l.compare.natural)
+	natural := pinverify.NaturalIn(&l.compare.natural)
 	if err := l.rule.NaturalPIN(natural, &l.compare.out); err != nil {
 		return "", err
 	}

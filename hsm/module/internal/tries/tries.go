@@ -50,6 +50,9 @@ func (t *Tries) Verification(h *hsm.Header, pan pinblock.PAN, validation *[pinve
 
 // Card counts a verification of a card verification value under the key of a header,
 // likewise. It counts for the whole PAN: whatever expiry date and service code come with it.
+// Where the PAN ends is not part of the value, so the same value can be tried under up to
+// three longer PANs, which take in digits of the expiry date, and under shorter ones where
+// the service code ends with zeros.
 func (t *Tries) Card(h *hsm.Header, pan pinblock.PAN) bool {
 	var room [maxSubject]byte
 	return t == nil || t.table.Count(velocity.Verification, cardSubject(room[:0], h, pan))
