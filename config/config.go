@@ -163,6 +163,10 @@ type Velocity struct {
 	// Translate limits the translations of one account's PIN; 30 a minute, 300 an hour,
 	// 1000 a day when it is not set.
 	Translate Limits `yaml:"translate"`
+
+	// Card limits the verifications of one card verification value, which has three
+	// digits only; 5 a minute, 20 an hour, 50 a day when it is not set.
+	Card Limits `yaml:"card"`
 }
 
 // Limits are how often something may be done in any minute, hour and day.
@@ -278,6 +282,7 @@ func defaults() *Config {
 			Entries:   1 << 20,
 			Verify:    Limits{10, 60, 200},
 			Translate: Limits{30, 300, 1000},
+			Card:      Limits{5, 20, 50},
 		},
 		Tracing:          Tracing{Sample: 0.01},
 		OperationTimeout: Duration(2 * time.Second),

@@ -48,7 +48,7 @@ func TestParseKeepsDefaultsBesideWhatIsSet(t *testing.T) {
 	if c.KSN.MaxJump != 7 || time.Duration(c.KSN.RetryWindow) != time.Minute {
 		t.Errorf("ksn: %+v", c.KSN)
 	}
-	if v := c.Velocity; v.Entries != 1<<20 || v.Verify != (config.Limits{Minute: 10, Hour: 60, Day: 200}) || v.Translate != (config.Limits{Minute: 30, Hour: 99, Day: 1000}) {
+	if v := c.Velocity; v.Entries != 1<<20 || v.Verify != (config.Limits{Minute: 10, Hour: 60, Day: 200}) || v.Translate != (config.Limits{Minute: 30, Hour: 99, Day: 1000}) || v.Card != (config.Limits{Minute: 5, Hour: 20, Day: 50}) {
 		t.Errorf("velocity: %+v", v)
 	}
 }

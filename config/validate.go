@@ -80,7 +80,7 @@ func (c *Config) validate() error {
 	if c.Velocity.Entries&(c.Velocity.Entries-1) != 0 {
 		return fmt.Errorf("velocity.entries: %d is no power of two", c.Velocity.Entries)
 	}
-	for name, l := range map[string]Limits{"velocity.verify": c.Velocity.Verify, "velocity.translate": c.Velocity.Translate} {
+	for name, l := range map[string]Limits{"velocity.verify": c.Velocity.Verify, "velocity.translate": c.Velocity.Translate, "velocity.card": c.Velocity.Card} {
 		if err := l.validate(); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}

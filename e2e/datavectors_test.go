@@ -151,6 +151,7 @@ func TestStaticDataKeys(t *testing.T) {
 		"TDES-2":  {ring.add("D0", "T", "B", zoneTDES), tdes(t, unhex(t, zoneTDES))},
 		"TDES-3":  {ring.add("D0", "T", "B", three), tdes(t, unhex(t, three))},
 	}
+	onlyCTR := ring.add("D0", "A", "B", zoneTDES, func(k *testKey) { k.DataModes = []string{"CTR"} })
 	data := start(t, ring.keys...).data()
 	for name, k := range keys {
 		size := k.block.BlockSize()
@@ -222,6 +223,12 @@ func TestStaticDataKeys(t *testing.T) {
 	} {
 		if _, err := data.EncryptData(t.Context(), r); reason(err) != "REQUEST_INVALID" {
 			t.Errorf("%s: %s", what, reason(err))
+		}
+	}
+	for mode, want := range map[keydv1.DataKey_Mode]string{keydv1.DataKey_CBC: "KEY_USAGE_MISMATCH", keydv1.DataKey_CTR: "OK"} {
+		_, err := data.EncryptData(t.Context(), &keydv1.EncryptDataRequest{Key: &keydv1.DataKey{KeyId: onlyCTR, Mode: mode}, Plaintext: make([]byte, 16)})
+		if reason(err) != want {
+			t.Errorf("a key for CTR alone in %v: %s, want %s", mode, reason(err), want)
 		}
 	}
 	if _, err := data.DecryptData(t.Context(), &keydv1.DecryptDataRequest{Key: aesCBC, Ciphertext: make([]byte, 16)}); reason(err) != "REQUEST_INVALID" {

@@ -56,7 +56,11 @@ func (a macAttempt) run(t *testing.T, macs keydv1.MacServiceClient) {
 	if err != nil || !bytes.HasPrefix(whole.GetMac(), a.mac) {
 		t.Errorf("whole MAC %X, %v; it should begin with %X", whole.GetMac(), err, a.mac)
 	}
-	for _, part := range [][]byte{a.mac, a.mac[:4], whole.GetMac()} {
+	least := 4
+	if len(whole.GetMac()) > 8 {
+		least = 8
+	}
+	for _, part := range [][]byte{a.mac, a.mac[:least], whole.GetMac()} {
 		verified, err := macs.VerifyMac(t.Context(), &keydv1.VerifyMacRequest{Key: a.key, Message: a.message, Mac: part})
 		if err != nil || !verified.Verified || verified.Custody != a.custody {
 			t.Errorf("verify %X: %v, %v", part, verified, err)
@@ -69,6 +73,9 @@ func (a macAttempt) run(t *testing.T, macs keydv1.MacServiceClient) {
 		if verified, err := macs.VerifyMac(t.Context(), r); err != nil || verified.Verified {
 			t.Errorf("%s: %v, %v", what, verified, err)
 		}
+	}
+	if _, err := macs.VerifyMac(t.Context(), &keydv1.VerifyMacRequest{Key: a.key, Message: a.message, Mac: whole.GetMac()[:least-1]}); reason(err) != "REQUEST_INVALID" {
+		t.Errorf("a MAC of %d bytes: %s", least-1, reason(err))
 	}
 	tooLong := append(bytes.Clone(whole.GetMac()), 0)
 	if _, err := macs.VerifyMac(t.Context(), &keydv1.VerifyMacRequest{Key: a.key, Message: a.message, Mac: tooLong}); reason(err) != "REQUEST_INVALID" {

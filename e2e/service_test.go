@@ -287,6 +287,8 @@ type testKey struct {
 	Direction string   `json:"direction,omitempty"`
 	Formats   []string `json:"formats,omitempty"`
 	Peers     []string `json:"peers,omitempty"`
+	MACLength int      `json:"mac_length,omitempty"`
+	DataModes []string `json:"data_modes,omitempty"`
 	IBM3624   *ibm3624 `json:"ibm3624,omitempty"`
 }
 

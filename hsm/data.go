@@ -12,6 +12,17 @@ const (
 	CTR DataMode = 2 // AES; data have any length
 )
 
+// String returns "CBC" or "CTR", as headers of keys have it.
+func (m DataMode) String() string {
+	switch m {
+	case CBC:
+		return "CBC"
+	case CTR:
+		return "CTR"
+	}
+	return "unknown"
+}
+
 // DataKey is a key in its role of enciphering data.
 type DataKey struct {
 	Key         Key

@@ -53,7 +53,7 @@ func velocity(m *wire.Velocity) *Velocity {
 		return nil
 	}
 	v := &Velocity{
-		Verifications: limits(m.Verifications), Translations: limits(m.Translations),
+		Verifications: limits(m.Verifications), Translations: limits(m.Translations), Cards: limits(m.Cards),
 		Entries: m.Entries, InUse: m.InUse, Refusals: m.Refusals, Crowded: m.Crowded, Failing: m.Failing,
 	}
 	if m.PresumedUntil != 0 {

@@ -32,6 +32,8 @@ type Header struct {
 	Direction     string       `json:"direction"`            // DirectionIncoming, -Outgoing, -Both
 	Peers         []string     `json:"peers,omitempty"`      // peer groups; "*" is every group
 	Formats       []Format     `json:"formats,omitempty"`    // PIN-block formats it may carry
+	DataModes     []string     `json:"data_modes,omitempty"` // modes of operation in which it enciphers data: "CBC", "CTR"
+	MACLength     uint8        `json:"mac_length,omitempty"` // least bytes of a MAC that is made or verified; 0: the algorithm's
 	KSNCheck      string       `json:"ksn_check,omitempty"`  // KSNMonotonic, or empty for none
 	IBM3624       *IBM3624Rule `json:"ibm3624,omitempty"`    // V1 keys only
 }
@@ -115,6 +117,11 @@ func (h *Header) ValidAt(t time.Time) bool {
 
 // Carries reports whether the key may carry PIN blocks of that format.
 func (h *Header) Carries(f Format) bool { return slices.Contains(h.Formats, f) }
+
+// Enciphers reports whether the key may encipher data in that mode. One key has one mode,
+// unless it is for testing: whoever may encipher in CBC with a vector of his choice could
+// decipher what was enciphered in CTR.
+func (h *Header) Enciphers(m DataMode) bool { return slices.Contains(h.DataModes, m.String()) }
 
 // Incoming reports whether blocks under the key may be deciphered here.
 func (h *Header) Incoming() bool {

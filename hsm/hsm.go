@@ -113,7 +113,8 @@ type Description struct {
 
 // Velocity is how the table of tries stands, as a module sees it.
 type Velocity struct {
-	Verifications, Translations Limits
+	Verifications, Translations Limits // of PINs
+	Cards                       Limits // of card verification values
 	Entries, InUse              uint64
 	Refusals, Crowded           uint64
 	PresumedUntil               time.Time // zero: nothing is presumed

@@ -26,8 +26,19 @@ func (a MACAlgorithm) MACSize(aes bool) int {
 	return 8
 }
 
-// MinMAC is the least size of a MAC in bytes.
+// MinMAC is the least size of any MAC in bytes.
 const MinMAC = 4
+
+// Least returns the least size of a MAC in bytes, for one whose whole has that many: 4 of
+// 8, as X9.19 has it, and 8 of more (NIST SP 800-38B appendix A). A key's header may demand
+// more. Who may verify short MACs finds longer ones a byte at a time.
+func (a MACAlgorithm) Least(whole int, h *Header) int {
+	least := MinMAC
+	if whole > 8 {
+		least = 8
+	}
+	return max(least, int(h.MACLength))
+}
 
 // MaxMessage bounds a message that a MAC is made of, and data that are enciphered, in
 // bytes.

@@ -98,7 +98,7 @@ func velocity(v *hsm.Velocity) *keydv1.Velocity {
 		return nil
 	}
 	m := &keydv1.Velocity{
-		Verifications: limitsOf(v.Verifications), Translations: limitsOf(v.Translations),
+		Verifications: limitsOf(v.Verifications), Translations: limitsOf(v.Translations), Cards: limitsOf(v.Cards),
 		Entries: v.Entries, InUse: v.InUse, Refusals: v.Refusals, Crowded: v.Crowded, Failing: v.Failing,
 	}
 	if !v.PresumedUntil.IsZero() {

@@ -52,6 +52,7 @@ func velocityArgs(c *config.Config, boot string) []string {
 		"--boot-id", boot,
 		"--verify-limits", limitsArg(c.Velocity.Verify),
 		"--translate-limits", limitsArg(c.Velocity.Translate),
+		"--card-limits", limitsArg(c.Velocity.Card),
 	}
 }
 

@@ -72,6 +72,7 @@ func moduleFlags(c *cobra.Command) *module.Options {
 	f.StringVar(&o.Velocity.Boot, "boot-id", "", "")
 	f.Var((*velocityLimit)(&o.Velocity.Limits.Verification), "verify-limits", "")
 	f.Var((*velocityLimit)(&o.Velocity.Limits.Translation), "translate-limits", "")
+	f.Var((*velocityLimit)(&o.Velocity.Limits.Card), "card-limits", "")
 	return o
 }
 

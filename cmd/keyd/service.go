@@ -51,6 +51,7 @@ Every sample key is published: this is no place for a real key.`,
 	f.StringVar(&keys, "keys", "", "JSON file of known test keys to load (docs/test-keys.md); replaces keys of the same names")
 	f.Var((*configLimits)(&limits.Verify), "verify-limits", "limit verifications of one account's PIN per minute, hour and day, 0 for no limit (keyd serve limits them by default)")
 	f.Var((*configLimits)(&limits.Translate), "translate-limits", "limit translations of one account's PIN likewise")
+	f.Var((*configLimits)(&limits.Card), "card-limits", "limit verifications of one card verification value likewise")
 	if err := c.MarkFlagRequired("dir"); err != nil {
 		panic(err) // the flag is defined above
 	}
@@ -63,7 +64,7 @@ Every sample key is published: this is no place for a real key.`,
 			return err
 		}
 		defer s.Close() //nolint:errcheck // ends the lock
-		s.Config.Velocity.Verify, s.Config.Velocity.Translate = limits.Verify, limits.Translate
+		s.Config.Velocity.Verify, s.Config.Velocity.Translate, s.Config.Velocity.Card = limits.Verify, limits.Translate, limits.Card
 		s.Config.Admin.Listen, s.Config.Tracing.OTLP = adminListen, trace
 		log := logger()
 		reload, stop := reloads()

@@ -160,13 +160,13 @@ func tokenErrors(list []*keydv1.TokenErrors) string {
 	return strings.Join(some, ", ")
 }
 
-// tries says how the tries for a PIN are limited.
+// tries says how the tries for PINs and card verification values are limited.
 func tries(v *keydv1.Velocity) string {
 	if v == nil {
 		return "not limited"
 	}
-	text := fmt.Sprintf("verify %s, translate %s; %d refused; %d of %d entries in use",
-		limits(v.Verifications), limits(v.Translations), v.Refusals, v.InUse, v.Entries)
+	text := fmt.Sprintf("verify %s, translate %s, cards %s; %d refused; %d of %d entries in use",
+		limits(v.Verifications), limits(v.Translations), limits(v.Cards), v.Refusals, v.InUse, v.Entries)
 	if v.Crowded > 0 {
 		text += fmt.Sprintf("; accounts had to share %d times: raise velocity.entries", v.Crowded)
 	}

@@ -24,8 +24,9 @@ type VelocityOptions struct {
 	Limits VelocityLimits
 }
 
-// VelocityLimits limit verifications and translations.
-type VelocityLimits struct{ Verification, Translation VelocityLimit }
+// VelocityLimits limit verifications and translations of PINs, and verifications of card
+// verification values.
+type VelocityLimits struct{ Verification, Translation, Card VelocityLimit }
 
 // VelocityLimit is how often in any minute, hour and day; 0 is no limit.
 type VelocityLimit = velocity.Limit
@@ -147,7 +148,7 @@ func describeVelocity(t *velocity.Table, limits VelocityLimits) *wire.Velocity {
 	}
 	stats := t.Stats()
 	v := &wire.Velocity{
-		Verifications: wireLimit(limits.Verification), Translations: wireLimit(limits.Translation),
+		Verifications: wireLimit(limits.Verification), Translations: wireLimit(limits.Translation), Cards: wireLimit(limits.Card),
 		Entries: uint64(stats.Entries), InUse: uint64(stats.InUse), Refusals: stats.Refusals, Crowded: stats.Crowded,
 	}
 	if !stats.PresumedUntil.IsZero() {

@@ -834,6 +834,7 @@ type Velocity struct {
 	Crowded       uint64                 `protobuf:"varint,6,opt,name=crowded,proto3" json:"crowded,omitempty"`                                 // how often an account had to share: the table is too small
 	PresumedUntil *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=presumed_until,json=presumedUntil,proto3" json:"presumed_until,omitempty"` // until then tries are presumed that a loss of power may have hidden
 	Failing       string                 `protobuf:"bytes,8,opt,name=failing,proto3" json:"failing,omitempty"`                                  // why nothing is allowed; empty if all is well
+	Cards         *Limits                `protobuf:"bytes,9,opt,name=cards,proto3" json:"cards,omitempty"`                                      // of card verification values
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -922,6 +923,13 @@ func (x *Velocity) GetFailing() string {
 		return x.Failing
 	}
 	return ""
+}
+
+func (x *Velocity) GetCards() *Limits {
+	if x != nil {
+		return x.Cards
+	}
+	return nil
 }
 
 // Limits are how often in any minute, hour and day; 0 is no limit.
@@ -1238,7 +1246,7 @@ const file_keyd_v1_status_proto_rawDesc = "" +
 	"\fderived_keys\x18\v \x01(\x03R\vderivedKeys\x12-\n" +
 	"\bvelocity\x18\f \x01(\v2\x11.keyd.v1.VelocityR\bvelocity\x12)\n" +
 	"\x05calls\x18\r \x03(\v2\x13.keyd.v1.TokenCallsR\x05calls\x12,\n" +
-	"\x06errors\x18\x14 \x03(\v2\x14.keyd.v1.TokenErrorsR\x06errors\"\xba\x02\n" +
+	"\x06errors\x18\x14 \x03(\v2\x14.keyd.v1.TokenErrorsR\x06errors\"\xe1\x02\n" +
 	"\bVelocity\x125\n" +
 	"\rverifications\x18\x01 \x01(\v2\x0f.keyd.v1.LimitsR\rverifications\x123\n" +
 	"\ftranslations\x18\x02 \x01(\v2\x0f.keyd.v1.LimitsR\ftranslations\x12\x18\n" +
@@ -1247,7 +1255,8 @@ const file_keyd_v1_status_proto_rawDesc = "" +
 	"\brefusals\x18\x05 \x01(\x04R\brefusals\x12\x18\n" +
 	"\acrowded\x18\x06 \x01(\x04R\acrowded\x12A\n" +
 	"\x0epresumed_until\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\rpresumedUntil\x12\x18\n" +
-	"\afailing\x18\b \x01(\tR\afailing\"F\n" +
+	"\afailing\x18\b \x01(\tR\afailing\x12%\n" +
+	"\x05cards\x18\t \x01(\v2\x0f.keyd.v1.LimitsR\x05cards\"F\n" +
 	"\x06Limits\x12\x16\n" +
 	"\x06minute\x18\x01 \x01(\rR\x06minute\x12\x12\n" +
 	"\x04hour\x18\x02 \x01(\rR\x04hour\x12\x10\n" +
@@ -1325,13 +1334,14 @@ var file_keyd_v1_status_proto_depIdxs = []int32{
 	11, // 22: keyd.v1.Velocity.verifications:type_name -> keyd.v1.Limits
 	11, // 23: keyd.v1.Velocity.translations:type_name -> keyd.v1.Limits
 	15, // 24: keyd.v1.Velocity.presumed_until:type_name -> google.protobuf.Timestamp
-	1,  // 25: keyd.v1.StatusService.GetStatus:input_type -> keyd.v1.GetStatusRequest
-	2,  // 26: keyd.v1.StatusService.GetStatus:output_type -> keyd.v1.GetStatusResponse
-	26, // [26:27] is the sub-list for method output_type
-	25, // [25:26] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	11, // 25: keyd.v1.Velocity.cards:type_name -> keyd.v1.Limits
+	1,  // 26: keyd.v1.StatusService.GetStatus:input_type -> keyd.v1.GetStatusRequest
+	2,  // 27: keyd.v1.StatusService.GetStatus:output_type -> keyd.v1.GetStatusResponse
+	27, // [27:28] is the sub-list for method output_type
+	26, // [26:27] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_keyd_v1_status_proto_init() }

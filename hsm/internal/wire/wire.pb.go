@@ -2372,6 +2372,7 @@ type Velocity struct {
 	Crowded       uint64                 `protobuf:"varint,6,opt,name=crowded,proto3" json:"crowded,omitempty"`
 	PresumedUntil int64                  `protobuf:"varint,7,opt,name=presumed_until,json=presumedUntil,proto3" json:"presumed_until,omitempty"` // Unix seconds; 0: not
 	Failing       string                 `protobuf:"bytes,8,opt,name=failing,proto3" json:"failing,omitempty"`
+	Cards         *Limits                `protobuf:"bytes,9,opt,name=cards,proto3" json:"cards,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2460,6 +2461,13 @@ func (x *Velocity) GetFailing() string {
 		return x.Failing
 	}
 	return ""
+}
+
+func (x *Velocity) GetCards() *Limits {
+	if x != nil {
+		return x.Cards
+	}
+	return nil
 }
 
 type Limits struct {
@@ -2883,7 +2891,7 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\x06errors\x18\x14 \x03(\v2\x16.keyd.wire.TokenErrorsR\x06errors\"9\n" +
 	"\vTokenErrors\x12\x14\n" +
 	"\x05class\x18\x01 \x01(\tR\x05class\x12\x14\n" +
-	"\x05count\x18\x02 \x01(\x04R\x05count\"\xa2\x02\n" +
+	"\x05count\x18\x02 \x01(\x04R\x05count\"\xcb\x02\n" +
 	"\bVelocity\x127\n" +
 	"\rverifications\x18\x01 \x01(\v2\x11.keyd.wire.LimitsR\rverifications\x125\n" +
 	"\ftranslations\x18\x02 \x01(\v2\x11.keyd.wire.LimitsR\ftranslations\x12\x18\n" +
@@ -2892,7 +2900,8 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\brefusals\x18\x05 \x01(\x04R\brefusals\x12\x18\n" +
 	"\acrowded\x18\x06 \x01(\x04R\acrowded\x12%\n" +
 	"\x0epresumed_until\x18\a \x01(\x03R\rpresumedUntil\x12\x18\n" +
-	"\afailing\x18\b \x01(\tR\afailing\"F\n" +
+	"\afailing\x18\b \x01(\tR\afailing\x12'\n" +
+	"\x05cards\x18\t \x01(\v2\x11.keyd.wire.LimitsR\x05cards\"F\n" +
 	"\x06Limits\x12\x16\n" +
 	"\x06minute\x18\x01 \x01(\rR\x06minute\x12\x12\n" +
 	"\x04hour\x18\x02 \x01(\rR\x04hour\x12\x10\n" +
@@ -3012,11 +3021,12 @@ var file_wire_wire_proto_depIdxs = []int32{
 	33, // 44: keyd.wire.Description.errors:type_name -> keyd.wire.TokenErrors
 	35, // 45: keyd.wire.Velocity.verifications:type_name -> keyd.wire.Limits
 	35, // 46: keyd.wire.Velocity.translations:type_name -> keyd.wire.Limits
-	47, // [47:47] is the sub-list for method output_type
-	47, // [47:47] is the sub-list for method input_type
-	47, // [47:47] is the sub-list for extension type_name
-	47, // [47:47] is the sub-list for extension extendee
-	0,  // [0:47] is the sub-list for field type_name
+	35, // 47: keyd.wire.Velocity.cards:type_name -> keyd.wire.Limits
+	48, // [48:48] is the sub-list for method output_type
+	48, // [48:48] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_wire_wire_proto_init() }

@@ -25,7 +25,6 @@ import (
 	"keyd/hsm/module/internal/token"
 	"keyd/hsm/module/internal/tries"
 	"keyd/hsm/module/internal/working"
-	"keyd/pinblock"
 )
 
 // Engine makes card verification values with a token. It is safe for concurrent use.
@@ -48,9 +47,13 @@ const _ = uint(token.ScratchSize - unsafe.Sizeof(memory{}))
 
 // Generate makes a value. Errors are refusals of package fault, or the token's.
 func (e *Engine) Generate(r hsm.GenerateCVV) (answer hsm.GeneratedCVV, err error) {
+	blocks, err := input(r.Input)
+	if err != nil {
+		return hsm.GeneratedCVV{}, err
+	}
 	err = e.with(r.Key, "GCN", r.Demands, func(s *token.Session, k *sealing.Key) error {
 		m := (*memory)(unsafe.Pointer(&s.Scratch()[0]))
-		if err := compute(s, k, r.Input, m); err != nil {
+		if err := compute(s, k, &blocks, m); err != nil {
 			return err
 		}
 		answer = hsm.GeneratedCVV{Value: string(m.value[:]), CheckValue: k.Header.CheckValue, Custody: hsm.InModule}
@@ -65,18 +68,18 @@ func (e *Engine) Generate(r hsm.GenerateCVV) (answer hsm.GeneratedCVV, err error
 // Verify says whether a value is the card's. Errors are refusals of package fault, or the
 // token's.
 func (e *Engine) Verify(r hsm.VerifyCVV) (answer hsm.VerifiedCVV, err error) {
-	pan, err := pinblock.ParsePAN(r.Input.PAN)
+	blocks, err := input(r.Input)
 	if err != nil {
-		return hsm.VerifiedCVV{}, fault.New(fault.RequestInvalid, "primary_account_number: 12 to 19 digits")
+		return hsm.VerifiedCVV{}, err
 	}
 	counted := false // once, even if the token has to be asked again
 	err = e.with(r.Key, "VCN", r.Demands, func(s *token.Session, k *sealing.Key) error {
-		if !counted && !e.tries.Card(k.Header, pan) {
+		if !counted && !e.tries.Card(k.Header, &blocks) {
 			return fault.New(fault.RateLimited, "")
 		}
 		counted = true
 		m := (*memory)(unsafe.Pointer(&s.Scratch()[0]))
-		if err := compute(s, k, r.Input, m); err != nil {
+		if err := compute(s, k, &blocks, m); err != nil {
 			return err
 		}
 		answer = hsm.VerifiedCVV{Verified: subtle.ConstantTimeCompare(m.value[:], []byte(r.Value)) == 1, Custody: hsm.InModule}
@@ -118,17 +121,10 @@ func check(h *hsm.Header, modes string) error {
 	return fault.New(fault.KeyUsageMismatch, "the key may not do this: mode of use "+h.Mode)
 }
 
-// inputSize is the number of digits of the two blocks of input.
-const inputSize = 32
-
 // compute makes a value. The digits of PAN, expiry date and service code, with zeros at
 // their end, are two blocks. The first is enciphered under the key's left half, as the twin
 // does it, combined with the second, and enciphered under the whole key.
-func compute(s *token.Session, k *sealing.Key, in hsm.CVVInput, m *memory) error {
-	blocks, err := input(in)
-	if err != nil {
-		return err
-	}
+func compute(s *token.Session, k *sealing.Key, blocks *[tries.CardSize]byte, m *memory) error {
 	if err := s.Encrypt(pkcs11.CKM_DES3_ECB, k.Twin, m.block[:], blocks[:8]); err != nil {
 		return err
 	}
@@ -140,9 +136,10 @@ func compute(s *token.Session, k *sealing.Key, in hsm.CVVInput, m *memory) error
 	return nil
 }
 
-func input(in hsm.CVVInput) (blocks [inputSize / 2]byte, err error) {
+// input returns the two blocks.
+func input(in hsm.CVVInput) (blocks [tries.CardSize]byte, err error) {
 	digits := in.PAN + in.Expiry + in.ServiceCode
-	if len(digits) > inputSize {
+	if len(digits) > 2*len(blocks) {
 		return blocks, fault.New(fault.RequestInvalid, "primary_account_number: 12 to 19 digits")
 	}
 	for i := range len(digits) {

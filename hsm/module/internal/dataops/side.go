@@ -86,8 +86,11 @@ func (d *side) check() error {
 	if err := working.CheckWay(h, d.encrypts, r.Response); err != nil {
 		return err
 	}
-	if r.Mode == hsm.CTR && !d.aes {
+	switch {
+	case r.Mode == hsm.CTR && !d.aes:
 		return mismatch("CTR mode takes a key, or working key, of AES")
+	case !h.Enciphers(r.Mode):
+		return mismatch("the key does not encipher data in " + r.Mode.String() + " mode")
 	}
 	return nil
 }

@@ -196,8 +196,8 @@ func (m *operation) inMemory() bool { return m.isBDK && m.key.Header.Algorithm =
 
 // checkLength refuses a length that no MAC of the algorithm has.
 func (m *operation) checkLength(n int) error {
-	if n < hsm.MinMAC || n > m.size {
-		return fault.New(fault.RequestInvalid, fmt.Sprintf("a MAC of this algorithm and key has %d to %d bytes", hsm.MinMAC, m.size))
+	if least := m.request.Algorithm.Least(m.size, m.key.Header); n < least || n > m.size {
+		return fault.New(fault.RequestInvalid, fmt.Sprintf("a MAC of this algorithm and key has %d to %d bytes", least, m.size))
 	}
 	return nil
 }

@@ -61,6 +61,21 @@ func TestDemands(t *testing.T) {
 	}
 }
 
+// TestLeastLength: a header may demand more of a MAC than its algorithm does.
+func TestLeastLength(t *testing.T) {
+	b := sealedtest.New(t)
+	engine := macops.NewEngine(b.Keys)
+	for demanded, least := range map[uint8]int{0: 4, 3: 4, 6: 6, 8: 8} {
+		key := hsm.MACKey{Key: b.Key("M3", "T", "C", double, func(h *hsm.Header) { h.MACLength = demanded }), Algorithm: hsm.MACAlgorithm3, Padding: 1}
+		for n := 1; n <= 9; n++ {
+			_, err := engine.Verify(hsm.VerifyMAC{Key: key, MAC: make([]byte, n)})
+			if allowed := n >= least && n <= 8; allowed != (err == nil) || !allowed && fault.Of(err).Reason != fault.RequestInvalid {
+				t.Errorf("%d bytes where %d are demanded: %v", n, demanded, err)
+			}
+		}
+	}
+}
+
 // TestLostObjectsAreMadeAnew: the token loses everything between two operations.
 func TestLostObjectsAreMadeAnew(t *testing.T) {
 	b := sealedtest.New(t)

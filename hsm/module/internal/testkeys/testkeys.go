@@ -34,11 +34,13 @@ type Entry struct {
 	Algorithm string   `json:"algorithm"`
 	ModeOfUse string   `json:"mode_of_use"`
 	Value     hexBytes `json:"value"`
-	KSN       string   `json:"ksn,omitempty"`       // "off" (default), "monotonic": a BDK whose KSNs are accepted once
-	Direction string   `json:"direction,omitempty"` // incoming, outgoing, both (default)
-	Formats   []format `json:"formats,omitempty"`   // default: all that the algorithm carries
-	Peers     []string `json:"peers,omitempty"`     // default: every peer group
-	IBM3624   *ibm3624 `json:"ibm3624,omitempty"`   // needed for V1, refused for others
+	KSN       string   `json:"ksn,omitempty"`        // "off" (default), "monotonic": a BDK whose KSNs are accepted once
+	Direction string   `json:"direction,omitempty"`  // incoming, outgoing, both (default)
+	Formats   []format `json:"formats,omitempty"`    // default: all that the algorithm carries
+	Peers     []string `json:"peers,omitempty"`      // default: every peer group
+	MACLength uint8    `json:"mac_length,omitempty"` // M1 to M7 and B0: least bytes of a MAC; default: the algorithm's
+	DataModes []string `json:"data_modes,omitempty"` // D0 and B0: "CBC", "CTR"; default: both
+	IBM3624   *ibm3624 `json:"ibm3624,omitempty"`    // needed for V1, refused for others
 }
 
 type ibm3624 struct {
@@ -145,6 +147,20 @@ func (e *Entry) parse(raw json.RawMessage) error {
 	default:
 		return errors.New(`"direction" must be incoming, outgoing or both`)
 	}
+	if e.MACLength != 0 && e.Usage != "B0" && e.Usage[0] != 'M' {
+		return errors.New(`"mac_length" belongs to M1, M3, M6, M7 and B0 keys`)
+	}
+	if e.MACLength != 0 && (e.MACLength < hsm.MinMAC || e.MACLength > 32) {
+		return errors.New(`"mac_length" must be 4 to 32 bytes`)
+	}
+	if e.DataModes != nil && e.Usage != "D0" && e.Usage != "B0" {
+		return errors.New(`"data_modes" belongs to D0 and B0 keys`)
+	}
+	for _, m := range e.DataModes {
+		if m != hsm.CBC.String() && m != hsm.CTR.String() {
+			return errors.New(`"data_modes" may hold CBC and CTR`)
+		}
+	}
 	if slices.Contains(e.Peers, "") {
 		return errors.New(`"peers" must not hold an empty name`)
 	}
@@ -163,7 +179,7 @@ func (e *Entry) parse(raw json.RawMessage) error {
 func (e *Entry) Header() (hsm.Header, error) {
 	h := hsm.Header{
 		Name: e.Name, Version: 1, Usage: e.Usage, Algorithm: e.Algorithm, Mode: e.ModeOfUse,
-		Exportability: "N", Custody: hsm.CustodyToken, Direction: e.Direction, Peers: e.Peers,
+		Exportability: "N", Custody: hsm.CustodyToken, Direction: e.Direction, Peers: e.Peers, MACLength: e.MACLength,
 	}
 	if e.KSN == hsm.KSNMonotonic {
 		h.KSNCheck = hsm.KSNMonotonic
@@ -177,6 +193,11 @@ func (e *Entry) Header() (hsm.Header, error) {
 		}
 		if e.Formats == nil {
 			h.Formats = []hsm.Format{hsm.Format0, hsm.Format1, hsm.Format3, hsm.Format4}
+		}
+	}
+	if e.Usage == "D0" || e.Usage == "B0" {
+		if h.DataModes = e.DataModes; h.DataModes == nil {
+			h.DataModes = []string{hsm.CBC.String(), hsm.CTR.String()}
 		}
 	}
 	if e.IBM3624 != nil {

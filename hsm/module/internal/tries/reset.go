@@ -51,8 +51,6 @@ func subjectUnder(s *token.Session, keys *working.Keys, key hsm.Key, pan pinbloc
 	}
 	defer k.Release()
 	switch h := k.Header; h.Usage {
-	case "C0":
-		return cardSubject(nil, h, pan), nil
 	case "V2":
 		return verificationSubject(nil, h, pan, nil), nil
 	case "V1":
@@ -66,5 +64,5 @@ func subjectUnder(s *token.Session, keys *working.Keys, key hsm.Key, pan pinbloc
 		}
 		return verificationSubject(nil, h, pan, &validation), nil
 	}
-	return nil, fault.New(fault.KeyUsageMismatch, "a "+k.Header.Usage+" key verifies neither a PIN nor a card")
+	return nil, fault.New(fault.KeyUsageMismatch, "a "+k.Header.Usage+" key verifies no PIN")
 }

@@ -25,8 +25,9 @@ func New(table *velocity.Table) *Tries {
 	return &Tries{table}
 }
 
-// maxSubject is the size of the largest subject in bytes: a fingerprint and a PAN.
-const maxSubject = 32 + pinblock.MaxPANLen
+// maxSubject is the size of the largest subject in bytes: a fingerprint and what a card
+// verification value is made of.
+const maxSubject = 32 + CardSize
 
 // Translation counts a translation of an account's PIN and reports whether it is within
 // the limits.
@@ -48,14 +49,15 @@ func (t *Tries) Verification(h *hsm.Header, pan pinblock.PAN, validation *[pinve
 	return t == nil || t.table.Count(velocity.Verification, verificationSubject(room[:0], h, pan, validation))
 }
 
+// CardSize is the size in bytes of what a card verification value is made of.
+const CardSize = 16
+
 // Card counts a verification of a card verification value under the key of a header,
-// likewise. It counts for the whole PAN: whatever expiry date and service code come with it.
-// Where the PAN ends is not part of the value, so the same value can be tried under up to
-// three longer PANs, which take in digits of the expiry date, and under shorter ones where
-// the service code ends with zeros.
-func (t *Tries) Card(h *hsm.Header, pan pinblock.PAN) bool {
+// likewise. It counts for what the value is made of, the digits of PAN, expiry date and
+// service code: where one ends and the next begins is not part of the value.
+func (t *Tries) Card(h *hsm.Header, input *[CardSize]byte) bool {
 	var room [maxSubject]byte
-	return t == nil || t.table.Count(velocity.Verification, cardSubject(room[:0], h, pan))
+	return t == nil || t.table.Count(velocity.Card, append(append(room[:0], h.Fingerprint...), input[:]...))
 }
 
 func translationSubject(b []byte, pan pinblock.PAN) []byte {
@@ -72,14 +74,6 @@ func verificationSubject(b []byte, h *hsm.Header, pan pinblock.PAN, validation *
 	var account [11]byte
 	pan.Account(account[:])
 	return append(b, account[:]...)
-}
-
-func cardSubject(b []byte, h *hsm.Header, pan pinblock.PAN) []byte {
-	b = append(b, h.Fingerprint...)
-	for i := range pan.Len() {
-		b = append(b, pan.Digit(i))
-	}
-	return b
 }
 
 // PermitSubject is what a permit to reset an account's tries is given for. Which

@@ -7,6 +7,7 @@ type Kind uint8
 const (
 	Verification Kind = 1
 	Translation  Kind = 2
+	Card         Kind = 3 // of card verification values
 )
 
 // Count counts a try at a subject and reports whether it is within the limits. It is

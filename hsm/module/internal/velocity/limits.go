@@ -10,7 +10,7 @@ const MaxLimit = 60_000
 type Limit struct{ Minute, Hour, Day int }
 
 // Limits are the limits of each kind. A kind whose three limits are 0 is not counted.
-type Limits struct{ Verification, Translation Limit }
+type Limits struct{ Verification, Translation, Card Limit }
 
 // limit is a Limit as it is computed with.
 type limit struct {
@@ -18,18 +18,18 @@ type limit struct {
 	least uint32 // the smallest that is not 0: how many tries a loss of power can hide
 }
 
-type limits [2]limit
+type limits [3]limit
 
 // of returns the limit of a kind, nil when there is no such kind.
 func (l *limits) of(kind Kind) *limit {
-	if kind != Verification && kind != Translation {
+	if kind < Verification || kind > Card {
 		return nil
 	}
 	return &l[kind-Verification]
 }
 
 func newLimits(l Limits) (result limits, err error) {
-	for i, l := range [...]Limit{l.Verification, l.Translation} {
+	for i, l := range [...]Limit{l.Verification, l.Translation, l.Card} {
 		for ring, n := range [...]int{minute: l.Minute, hour: l.Hour, day: l.Day} {
 			if n < 0 || n > MaxLimit {
 				return limits{}, fmt.Errorf("velocity limit of %d: limits are 0 to %d", n, MaxLimit)

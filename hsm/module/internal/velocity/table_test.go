@@ -179,7 +179,8 @@ func TestKindsAndSubjectsAreApart(t *testing.T) {
 		{Verification, []byte(strings.Repeat("x", 63)), 2},
 		{Verification, []byte(strings.Repeat("x", 64)), 2},
 		{0, numbered(1), 0},
-		{3, numbered(1), 0},
+		{Card, numbered(1), 10}, // without a limit here
+		{4, numbered(1), 0},
 	} {
 		if got := allowed(table, want.kind, want.subject, 10); got != want.n {
 			t.Errorf("%d: %d allowed, want %d", i, got, want.n)
