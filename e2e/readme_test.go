@@ -8,9 +8,15 @@ import (
 	"testing"
 )
 
-// TestReadmeExample runs the commands of the README's example and compares what it
+// TestReadmeExample runs the commands of the example in each README and compares what it
 // says they print.
 func TestReadmeExample(t *testing.T) {
+	for _, name := range []string{"README.md", "README.zh-CN.md"} {
+		t.Run(name, func(t *testing.T) { runReadme(t, filepath.Join("..", name)) })
+	}
+}
+
+func runReadme(t *testing.T, path string) {
 	dir := tempDir(t)
 	if err := os.Mkdir(filepath.Join(dir, "bin"), 0o755); err != nil {
 		t.Fatal(err)
@@ -19,7 +25,7 @@ func TestReadmeExample(t *testing.T) {
 		t.Fatal(err)
 	}
 	startIn(t, filepath.Join(dir, "try"))
-	readme, err := os.ReadFile("../README.md")
+	readme, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}

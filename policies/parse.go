@@ -45,7 +45,7 @@ func parse(b []byte) (*Policy, error) {
 func Load(path string) (*Policy, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("open policy: %w", err)
+		return nil, fmt.Errorf("policy: %w", err)
 	}
 	defer func() { _ = f.Close() }() // only read
 	return Read(f)
@@ -56,7 +56,7 @@ func Load(path string) (*Policy, error) {
 func Read(f *os.File) (*Policy, error) {
 	info, err := f.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("open policy: %w", err)
+		return nil, fmt.Errorf("policy: %w", err)
 	}
 	if err := checkFile(info); err != nil {
 		return nil, fmt.Errorf("policy %s: %w", f.Name(), err)

@@ -48,7 +48,7 @@ func problems(s *keydv1.GetStatusResponse, unwritable error, drains bool, now ti
 		}
 		switch {
 		case p.State == string(child.PhaseEnded):
-			add(keydv1.Problem_WARNING, "%s has ended for good (%s); restart keyd when that is mended", name, p.LastExit)
+			add(keydv1.Problem_WARNING, "%s has ended for good (%s); the log says why: mend that, then restart keyd", name, p.LastExit)
 		case p.State != string(child.PhaseReady):
 			severity := keydv1.Problem_WARNING
 			if now.Sub(p.Since.AsTime()) < startsFast {

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -18,12 +19,15 @@ const (
 )
 
 // checkAccess says why a user without supplementary groups cannot reach path or use it
-// as wanted: what POSIX modes say, since access lists and the like cannot be asked
-// about another user.
-func checkAccess(field string, u *supervisor.User, path string, want fs.FileMode) error {
+// as wanted, and what to do: what POSIX modes say, since access lists and the like cannot
+// be asked about another user. That a path does not exist is for others to say.
+func checkAccess(field string, u *supervisor.User, path string, want fs.FileMode, remedy string) error {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
 		if !allows(u, dir, enter) {
-			return fmt.Errorf("%s (user %d) cannot enter %s on the way to %s", field, u.UID, dir, path)
+			return fmt.Errorf("%s (user %d) cannot enter %s on the way to %s: chmod o+x it, or choose another place", field, u.UID, dir, path)
 		}
 		if dir == filepath.Dir(dir) {
 			break
@@ -33,9 +37,37 @@ func checkAccess(field string, u *supervisor.User, path string, want fs.FileMode
 		want |= enter
 	}
 	if !allows(u, path, want) {
-		return fmt.Errorf("%s (user %d) may not use %s: give it to that user", field, u.UID, path)
+		verb := "read"
+		if want&write != 0 {
+			verb = "write to"
+		}
+		return fmt.Errorf("%s (user %d) cannot %s %s: %s", field, u.UID, verb, path, remedy)
 	}
 	return nil
+}
+
+// checkTree looks for something in a directory that its user cannot read, as a token's store
+// holds after root has initialised the token, and says what to do. It stops at the first.
+func checkTree(field string, u *supervisor.User, dir, remedy string) (problem error) {
+	// What cannot be looked at here is no fault of the configuration.
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		want := read
+		switch {
+		case err != nil || d.Type()&fs.ModeSymlink != 0:
+			return nil
+		case d.IsDir():
+			want |= enter
+		}
+		if allows(u, path, want) {
+			return nil
+		}
+		if _, err := os.Stat(path); err != nil {
+			return nil // it has gone meanwhile
+		}
+		problem = fmt.Errorf("%s (user %d) cannot read %s: %s", field, u.UID, path, remedy)
+		return fs.SkipAll
+	})
+	return problem
 }
 
 func allows(u *supervisor.User, path string, want fs.FileMode) bool {

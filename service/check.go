@@ -34,12 +34,14 @@ func Check(c *config.Config) (problems []error) {
 		add(fmt.Errorf("listen: %w", err))
 	}
 	for _, f := range c.Token.Files {
-		_, err := os.Stat(f)
-		add(err)
+		if _, err := os.Stat(f); err != nil {
+			add(fmt.Errorf("token.files: %w", err))
+		}
 	}
 	if c.Tracing.CA != "" {
-		_, err := os.Stat(c.Tracing.CA)
-		add(err)
+		if _, err := os.Stat(c.Tracing.CA); err != nil {
+			add(fmt.Errorf("tracing.ca: %w", err))
+		}
 	}
 	add(checkPrivate("token.pin_file", c.Token.PINFile))
 	add(checkPrivate("tls.key", c.TLS.Key))
@@ -55,15 +57,21 @@ func Check(c *config.Config) (problems []error) {
 	if err != nil {
 		return append(problems, err)
 	}
-	for _, f := range []string{c.Policy, c.TLS.Certificate, c.TLS.Key, c.TLS.ClientCA} {
-		add(checkAccess("users.front", users.front, f, read))
+	const own, open = "chown it to that user", "chmod 644 it"
+	for _, f := range []string{c.Policy, c.TLS.Certificate, c.TLS.ClientCA} {
+		add(checkAccess("users.front", users.front, f, read, open))
 	}
-	add(checkAccess("users.front", users.front, c.State, read|write))
+	add(checkAccess("users.front", users.front, c.TLS.Key, read, own))
+	add(checkAccess("users.front", users.front, c.State, read|write, own))
 	for _, f := range c.Token.Files {
-		add(checkAccess("users.module", users.module, f, read))
+		add(checkAccess("users.module", users.module, f, read, open))
 	}
 	for _, d := range c.Token.Directories {
-		add(checkAccess("users.module", users.module, d, read|write))
+		err := checkAccess("users.module", users.module, d, read|write, own)
+		if err == nil {
+			err = checkTree("users.module", users.module, d, "chown it to that user; after initialising a token, chown -R "+d)
+		}
+		add(err)
 	}
 	return problems
 }

@@ -37,7 +37,7 @@ var (
 	// ErrNewer: a newer keyd wrote the database.
 	ErrNewer = errors.New("the database was written by a newer keyd; run that version, or restore a backup from before the upgrade")
 	// ErrFailed: any other failure of the database.
-	ErrFailed = errors.New("the database failed; see the code, and the system's log for errors of the disk")
+	ErrFailed = errors.New("the database failed; see whether the disk is full (df), then the code, and the system's log for errors of the disk")
 )
 
 // classify turns an error of the driver into one of the package's. The driver's own

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -50,7 +51,16 @@ func auditShow() *cobra.Command {
 	var log logFile
 	var last int
 	var out output
-	c := &cobra.Command{Use: "show", Short: "Show the newest entries", Args: cobra.NoArgs}
+	c := &cobra.Command{
+		Use:   "show",
+		Short: "Show the newest entries",
+		Long: `Shows the newest entries of the log. DETAIL is keyd's own sentence, which the caller never
+sees: what the policy lacks, for one. --output json has the lines as they are in the log,
+with the request identifier that the caller was told.`,
+		Example: `  keyd audit show --file /var/lib/keyd/front/audit.log --last 100
+  keyd audit show --dir ./dev -o json`,
+		Args: cobra.NoArgs,
+	}
 	log.flags(c)
 	c.Flags().IntVarP(&last, "last", "n", 20, "how many")
 	out.flag(c)
@@ -73,7 +83,7 @@ func auditShow() *cobra.Command {
 			return nil
 		}
 		w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-		row(w, "SEQ", "TIME (UTC)", "WHO", "WHAT", "DECISION", "REASON", "KEYS", "PAN", "HASH")
+		row(w, "SEQ", "TIME (UTC)", "WHO", "WHAT", "DECISION", "REASON", "KEYS", "PAN", "HASH", "DETAIL")
 		for _, r := range records {
 			var keys []string
 			for _, k := range r.Keys {
@@ -81,16 +91,22 @@ func auditShow() *cobra.Command {
 					keys = append(keys, k.Name)
 				}
 			}
-			what := r.Method
-			if what == "" {
-				what = r.Detail
-			}
-			row(w, fmt.Sprint(r.Seq), r.Time.Format(time.DateTime), strings.TrimPrefix(r.Identity, "spiffe://"), what,
-				string(r.Decision), dash(r.Reason), dash(strings.Join(keys, " > ")), dash(r.PAN.String()), r.Hash.String()[:12])
+			row(w, fmt.Sprint(r.Seq), r.Time.Format(time.DateTime), dash(strings.TrimPrefix(r.Identity, "spiffe://")), dash(r.Method),
+				string(r.Decision), dash(r.Reason), dash(strings.Join(keys, " > ")), dash(r.PAN.String()), r.Hash.String()[:12], dash(printable(r.Detail)))
 		}
 		return w.Flush()
 	}
 	return c
+}
+
+// printable keeps what is no letter of a line away from the terminal.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, text)
 }
 
 func auditVerify() *cobra.Command {

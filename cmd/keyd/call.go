@@ -11,6 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	keydv1 "keyd/api/keyd/v1"
 )
@@ -193,15 +195,21 @@ func decodeBlock(text string) ([]byte, error) {
 
 // call dials, calls and hangs up.
 func (c *connection) call(ctx context.Context, do func(context.Context, grpc.ClientConnInterface) error) error {
-	conn, err := c.dial()
+	conn, config, err := c.dial()
 	if err != nil {
 		return err
 	}
 	defer conn.Close() //nolint:errcheck // the answer is there
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	if err := do(ctx, conn); err != nil {
-		return explain(err)
+	err = do(ctx, conn)
+	if err == nil {
+		return nil
 	}
-	return nil
+	if s, ok := status.FromError(err); ok && s.Code() == codes.Unavailable && reason(s) == "" {
+		if why := c.handshake(ctx, config); why != nil {
+			return why
+		}
+	}
+	return explain(err)
 }

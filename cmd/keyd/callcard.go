@@ -83,7 +83,7 @@ func callVerifyCVV() *cobra.Command {
 		Short: "Verify a card verification value (DataService.VerifyCardValidationData)",
 		Long: `Prints whether the value is the card's. A wrong one is an answer: the command ends with
 status 0.`,
-		Example: `  keyd call verify-cvv --dir ./dev --cvk cvk --pan 4564320000980369 --kind cvv2 --expiry 1228 --value 123`,
+		Example: `  keyd call verify-cvv --dir ./dev --cvk cvk --pan 4564320000980369 --kind cvv2 --expiry 1228 --value 652`,
 		Args:    cobra.NoArgs,
 	}
 	conn.flags(c, "switch")

@@ -94,7 +94,7 @@ func callVerifyMAC() *cobra.Command {
 		Short: "Verify the MAC of a message (MacService.VerifyMac)",
 		Long: `Prints whether the MAC is the message's. A wrong one is an answer: the command ends with
 status 0.`,
-		Example: `  keyd call verify-mac --dir ./dev --mac-key mac-zone --algorithm iso9797_algorithm3 --message 4E6F7720 --mac 0123456789ABCDEF`,
+		Example: `  keyd call verify-mac --dir ./dev --mac-key mac-zone --algorithm iso9797_algorithm3 --message 4E6F7720 --mac FA58812E9DA576F7`,
 		Args:    cobra.NoArgs,
 	}
 	conn.flags(c, "switch")

@@ -115,7 +115,8 @@ by. A wrong PIN is an answer: the command ends with status 0.`,
 	conn.flags(c, "switch")
 	out.flag(c)
 	in.flags(c, "in", "incoming")
-	renewed.flags(c, "new-in", "new block's (as incoming if unset)")
+	renewed.flags(c, "new-in", "new PIN's")
+	c.Flags().Lookup("new-in-key").Usage += ", if it is not the incoming one or has a KSN of its own"
 	method.valueFlags(c)
 	f := c.Flags()
 	f.StringVar(&request.PrimaryAccountNumber, "pan", "", "primary account number with its check digit")
@@ -126,7 +127,13 @@ by. A wrong PIN is an answer: the command ends with status 0.`,
 		if request.Incoming, err = in.message(); err != nil {
 			return err
 		}
-		if renewed.name != "" {
+		if renewed.name == "" {
+			for _, name := range []string{"new-in-ksn", "new-in-working-key", "new-in-format"} {
+				if cmd.Flags().Changed(name) {
+					return fmt.Errorf("--%s without --new-in-key: name the key of the new block too", name)
+				}
+			}
+		} else {
 			if request.NewIncoming, err = renewed.message(); err != nil {
 				return err
 			}

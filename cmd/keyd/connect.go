@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -37,40 +39,76 @@ func (c *connection) flags(cmd *cobra.Command, as string) {
 	f.DurationVar(&c.timeout, "timeout", 5*time.Second, "how long to wait for the answer")
 }
 
-// dial connects with the client certificate; the server must prove who it is too.
-func (c *connection) dial() (*grpc.ClientConn, error) {
+// dial connects with the client certificate; the server must prove who it is too. The
+// configuration that it returns is the one of the handshake.
+func (c *connection) dial() (*grpc.ClientConn, *tls.Config, error) {
 	if c.dir != "" {
 		certs := filepath.Join(c.dir, "certs")
 		c.ca, c.cert, c.key = filepath.Join(certs, "ca.crt"), filepath.Join(certs, c.as+".crt"), filepath.Join(certs, c.as+".key")
 		if c.server == "" {
 			address, err := development.Address(c.dir)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			c.server = address
 		}
 	}
 	if c.server == "" || c.ca == "" || c.cert == "" || c.key == "" {
-		return nil, errors.New("name the service with --server, --ca, --cert and --key, or a development service with --dir")
+		return nil, nil, errors.New("name the service with --server, --ca, --cert and --key, or a development service with --dir")
 	}
 	roots := x509.NewCertPool()
 	pem, err := os.ReadFile(c.ca)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s holds no certificate", c.ca)
+		return nil, nil, fmt.Errorf("%s holds no certificate", c.ca)
 	}
 	certificate, err := tls.LoadX509KeyPair(c.cert, c.key)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return grpc.NewClient(c.server, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{
-		MinVersion:   tls.VersionTLS13,
-		RootCAs:      roots,
-		Certificates: []tls.Certificate{certificate},
-	})))
+	config := &tls.Config{
+		MinVersion: tls.VersionTLS13,
+		RootCAs:    roots,
+		// Also to a server that asks for those of other authorities: its log then says why
+		// it refuses this one, not that there was none.
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &certificate, nil },
+	}
+	conn, err := grpc.NewClient(c.server, grpc.WithTransportCredentials(credentials.NewTLS(config)))
+	return conn, config, err
 }
+
+// handshake says why there is no connection, where it is for a certificate, or returns nil.
+// gRPC's message often does not say it: in TLS 1.3 the server's verdict about the client's
+// certificate comes when the client's handshake is done, and is lost when gRPC writes first.
+func (c *connection) handshake(ctx context.Context, config *tls.Config) error {
+	config = config.Clone()
+	config.NextProtos = []string{"h2"}
+	conn, err := (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", c.server)
+	if err == nil {
+		defer conn.Close() //nolint:errcheck // nothing was said
+		if deadline, ok := ctx.Deadline(); ok {
+			_ = conn.SetReadDeadline(deadline)
+		}
+		_, err = conn.Read(make([]byte, 1))
+	}
+	var untrusted *tls.CertificateVerificationError
+	var network *net.OpError
+	switch {
+	case errors.As(err, &untrusted):
+		return exitError{fmt.Errorf("%s is not the keyd that --ca vouches for: %w", c.server, untrusted.Err), exitAway}
+	case errors.As(err, &network) && network.Op == "remote error": // a TLS alert
+		return exitError{fmt.Errorf("%s refuses the client certificate %s (%w); keyd's log says why", c.server, c.cert, network.Err), exitRefused}
+	}
+	return nil
+}
+
+// Exit statuses of what calls a service.
+const (
+	exitRefused = 3
+	exitAway    = 4
+)
 
 // explain turns a status into a line for a person: code, reason, message.
 func explain(err error) error {
@@ -78,13 +116,29 @@ func explain(err error) error {
 	if !ok {
 		return err
 	}
-	for _, detail := range s.Details() {
-		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.Domain == "keyd" {
-			return exitError{fmt.Errorf("refused: %s (%s): %s", info.Reason, s.Code(), s.Message()), 3}
-		}
+	if why := reason(s); why != "" {
+		return refusal{exitError{fmt.Errorf("refused: %s (%s): %s", why, s.Code(), s.Message()), exitRefused}, why}
 	}
 	if s.Code() == codes.Unavailable {
-		return exitError{fmt.Errorf("no keyd answers (%s)", s.Message()), 4}
+		return exitError{fmt.Errorf("no keyd answers (%s)", s.Message()), exitAway}
 	}
-	return exitError{fmt.Errorf("%s: %s", s.Code(), s.Message()), 4}
+	return exitError{fmt.Errorf("%s: %s", s.Code(), s.Message()), exitAway}
+}
+
+// refusal is a service's own refusal, with its reason (docs/errors.md).
+type refusal struct {
+	exitError
+	reason string
+}
+
+func (r refusal) Unwrap() error { return r.exitError }
+
+// reason returns keyd's reason in a status, or nothing.
+func reason(s *status.Status) string {
+	for _, detail := range s.Details() {
+		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.Domain == "keyd" {
+			return info.Reason
+		}
+	}
+	return ""
 }

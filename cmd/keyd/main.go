@@ -73,6 +73,14 @@ func needsSubcommand(c *cobra.Command, _ []string) error {
 	return fmt.Errorf("name what to do: %s --help lists it", c.CommandPath())
 }
 
+// oneFile wants the name of one file.
+func oneFile(c *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return fmt.Errorf("name one file: %s", c.UseLine())
+	}
+	return nil
+}
+
 // buildVersion returns the version and, for a plain go build, the revision.
 func buildVersion() string {
 	info, ok := debug.ReadBuildInfo()

@@ -50,7 +50,7 @@ func policyCheck() *cobra.Command {
 		Long: `Reads the file as the service does: every name, method, usage, identity, limit and
 condition. Status 0 means that the service will take it.`,
 		Example: "  keyd policy check /etc/keyd/policy.yaml",
-		Args:    cobra.ExactArgs(1),
+		Args:    oneFile,
 	}
 	out.flag(c)
 	c.RunE = func(_ *cobra.Command, args []string) error {
@@ -100,9 +100,9 @@ NAME:USAGE,algorithm=A,mode=E,version=2,direction=outgoing,ksn=HEX.
 Status 0: it would be allowed. Status 3: it would be refused.`,
 		Example: `  keyd policy explain policy.yaml --identity spiffe://payments.example/acquirer/switch/1 \
       --method PinService/TranslatePinData --key acquirer.bdk.1:B0 --key network.zpk.visa:P0
-  keyd policy explain policy.yaml --identity spiffe://payments.example/terminal/FFFF9876543210E0 \
-      --method MacService/VerifyMac --key acquirer.bdk.1:B0 --ksn FFFF9876543210E00001 --address 10.1.2.3`,
-		Args: cobra.ExactArgs(1),
+  keyd policy explain policy.yaml --identity spiffe://payments.example/acquirer/terminal/FFFF9876543210E0 \
+      --method MacService/VerifyMac --key acquirer.bdk.1:B0 --ksn FFFF9876543210E00001 --address 10.64.2.3`,
+		Args: oneFile,
 	}
 	f := c.Flags()
 	f.StringVar(&identity, "identity", "", "SPIFFE ID of the caller's certificate")

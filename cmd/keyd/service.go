@@ -125,8 +125,12 @@ them running. SIGTERM drains and ends with status 0. SIGHUP has policy, server c
 and key, and client authorities read again; what is wrong with them is logged, and the old
 stay in use. docs/operations.md has the details.
 
+Status 78 means that another start cannot help before something is corrected, a wrong PIN
+for one; the last lines on standard error say what.
+
 A token that carries the development mark is refused.`,
-		Args: cobra.NoArgs,
+		Example: "  keyd config check /etc/keyd/keyd.yaml && keyd serve --config /etc/keyd/keyd.yaml",
+		Args:    cobra.NoArgs,
 	}
 	configFlag(c, &path)
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -157,7 +161,8 @@ func initCommand() *cobra.Command {
 AES-256 wrapping keys and one for CMACs, not extractable, so that no other token can be
 given the same ones. Where an earlier run was interrupted it makes what is missing; where
 all are there it changes nothing.`,
-		Args: cobra.NoArgs,
+		Example: "  keyd init --config /etc/keyd/keyd.yaml",
+		Args:    cobra.NoArgs,
 	}
 	configFlag(c, &path)
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -177,12 +182,13 @@ all are there it changes nothing.`,
 func configCommand() *cobra.Command {
 	c := &cobra.Command{Use: "config", GroupID: "service", Short: "Look at a configuration file", Args: cobra.NoArgs, RunE: needsSubcommand}
 	c.AddCommand(&cobra.Command{
-		Use:   "check FILE",
-		Short: "Say what is wrong with a configuration before a restart does",
+		Use:     "check FILE",
+		Short:   "Say what is wrong with a configuration before a restart does",
+		Example: "  keyd config check /etc/keyd/keyd.yaml",
 		Long: `Reads the file as keyd serve does and looks at everything it names: certificates and their
 dates, the policy, the accounts, the PKCS#11 library, who may read what. It does not
 touch the token. Status 0 means that keyd serve will not stumble over any of these.`,
-		Args: cobra.ExactArgs(1),
+		Args: oneFile,
 		RunE: func(_ *cobra.Command, args []string) error {
 			loaded, err := config.Load(args[0])
 			if err != nil {

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	keydv1 "keyd/api/keyd/v1"
+	"keyd/fault"
 )
 
 func statusCommand() *cobra.Command {
@@ -28,10 +29,11 @@ has the same (problems[].severity, .text).
 Exit status:
   0  all is well; there may be notes
   1  the question could not be put: a wrong flag, a file that is missing
-  3  keyd refuses to say (the policy, the certificate)
-  4  no keyd answers
+  3  keyd refuses to say: the policy, or the client certificate
+  4  no keyd answers, or none that --ca vouches for
   5  requests are served, but something is to be mended (WARNING)
-  6  requests are refused, some or all (CRITICAL)`,
+  6  requests are refused, some or all (CRITICAL); without any details if the audit log
+     cannot be written`,
 		Example: `  keyd status --dir ./dev --as auditor
   keyd status --server keyd.example:7443 --ca ca.crt --cert monitor.crt --key monitor.key -o json`,
 		Args: cobra.NoArgs,
@@ -45,7 +47,7 @@ Exit status:
 			return err
 		})
 		if err != nil {
-			return err
+			return noAnswer(err)
 		}
 		if err := out.print(s, func(w io.Writer) { writeStatus(w, s) }); err != nil {
 			return err
@@ -73,6 +75,16 @@ func statusExit(problems []*keydv1.Problem) error {
 		return exitError{errors.New("something is to be mended"), exitWarning}
 	}
 	return nil
+}
+
+// noAnswer is the error of a question that was not answered. What cannot be recorded is not
+// done, and that is true of this question too: then it says how the service is.
+func noAnswer(err error) error {
+	var refused refusal
+	if errors.As(err, &refused) && refused.reason == fault.AuditUnavailable.String() {
+		return exitError{err, exitCritical}
+	}
+	return err
 }
 
 func writeStatus(w io.Writer, s *keydv1.GetStatusResponse) {

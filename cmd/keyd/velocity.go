@@ -45,7 +45,9 @@ func velocityPermit() *cobra.Command {
 		Short: "Permit one reset, at the machine, with the token's PIN",
 		Long: `Permits the tries of one account to be reset once, beside the service that runs with this
 configuration. It takes what starting the service takes: the same user, and the PIN of the
-token. Nothing is reset until somebody redeems the permit with keyd velocity reset.`,
+token. Nothing is reset until somebody redeems the permit with keyd velocity reset.
+
+A development service limits tries only where it is told to (keyd dev --verify-limits).`,
 		Example: `  keyd velocity permit --config /etc/keyd/keyd.yaml
   echo 4111111111111111 | keyd velocity permit --dir ./dev --valid 10m`,
 		Args: noPAN,

@@ -14,7 +14,7 @@ import (
 )
 
 // ErrInUse says that another keyd has the file.
-var ErrInUse = errors.New("the velocity file is in use by another keyd: stop it first, or wait until its modules have ended")
+var ErrInUse = errors.New("it is in use by another keyd: stop it first, or wait until its modules have ended")
 
 // Create opens the velocity file of a host for its modules, and makes it first if there
 // is none: with room for so many entries, 1,024 to 67,108,864, rounded up to a power of
