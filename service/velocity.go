@@ -22,7 +22,8 @@ const velocityFlag = "--velocity-fd"
 // limited reports whether tries are limited at all: always in production, where a
 // configuration has limits even if it names none.
 func limited(v config.Velocity) bool {
-	return v.Verify != (config.Limits{}) || v.Translate != (config.Limits{})
+	none := config.Limits{}
+	return v.Verify != none || v.Translate != none || v.Card != none
 }
 
 // withVelocity gives the modules the file, which is made if it is missing. The function
