@@ -113,11 +113,7 @@ func callTranslate() *cobra.Command {
 		if request.EncryptedPinBlock, err = decodeBlock(block); err != nil {
 			return err
 		}
-		var answer *keydv1.TranslatePinDataResponse
-		err = conn.call(cmd.Context(), func(ctx context.Context, c grpc.ClientConnInterface) (err error) {
-			answer, err = keydv1.NewPinServiceClient(c).TranslatePinData(ctx, request)
-			return err
-		})
+		answer, err := call(cmd, &conn, keydv1.NewPinServiceClient, keydv1.PinServiceClient.TranslatePinData, request)
 		if err != nil {
 			return err
 		}
@@ -163,18 +159,11 @@ wrong PIN is an answer: the command ends with status 0.`,
 			return err
 		}
 		request.Expected = method.message()
-		var answer *keydv1.VerifyPinDataResponse
-		err = conn.call(cmd.Context(), func(ctx context.Context, c grpc.ClientConnInterface) (err error) {
-			answer, err = keydv1.NewPinServiceClient(c).VerifyPinData(ctx, request)
-			return err
-		})
+		answer, err := call(cmd, &conn, keydv1.NewPinServiceClient, keydv1.PinServiceClient.VerifyPinData, request)
 		if err != nil {
 			return err
 		}
-		return out.print(answer, func(w io.Writer) {
-			row(w, "verified", fmt.Sprint(answer.Verified))
-			row(w, "custody", answer.Custody.String())
-		})
+		return out.print(answer, verdict(answer))
 	}
 	return c
 }
@@ -191,6 +180,26 @@ func decodeBlock(text string) ([]byte, error) {
 		return nil, fmt.Errorf("block %q is neither hex nor base64", text)
 	}
 	return b, nil
+}
+
+// call makes one call of a client of the contract.
+func call[C, Q, A any](cmd *cobra.Command, conn *connection, client func(grpc.ClientConnInterface) C, method func(C, context.Context, Q, ...grpc.CallOption) (A, error), request Q) (answer A, err error) {
+	err = conn.call(cmd.Context(), func(ctx context.Context, c grpc.ClientConnInterface) (err error) {
+		answer, err = method(client(c), ctx, request)
+		return err
+	})
+	return answer, err
+}
+
+// verdict writes the answer to a verification.
+func verdict(answer interface {
+	GetVerified() bool
+	GetCustody() keydv1.Custody
+}) func(io.Writer) {
+	return func(w io.Writer) {
+		row(w, "verified", fmt.Sprint(answer.GetVerified()))
+		row(w, "custody", answer.GetCustody().String())
+	}
 }
 
 // call dials, calls and hangs up.

@@ -1,12 +1,10 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/grpc"
 
 	keydv1 "keyd/api/keyd/v1"
 )
@@ -56,11 +54,7 @@ func callGenerateCVV() *cobra.Command {
 		if request.Method, err = value.message(); err != nil {
 			return err
 		}
-		var answer *keydv1.GenerateCardValidationDataResponse
-		err = conn.call(cmd.Context(), func(ctx context.Context, c grpc.ClientConnInterface) (err error) {
-			answer, err = keydv1.NewDataServiceClient(c).GenerateCardValidationData(ctx, request)
-			return err
-		})
+		answer, err := call(cmd, &conn, keydv1.NewDataServiceClient, keydv1.DataServiceClient.GenerateCardValidationData, request)
 		if err != nil {
 			return err
 		}
@@ -96,18 +90,11 @@ status 0.`,
 		if request.Method, err = value.message(); err != nil {
 			return err
 		}
-		var answer *keydv1.VerifyCardValidationDataResponse
-		err = conn.call(cmd.Context(), func(ctx context.Context, c grpc.ClientConnInterface) (err error) {
-			answer, err = keydv1.NewDataServiceClient(c).VerifyCardValidationData(ctx, request)
-			return err
-		})
+		answer, err := call(cmd, &conn, keydv1.NewDataServiceClient, keydv1.DataServiceClient.VerifyCardValidationData, request)
 		if err != nil {
 			return err
 		}
-		return out.print(answer, func(w io.Writer) {
-			row(w, "verified", fmt.Sprint(answer.Verified))
-			row(w, "custody", answer.Custody.String())
-		})
+		return out.print(answer, verdict(answer))
 	}
 	return c
 }

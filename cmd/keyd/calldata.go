@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/grpc"
 
 	keydv1 "keyd/api/keyd/v1"
 )
@@ -146,11 +144,7 @@ data are whole blocks.`,
 		if request.InitializationVector, err = decodeIV(iv); err != nil {
 			return err
 		}
-		var answer *keydv1.EncryptDataResponse
-		err = conn.call(cmd.Context(), func(ctx context.Context, c grpc.ClientConnInterface) (err error) {
-			answer, err = keydv1.NewDataServiceClient(c).EncryptData(ctx, request)
-			return err
-		})
+		answer, err := call(cmd, &conn, keydv1.NewDataServiceClient, keydv1.DataServiceClient.EncryptData, request)
 		if err != nil {
 			return err
 		}
@@ -192,11 +186,7 @@ func callDecrypt() *cobra.Command {
 		if request.InitializationVector, err = decodeIV(iv); err != nil {
 			return err
 		}
-		var answer *keydv1.DecryptDataResponse
-		err = conn.call(cmd.Context(), func(ctx context.Context, c grpc.ClientConnInterface) (err error) {
-			answer, err = keydv1.NewDataServiceClient(c).DecryptData(ctx, request)
-			return err
-		})
+		answer, err := call(cmd, &conn, keydv1.NewDataServiceClient, keydv1.DataServiceClient.DecryptData, request)
 		if err != nil {
 			return err
 		}
@@ -245,11 +235,7 @@ func callReEncrypt() *cobra.Command {
 		if request.OutgoingInitializationVector, err = decodeIV(outIV); err != nil {
 			return err
 		}
-		var answer *keydv1.ReEncryptDataResponse
-		err = conn.call(cmd.Context(), func(ctx context.Context, c grpc.ClientConnInterface) (err error) {
-			answer, err = keydv1.NewDataServiceClient(c).ReEncryptData(ctx, request)
-			return err
-		})
+		answer, err := call(cmd, &conn, keydv1.NewDataServiceClient, keydv1.DataServiceClient.ReEncryptData, request)
 		if err != nil {
 			return err
 		}

@@ -1,14 +1,12 @@
 package main
 
 import (
-	"context"
 	"encoding/hex"
 	"fmt"
 	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/grpc"
 
 	keydv1 "keyd/api/keyd/v1"
 )
@@ -66,11 +64,7 @@ func callGenerateMAC() *cobra.Command {
 		if request.Message, err = message.bytes(); err != nil {
 			return err
 		}
-		var answer *keydv1.GenerateMacResponse
-		err = conn.call(cmd.Context(), func(ctx context.Context, c grpc.ClientConnInterface) (err error) {
-			answer, err = keydv1.NewMacServiceClient(c).GenerateMac(ctx, request)
-			return err
-		})
+		answer, err := call(cmd, &conn, keydv1.NewMacServiceClient, keydv1.MacServiceClient.GenerateMac, request)
 		if err != nil {
 			return err
 		}
@@ -113,18 +107,11 @@ status 0.`,
 		if request.Mac, err = hex.DecodeString(mac); err != nil {
 			return fmt.Errorf("MAC %q is not hex", mac)
 		}
-		var answer *keydv1.VerifyMacResponse
-		err = conn.call(cmd.Context(), func(ctx context.Context, c grpc.ClientConnInterface) (err error) {
-			answer, err = keydv1.NewMacServiceClient(c).VerifyMac(ctx, request)
-			return err
-		})
+		answer, err := call(cmd, &conn, keydv1.NewMacServiceClient, keydv1.MacServiceClient.VerifyMac, request)
 		if err != nil {
 			return err
 		}
-		return out.print(answer, func(w io.Writer) {
-			row(w, "verified", fmt.Sprint(answer.Verified))
-			row(w, "custody", answer.Custody.String())
-		})
+		return out.print(answer, verdict(answer))
 	}
 	return c
 }

@@ -1,12 +1,10 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/grpc"
 
 	keydv1 "keyd/api/keyd/v1"
 )
@@ -79,11 +77,7 @@ func callGenerate() *cobra.Command {
 			return err
 		}
 		request.Method = method.message()
-		var answer *keydv1.GeneratePinDataResponse
-		err = conn.call(cmd.Context(), func(ctx context.Context, c grpc.ClientConnInterface) (err error) {
-			answer, err = keydv1.NewPinServiceClient(c).GeneratePinData(ctx, request)
-			return err
-		})
+		answer, err := call(cmd, &conn, keydv1.NewPinServiceClient, keydv1.PinServiceClient.GeneratePinData, request)
 		if err != nil {
 			return err
 		}
@@ -145,11 +139,7 @@ by. A wrong PIN is an answer: the command ends with status 0.`,
 			return err
 		}
 		request.Current = method.message()
-		var answer *keydv1.ChangePinDataResponse
-		err = conn.call(cmd.Context(), func(ctx context.Context, c grpc.ClientConnInterface) (err error) {
-			answer, err = keydv1.NewPinServiceClient(c).ChangePinData(ctx, request)
-			return err
-		})
+		answer, err := call(cmd, &conn, keydv1.NewPinServiceClient, keydv1.PinServiceClient.ChangePinData, request)
 		if err != nil {
 			return err
 		}
