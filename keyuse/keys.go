@@ -75,6 +75,7 @@ func (k *Keys) Authorized(ctx context.Context, action string, entry *audit.Entry
 			h := key.Header
 			asked[i].Usage, asked[i].Algorithm, asked[i].Mode = h.Usage, h.Algorithm, h.Mode
 			asked[i].Version, asked[i].Direction = key.Version, h.Direction
+			asked[i].Peers = h.Peers
 			describe(&entry.Keys[i], key)
 			err = key.CheckUsable(time.Now())
 		}

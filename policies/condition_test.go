@@ -40,7 +40,7 @@ func asked(change ...func(*Request)) Request {
 		Identity: "spiffe://bank.example/terminal/FFFF9876543210E0",
 		Method:   translate,
 		Keys: []Key{
-			{Name: "acme.bdk.1", Usage: "B0", Algorithm: "T", Mode: "X", Version: 3, Direction: "incoming", KSN: tdesKSN},
+			{Name: "acme.bdk.1", Usage: "B0", Algorithm: "T", Mode: "X", Version: 3, Direction: "incoming", Peers: []string{"acquirer", "issuer"}, KSN: tdesKSN},
 			{Name: "acme.zpk.1", Usage: "P0", Algorithm: "A", Mode: "E", Version: 1, Direction: "outgoing"},
 		},
 		Address: netip.MustParseAddr("10.1.2.3"),
@@ -80,6 +80,9 @@ func TestConditions(t *testing.T) {
 		{"keys.exists_one(k, k.mode == 'X')", nil, true},
 		{"keys.all(k, k.version == 1)", nil, false},
 		{"keys.filter(k, k.usage == 'B0').all(k, k.direction == 'incoming')", nil, true},
+		{"keys.filter(k, k.usage == 'B0').all(k, 'issuer' in k.peers)", nil, true},
+		{"keys.exists(k, 'network' in k.peers)", nil, false},
+		{"keys.all(k, size(k.peers) > 0)", nil, false}, // the other key has none
 		{"keys.map(k, k.usage) == ['B0', 'P0']", nil, true},
 		{"keys.all(k, k.usage in ['B0', 'P0'])", nil, true},
 		{"size(keys) == 2 && keys[1].ksn == ''", nil, true},

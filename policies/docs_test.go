@@ -76,6 +76,11 @@ func TestDocumentedRules(t *testing.T) {
 			{"x", "MacService/GenerateMac", []Key{mac}, "10.0.0.1", "2026-12-31T23:59:59Z", true},
 			{"x", "MacService/GenerateMac", []Key{mac}, "10.0.0.1", "2027-01-01T00:00:00Z", false},
 		},
+		{ // peers of the keys
+			{"x", translate, []Key{{Name: "a", Usage: "B0", Peers: []string{"acquirer"}}, {Name: "b", Usage: "P0", Peers: []string{"issuer", "acquirer"}}}, "10.0.0.1", office, true},
+			{"x", translate, []Key{{Name: "a", Usage: "B0", Peers: []string{"acquirer"}}, {Name: "b", Usage: "P0", Peers: []string{"issuer"}}}, "10.0.0.1", office, false},
+			{"x", translate, []Key{{Name: "a", Usage: "B0"}, {Name: "b", Usage: "P0", Peers: []string{"acquirer"}}}, "10.0.0.1", office, false},
+		},
 		{ // a terminal's own key serial numbers
 			{own, "MacService/VerifyMac", []Key{bdk}, "10.0.0.1", office, true},
 			{"FFFF9876543210C0", "MacService/VerifyMac", []Key{bdk}, "10.0.0.1", office, false},

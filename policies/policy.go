@@ -41,11 +41,12 @@ type Key struct {
 	// name learns that the key is missing and a stranger does not.
 	Usage string
 
-	Algorithm string // of X9.143: "T" TDES, "A" AES, "H" HMAC
-	Mode      string // mode of use of X9.143, one character
-	Version   uint32 // counts from 1
-	Direction string // "incoming", "outgoing" or "both", from the key's header
-	KSN       string // key serial number in 20 (TDES) or 24 (AES) upper-case hex digits
+	Algorithm string   // of X9.143: "T" TDES, "A" AES, "H" HMAC
+	Mode      string   // mode of use of X9.143, one character
+	Version   uint32   // counts from 1
+	Direction string   // "incoming", "outgoing" or "both", from the key's header
+	Peers     []string // peer groups, from the key's header; "*" is every group
+	KSN       string   // key serial number in 20 (TDES) or 24 (AES) upper-case hex digits
 }
 
 // Decision is the answer to a [Request]. The zero value denies.

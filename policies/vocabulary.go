@@ -116,6 +116,7 @@ var facts = map[string][]fact{
 		{"mode", types.StringType, func(v any) any { return v.(*Key).Mode }},
 		{"version", types.IntType, func(v any) any { return int64(v.(*Key).Version) }},
 		{"direction", types.StringType, func(v any) any { return v.(*Key).Direction }},
+		{"peers", types.NewListType(types.StringType), func(v any) any { return v.(*Key).Peers }},
 		{"ksn", types.StringType, func(v any) any { return v.(*Key).KSN }},
 		{"initial_key_id", types.StringType, func(v any) any { return v.(*Key).initialKeyID() }},
 	},

@@ -95,7 +95,7 @@ carried out and no service is asked.
 
 A key is NAME, or NAME:USAGE with its X9.143 usage. Without a usage the answer says which
 ones the rules take. What conditions may look at besides follows after commas:
-NAME:USAGE,algorithm=A,mode=E,version=2,direction=outgoing,ksn=HEX.
+NAME:USAGE,algorithm=A,mode=E,version=2,direction=outgoing,peer=GROUP,ksn=HEX.
 
 Status 0: it would be allowed. Status 3: it would be refused.`,
 		Example: `  keyd policy explain policy.yaml --identity spiffe://payments.example/acquirer/switch/1 \
@@ -192,6 +192,8 @@ func parseKey(text string) (policies.Key, error) {
 			k.Mode = value
 		case "direction":
 			k.Direction = value
+		case "peer":
+			k.Peers = append(k.Peers, value)
 		case "version":
 			n, err := strconv.ParseUint(value, 10, 32)
 			if err != nil {
@@ -204,7 +206,7 @@ func parseKey(text string) (policies.Key, error) {
 				return k, err
 			}
 		default:
-			return k, fmt.Errorf("%q is none of algorithm, mode, version, direction, ksn", name)
+			return k, fmt.Errorf("%q is none of algorithm, mode, version, direction, peer, ksn", name)
 		}
 	}
 	return k, nil
