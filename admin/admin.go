@@ -107,6 +107,10 @@ func bounded(next http.HandlerFunc) http.HandlerFunc {
 			say(w, http.StatusForbidden, "debug is 0 or 1: the longer form prints words of memory")
 			return
 		}
+		if gc := r.FormValue("gc"); gc != "" && gc != "0" {
+			say(w, http.StatusForbidden, "gc is 0: a collection of the whole memory is not for whoever asks")
+			return
+		}
 		if text := r.FormValue("seconds"); text != "" {
 			if n, err := strconv.Atoi(text); err != nil || n < 1 || n > MaxProfile {
 				say(w, http.StatusBadRequest, fmt.Sprintf("seconds is a whole number from 1 to %d", MaxProfile))

@@ -40,6 +40,7 @@ func TestPages(t *testing.T) {
 		{"GET", "/debug/pprof/goroutine?debug=2", here, 403, "words of memory"}, {"GET", "/debug/pprof/goroutine?debug=02", here, 403, ""},
 		{"GET", "/debug/pprof/profile?seconds=61", here, 400, ""}, {"GET", "/debug/pprof/trace?seconds=-1", here, 400, ""}, {"GET", "/debug/pprof/heap?seconds=NaN", here, 400, ""},
 		{"GET", "/debug/pprof/goroutine?debug=1", here, 200, "goroutine profile"},
+		{"GET", "/debug/pprof/heap?gc=1", here, 403, ""}, {"GET", "/debug/pprof/heap", here, 200, ""},
 	} {
 		if status, body := ask(c.method, c.path, c.host); status != c.status || !strings.Contains(body, c.body) {
 			t.Errorf("%s %s by %q: %d %q", c.method, c.path, c.host, status, body)

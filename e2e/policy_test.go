@@ -69,7 +69,7 @@ func TestPolicyCommands(t *testing.T) {
 		"as JSON":        {explain("--key", "bdk.1:B0,ksn=FFFF9876543210E00001,algorithm=T,mode=X,version=2,direction=incoming", "--address", "10.1.2.3", "-o", "json"), 0, []string{`"allowed": true`, `"demands": "token"`}, ""},
 		"wrong KSN":      {explain("--key", "bdk.1:B0", "--ksn", "FFFF9876543210E00000"), 1, nil, "is no key serial number of a transaction"},
 		"KSN for no key": {explain("--key", "zpk.1:P0", "--ksn", "FFFF9876543210E00001"), 1, nil, "0 keys can have one"},
-		"wrong field":    {explain("--key", "bdk.1:B0,owner=x"), 1, nil, "none of algorithm, mode, version, direction, ksn"},
+		"wrong field":    {explain("--key", "bdk.1:B0,owner=x"), 1, nil, "none of algorithm, mode, version, direction, peer, ksn"},
 		"wrong time":     {explain("--key", "bdk.1:B0", "--at", "noon"), 1, nil, "write it as 2026-07-01T08:30:00+02:00"},
 		"wrong address":  {explain("--key", "bdk.1:B0", "--address", "host"), 1, nil, "is no IP address"},
 		"wrong policy":   {[]string{"policy", "explain", wrong, "--identity", terminal, "--method", "x"}, 1, nil, "line 10"},

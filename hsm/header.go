@@ -52,6 +52,13 @@ type IBM3624Rule struct {
 	// changing those, whoever may ask for verifications finds PIN digits in a few
 	// calls. It is set for known test keys only.
 	AllowUnboundPAN bool `json:"allow_unbound_pan,omitempty"`
+
+	// AllowChange lets PINs be changed under the key. The offset of a PIN that somebody
+	// knows tells the account's natural PIN, and that tells the PIN of any other offset: a
+	// front that was taken over, has a cardholder's block and types a PIN of its own at a
+	// terminal has the cardholder's. It is set by officers who accept that, and for known
+	// test keys.
+	AllowChange bool `json:"allow_change,omitempty"`
 }
 
 // Where the key may exist in clear.

@@ -348,6 +348,32 @@ func TestChangeShowsNoDigits(t *testing.T) {
 	}
 }
 
+// TestChangeByOffsetIsOptedInto: mode of use C is not enough.
+func TestChangeByOffsetIsOptedInto(t *testing.T) {
+	b := newBench(t)
+	zone := hsm.PINKey{Key: b.Key("P0", "T", "B", zoneA), Format: 0}
+	block := unhex(t, "7F381DBF9F6906C4")
+	for allowed, want := range map[bool]fault.Reason{true: 0, false: fault.KeyUsageMismatch} {
+		v1 := b.Key("V1", "T", "C", tdesBDK, func(h *hsm.Header) { h.IBM3624.AllowChange = allowed })
+		op := pinops.Operation{Change: &hsm.ChangePIN{Incoming: zone, NewIncoming: zone, Verification: v1, PAN: "5432101234567890",
+			Current: block, New: block, IBM3624: &hsm.IBM3624{Offset: "3207"}}}
+		b.engine.Run(&op)
+		switch {
+		case want == 0 && (op.Err != nil || op.Changed.Datum != "3207"):
+			t.Errorf("allowed: %+v, %v", op.Changed, op.Err)
+		case want != 0 && (fault.Of(op.Err).Reason != want || op.Changed != hsm.ChangedPIN{}):
+			t.Errorf("not allowed: %+v, %v", op.Changed, op.Err)
+		}
+		// Verifying and generating are what they were.
+		verify := pinops.Operation{Verify: &hsm.VerifyPIN{Incoming: zone, Verification: v1, PAN: "5432101234567890", Block: block, IBM3624: &hsm.IBM3624{Offset: "3207"}}}
+		generate := pinops.Operation{Generate: &hsm.GeneratePIN{Outgoing: zone, Generation: v1, PAN: "5432101234567890", Length: 4, IBM3624: &hsm.IBM3624{}}}
+		b.engine.Run(&verify, &generate)
+		if verify.Err != nil || !verify.Verified.Verified || generate.Err != nil {
+			t.Errorf("verify: %+v, %v; generate: %v", verify.Verified, verify.Err, generate.Err)
+		}
+	}
+}
+
 // TestNewPINThatIsNotDecimal: it becomes no value, whatever the method, and costs the try
 // of the current PIN.
 func TestNewPINThatIsNotDecimal(t *testing.T) {

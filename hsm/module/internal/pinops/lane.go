@@ -149,6 +149,7 @@ func (l *lane) check() error {
 		checkPINKey(in, l.in, deciphers),
 		checkPINKey(out, l.out, enciphers),
 		checkPVK(pvk, l.method, l.modes()),
+		l.checkChange(),
 		l.checkFormats(),
 		l.checkPeers(),
 		l.checkDemands(),
@@ -169,6 +170,17 @@ func (l *lane) modes() string {
 		return "CN" // both at once
 	}
 	return "VCN"
+}
+
+// checkChange refuses a change by an offset, unless the key's rule allows it.
+func (l *lane) checkChange() error {
+	if l.task != makesNew || l.method.ibm == nil {
+		return nil
+	}
+	if rule := l.pvkKey.Header.IBM3624; rule == nil || !rule.AllowChange {
+		return fault.New(fault.KeyUsageMismatch, "the key's rule allows no change: an offset for a PIN that somebody knows tells the account's other PINs")
+	}
+	return nil
 }
 
 func (l *lane) checkFormats() error {

@@ -217,7 +217,7 @@ func (i *ibm3624) rule() (*hsm.IBM3624Rule, error) {
 	rule := &hsm.IBM3624Rule{
 		DecimalizationTable: i.DecimalizationTable, Start: *i.ValidationStart,
 		Length: *i.ValidationLength, Pad: strings.ToUpper(i.ValidationPad),
-		AllowUnboundPAN: true, // known keys are taken as they are
+		AllowUnboundPAN: true, AllowChange: true, // known keys are taken as they are
 	}
 	if err := (pinverify.Rule{DecimalizationTable: rule.DecimalizationTable, Start: rule.Start, Length: rule.Length, Pad: rule.Pad}).Validate(); err != nil {
 		return nil, fmt.Errorf(`"ibm3624": %w`, err)
