@@ -56,6 +56,8 @@ child=''
 # A signal to this script ends the command first; then its token is removed.
 # shellcheck disable=SC2317 # called by the traps
 end_command() {
+  signalled=yes
+  child=${child:-${!:-}} # it may come between the command's start and the next line
   if [[ -n $child ]]; then
     kill -s TERM "$child" 2>/dev/null || true
   else
@@ -90,11 +92,13 @@ export KEYD_TEST_TOKEN_LABEL=$label
 umask "$callers_umask"
 "$@" <&0 &
 child=$!
-# wait returns early when a trap runs: wait again until the command is gone.
+# wait returns early, and with the signal's status, when a trap runs: wait again, also when
+# the command has ended meanwhile, since its own status is still to be had.
 status=0
 while :; do
+  signalled=''
   status=0
   wait "$child" || status=$?
-  kill -0 "$child" 2>/dev/null || break
+  [[ -n $signalled ]] || break
 done
 exit "$status"
