@@ -82,20 +82,21 @@ func (t *Table) lose(era, begun uint64) error {
 	}
 	loss := (era^era>>32)<<32 | last
 	for {
-		oldest := 0
+		// Each word is read once: whoever notes the same loss meanwhile has chosen the same
+		// place, since that held the oldest for both.
+		oldest, old := -1, uint64(0)
 		for i := range h.losses {
 			word := h.losses[i].Load()
 			if word == loss {
 				t.dropPermits(era)
 				return nil
 			}
-			if word&lossMask < h.losses[oldest].Load()&lossMask {
-				oldest = i
+			if oldest < 0 || word&lossMask < old&lossMask {
+				oldest, old = i, word
 			}
 		}
 		// The oldest goes. If it is not over yet, all in the list are later, and a full
 		// list means that nothing is allowed, see lossesAt.
-		old := h.losses[oldest].Load()
 		if h.era.Load() != era {
 			return nil // somebody else has done it
 		}
