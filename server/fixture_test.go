@@ -348,10 +348,14 @@ func (a *authority) trust() *tls.Config {
 }
 
 // serverFiles writes the server's files.
-func (a *authority) serverFiles(t *testing.T, dir string) TLSFiles {
+func (a *authority) serverFiles(t *testing.T, dir string, change ...func(*x509.Certificate)) TLSFiles {
 	t.Helper()
-	pair := a.sign(t, &x509.Certificate{SerialNumber: big.NewInt(3), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
+	c := &x509.Certificate{SerialNumber: big.NewInt(3), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+	for _, f := range change {
+		f(c)
+	}
+	pair := a.sign(t, c)
 	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
 	if err != nil {
 		t.Fatal(err)

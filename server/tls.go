@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -88,6 +89,9 @@ func ReadTLS(files OpenTLSFiles) (*TLSIdentity, error) {
 	if err != nil {
 		return nil, fmt.Errorf("server certificate %s and key %s: %w", files.Certificate.Name(), files.Key.Name(), err)
 	}
+	if err := checkPurpose(pair.Leaf); err != nil {
+		return nil, fmt.Errorf("server certificate %s: %w", files.Certificate.Name(), err)
+	}
 	authorities, err := readPEM(files.ClientCA, 0)
 	if err != nil {
 		return nil, fmt.Errorf("client authorities: %w", err)
@@ -114,6 +118,18 @@ func ReadTLS(files OpenTLSFiles) (*TLSIdentity, error) {
 		SessionTicketsDisabled: true,
 	}
 	return identity, nil
+}
+
+// checkPurpose refuses a certificate that every client would refuse.
+func checkPurpose(c *x509.Certificate) error {
+	restricted := len(c.ExtKeyUsage) > 0 || len(c.UnknownExtKeyUsage) > 0
+	switch {
+	case restricted && !slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageServerAuth) && !slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageAny):
+		return errors.New("it is not for servers: its extended key usage lacks serverAuth")
+	case len(c.DNSNames) == 0 && len(c.IPAddresses) == 0:
+		return errors.New("it names no host: its subject alternative names have neither a DNS name nor an IP address")
+	}
+	return nil
 }
 
 // certificatesIn returns the certificates of a PEM file; what is none is passed over, as

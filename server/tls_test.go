@@ -2,6 +2,7 @@ package server
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"log/slog"
 	"net"
@@ -44,6 +45,26 @@ func TestLoadTLS(t *testing.T) {
 			continue
 		}
 		if err == nil || config != nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "PRIVATE KEY") {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+// A certificate that no client would accept is found before it is used.
+func TestServerCertificateIsForServers(t *testing.T) {
+	ca := newAuthority(t)
+	for name, c := range map[string]struct {
+		change func(*x509.Certificate)
+		want   string // of the error; empty for none
+	}{
+		"a name":           {func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{"keyd.example"} }, ""},
+		"any purpose":      {func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageAny} }, ""},
+		"no purpose named": {func(c *x509.Certificate) { c.ExtKeyUsage = nil }, ""},
+		"for clients":      {func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }, "serverAuth"},
+		"no host":          {func(c *x509.Certificate) { c.IPAddresses = nil }, "names no host"},
+	} {
+		_, err := LoadTLS(ca.serverFiles(t, t.TempDir(), c.change))
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}
