@@ -138,9 +138,6 @@ func TestCallsTellWhoseCertificateIsWrong(t *testing.T) {
 // TestCertificatesOfTheManual makes certificates as docs/operations.md says, and a service
 // uses them.
 func TestCertificatesOfTheManual(t *testing.T) {
-	if _, err := exec.LookPath("openssl"); err != nil {
-		t.Skip("there is no openssl")
-	}
 	manual, err := os.ReadFile("../docs/operations.md")
 	if err != nil {
 		t.Fatal(err)

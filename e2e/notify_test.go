@@ -73,8 +73,11 @@ func TestServiceManager(t *testing.T) {
 			// None of it is for the children.
 			for _, p := range s.status().Processes {
 				environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.Pid))
+				if err != nil && os.Geteuid() != 0 {
+					break // only root may look
+				}
 				if err != nil {
-					t.Skip("other processes' environments cannot be read")
+					t.Fatal(err)
 				}
 				if bytes.Contains(environ, []byte("NOTIFY")) || bytes.Contains(environ, []byte("WATCHDOG")) {
 					t.Errorf("%s %d: %q", p.Role, p.Index, environ)

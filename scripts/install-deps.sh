@@ -6,7 +6,7 @@
 #   scripts/install-deps.sh [run] [test] [check]      (all of them without an argument)
 #
 #   run    build and run keyd: a C compiler, SoftHSM
-#   test   run its tests: OpenSC's pkcs11-tool and pkcs11-spy
+#   test   run its tests: OpenSC's pkcs11-tool and pkcs11-spy, openssl, setpriv
 #   check  run its checks: shellcheck, protoc
 #
 # Go itself is not among them: go.mod says which version keyd needs.
@@ -49,6 +49,8 @@ need_for() {
     ;;
   test)
     need opensc has_command pkcs11-tool
+    need openssl has_command openssl
+    need util-linux has_command setpriv
     need opensc-pkcs11 has_file /usr/lib/*/pkcs11-spy.so /usr/lib/*/pkcs11/pkcs11-spy.so /usr/lib64/pkcs11-spy.so
     ;;
   check)

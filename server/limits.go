@@ -9,8 +9,8 @@ import (
 
 // What one client may take from the others.
 const (
-	// MaxRequest bounds a message, in bytes. The largest request of the contract has
-	// less than a kilobyte.
+	// MaxRequest bounds a message, in bytes. The largest request of the contract has the
+	// message of a MAC, or data, of 32 KiB, and less than a kilobyte besides.
 	MaxRequest = 64 << 10
 
 	// MaxConnections bounds the connections, those in their handshake included.
