@@ -44,10 +44,12 @@ func TestModel(t *testing.T) {
 		// last are the requests that were accepted last. A request whose commit
 		// failed may have been or not: it is in limbo until a retry settles it.
 		last := map[sequence]accepted{}
+		var all []accepted
 		var limbo *accepted
 		serial := 0
 
-		draw := func(rt *rapid.T) ([]Use, map[sequence]uint32) {
+		// draw draws counters so many steps after the last ones.
+		draw := func(rt *rapid.T, least, most int) ([]Use, map[sequence]uint32) {
 			var uses []Use
 			counters := map[sequence]uint32{}
 			for _, n := range rapid.SliceOfNDistinct(rapid.IntRange(0, 3), 1, 3, rapid.ID).Draw(rt, "sequences") {
@@ -56,8 +58,7 @@ func TestModel(t *testing.T) {
 				if err != nil {
 					rt.Fatal(err)
 				}
-				// From one that is too old to one that is too far ahead.
-				c := max(1, int(last[q].counters[q])+rapid.IntRange(-1, 6).Draw(rt, "step"))
+				c := max(1, int(last[q].counters[q])+rapid.IntRange(least, most).Draw(rt, "step"))
 				uses = append(uses, benchUse(n, uint32(c)))
 				counters[q] = uint32(c)
 			}
@@ -87,6 +88,7 @@ func TestModel(t *testing.T) {
 			for q := range a.counters {
 				last[q] = a
 			}
+			all = append(all, a)
 		}
 		usesOf := func(counters map[sequence]uint32) []Use {
 			var uses []Use
@@ -116,37 +118,41 @@ func TestModel(t *testing.T) {
 			limbo = nil
 		}
 
+		accept := func(rt *rapid.T, least, most int) {
+			uses, counters := draw(rt, least, most)
+			serial++
+			a := accepted{fmt.Sprintf("request %d", serial), fmt.Sprintf("answer %d", serial), counters}
+			got, err := l.Accept(t.Context(), uses, []byte(a.id), []byte(a.answer))
+			if wantFresh(counters) {
+				if err != nil || string(got) != a.answer {
+					rt.Fatalf("%v is fresh: %q, %v", counters, got, err)
+				}
+				take(a)
+			} else if !errors.Is(err, isReplay) {
+				rt.Fatalf("%v is a replay: %q, %v", counters, got, err)
+			}
+		}
+		accept(rt, 1, 4) // so that there is one to send again
 		rt.Repeat(map[string]func(*rapid.T){
 			"accept": func(rt *rapid.T) {
 				settle(rt)
-				uses, counters := draw(rt)
-				serial++
-				a := accepted{fmt.Sprintf("request %d", serial), fmt.Sprintf("answer %d", serial), counters}
-				got, err := l.Accept(t.Context(), uses, []byte(a.id), []byte(a.answer))
-				if wantFresh(counters) {
-					if err != nil || string(got) != a.answer {
-						rt.Fatalf("%v is fresh: %q, %v", counters, got, err)
-					}
-					take(a)
-				} else if !errors.Is(err, isReplay) {
-					rt.Fatalf("%v is a replay: %q, %v", counters, got, err)
-				}
+				accept(rt, -1, 6) // from one that is too old to one that is too far ahead
 			},
-			"retry": func(rt *rapid.T) {
+			"again": func(rt *rapid.T) {
 				settle(rt)
-				uses, counters := draw(rt)
-				a, ok := identical(counters)
-				if !ok {
-					rt.Skip("not the counters of an accepted request") // rapid takes another step instead
-				}
-				got, err := l.Accept(t.Context(), uses, []byte(a.id), []byte("must not be stored"))
-				if err != nil || string(got) != a.answer {
-					rt.Fatalf("the retry of %s: %q, %v, want %q", a.id, got, err, a.answer)
+				a := rapid.SampledFrom(all).Draw(rt, "request")
+				got, err := l.Accept(t.Context(), usesOf(a.counters), []byte(a.id), []byte("must not be stored"))
+				if _, isRetry := identical(a.counters); isRetry {
+					if err != nil || string(got) != a.answer {
+						rt.Fatalf("the retry of %s: %q, %v, want %q", a.id, got, err, a.answer)
+					}
+				} else if !errors.Is(err, isReplay) {
+					rt.Fatalf("%s again, after another: %q, %v", a.id, got, err)
 				}
 			},
 			"look": func(rt *rapid.T) {
 				settle(rt)
-				uses, counters := draw(rt)
+				uses, counters := draw(rt, -1, 6)
 				a, isRetry := identical(counters)
 				got, err := l.Look(t.Context(), uses, []byte(a.id))
 				switch {
@@ -160,10 +166,7 @@ func TestModel(t *testing.T) {
 			},
 			"commit fails": func(rt *rapid.T) {
 				settle(rt)
-				uses, counters := draw(rt)
-				if !wantFresh(counters) {
-					rt.Skip("nothing is committed") // likewise
-				}
+				uses, counters := draw(rt, 1, 4)
 				// After it was forgotten, the journal is read again before a commit.
 				if _, err := l.Look(t.Context(), uses, nil); err != nil {
 					rt.Fatal(err)
