@@ -48,7 +48,7 @@ func (emptyServer) TranslatePinDataStream(s grpc.BidiStreamingServer[keydv1.Tran
 
 // serveEmpty serves until ctx ends, with the certificates of a development directory.
 func serveEmpty(ctx context.Context, dev string, out io.Writer) error {
-	config, err := keydserver.LoadTLS(keydserver.TLSFiles{
+	identity, err := keydserver.LoadTLS(keydserver.TLSFiles{
 		Certificate: filepath.Join(dev, "config", "server.crt"),
 		Key:         filepath.Join(dev, "config", "server.key"),
 		ClientCA:    filepath.Join(dev, "certs", "ca.crt"),
@@ -60,7 +60,7 @@ func serveEmpty(ctx context.Context, dev string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	s := grpc.NewServer(grpc.Creds(credentials.NewTLS(config)))
+	s := grpc.NewServer(grpc.Creds(credentials.NewTLS(identity.Config)))
 	keydv1.RegisterStatusServiceServer(s, emptyServer{})
 	keydv1.RegisterPinServiceServer(s, emptyServer{})
 	stop := context.AfterFunc(ctx, s.GracefulStop)

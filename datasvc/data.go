@@ -68,7 +68,7 @@ type one struct {
 	key      hsm.DataKey
 	demands  hsm.Demands
 	uses     keyuse.Serials
-	identity keyuse.Identity
+	identity func() keyuse.Identity
 }
 
 // begin records a request with one data key, checks its shape, and asks whether the caller
@@ -92,7 +92,9 @@ func (s *Service) begin(ctx context.Context, action string, k DataKey, field str
 	}
 	o := one{key: k.with(key[0], serial), demands: demands}
 	k.use(&o.uses, key[0], serial)
-	o.identity = keyuse.AppendField(k.identify(keyuse.NewIdentity(action), key[0], o.key).Digest(data), iv)
+	o.identity = func() keyuse.Identity {
+		return keyuse.AppendField(k.identify(keyuse.NewIdentity(action), key[0], o.key).Digest(data), iv)
+	}
 	return o, nil
 }
 
@@ -125,9 +127,11 @@ func (s *Service) ReEncrypt(ctx context.Context, r ReEncryptRequest) (hsm.Encryp
 		Incoming: r.Incoming.with(key[0], in), Outgoing: r.Outgoing.with(key[1], out),
 		Data: r.Data, IV: r.IV, OutgoingIV: r.OutgoingIV, Demands: demands,
 	}
-	id := r.Incoming.identify(keyuse.NewIdentity(ActionReEncrypt), key[0], m.Incoming)
-	id = r.Outgoing.identify(id, key[1], m.Outgoing).Digest(r.Data)
-	id = keyuse.AppendField(keyuse.AppendField(id, r.IV), r.OutgoingIV)
+	id := func() keyuse.Identity {
+		id := r.Incoming.identify(keyuse.NewIdentity(ActionReEncrypt), key[0], m.Incoming)
+		id = r.Outgoing.identify(id, key[1], m.Outgoing).Digest(r.Data)
+		return keyuse.AppendField(keyuse.AppendField(id, r.IV), r.OutgoingIV)
+	}
 	answer, err := keyuse.Repeated(ctx, s.keys, uses, id, func(refused bool) (hsm.EncryptedData, bool, error) {
 		m.KSNRefused = refused
 		answer, err := s.modules.ReEncryptData(ctx, m)

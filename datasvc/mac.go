@@ -42,8 +42,10 @@ func (s *Service) GenerateMAC(ctx context.Context, k MACKey, message []byte, len
 		return hsm.GeneratedMAC{}, err
 	}
 	r := hsm.GenerateMAC{Key: k.with(key[0], serial), Message: message, Length: uint8(length), Demands: demands}
-	id := k.identify(ActionGenerateMAC, key[0], r.Key).Digest(message)
-	answer, err := keyuse.Repeated(ctx, s.keys, k.uses(key[0], serial), append(id, r.Length), func(refused bool) (hsm.GeneratedMAC, bool, error) {
+	id := func() keyuse.Identity {
+		return append(k.identify(ActionGenerateMAC, key[0], r.Key).Digest(message), r.Length)
+	}
+	answer, err := keyuse.Repeated(ctx, s.keys, k.uses(key[0], serial), id, func(refused bool) (hsm.GeneratedMAC, bool, error) {
 		r.KSNRefused = refused
 		answer, err := s.modules.GenerateMAC(ctx, r)
 		return answer, true, err
@@ -77,7 +79,9 @@ func (s *Service) VerifyMAC(ctx context.Context, k MACKey, message, mac []byte) 
 		return hsm.VerifiedMAC{}, err
 	}
 	r := hsm.VerifyMAC{Key: k.with(key[0], serial), Message: message, MAC: mac, Demands: demands}
-	id := keyuse.AppendField(k.identify(ActionVerifyMAC, key[0], r.Key).Digest(message), mac)
+	id := func() keyuse.Identity {
+		return keyuse.AppendField(k.identify(ActionVerifyMAC, key[0], r.Key).Digest(message), mac)
+	}
 	answer, err := keyuse.Repeated(ctx, s.keys, k.uses(key[0], serial), id, func(refused bool) (hsm.VerifiedMAC, bool, error) {
 		r.KSNRefused = refused
 		answer, err := s.modules.VerifyMAC(ctx, r)

@@ -50,14 +50,7 @@ func (f *front) load() (*policies.Policy, *server.TLSIdentity, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	var files server.OpenTLSFiles
-	defer func() { files.Close() }()
-	for path, file := range map[string]**os.File{f.Certificate: &files.Certificate, f.Key: &files.Key, f.ClientCA: &files.ClientCA} {
-		if *file, err = os.Open(path); err != nil {
-			return nil, nil, fmt.Errorf("TLS identity: %w", err)
-		}
-	}
-	identity, err := server.ReadTLS(files)
+	identity, err := server.LoadTLS(server.TLSFiles{Certificate: f.Certificate, Key: f.Key, ClientCA: f.ClientCA})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -137,11 +130,8 @@ func (f *front) reloadTLS(s inUse, opened child.Opened) error {
 	if err != nil {
 		return err
 	}
-	switch now := time.Now(); {
-	case now.Before(identity.NotBefore):
-		return fmt.Errorf("server certificate %s: not valid before %s", files.Certificate.Name(), identity.NotBefore.UTC().Format(time.RFC3339))
-	case now.After(identity.NotAfter):
-		return fmt.Errorf("server certificate %s: expired at %s", files.Certificate.Name(), identity.NotAfter.UTC().Format(time.RFC3339))
+	if err := identity.CheckTime(time.Now()); err != nil {
+		return fmt.Errorf("%s: %w", files.Certificate.Name(), err)
 	}
 	if err := f.event(fmt.Sprintf("server certificate until %s and %d client authorities loaded", identity.NotAfter.UTC().Format(time.DateTime), identity.Authorities)); err != nil {
 		return err

@@ -67,14 +67,14 @@ var errUnmoved = errors.New("nothing to accept")
 // and is the same when the request is carried out again: that is what happens to an
 // identical retry. carryOut also says whether the key serial number is accepted with the
 // answer; where it is not, nothing is recorded, so that who cannot make a MAC cannot use up
-// a terminal's counter.
-func Repeated[A any](ctx context.Context, k *Keys, uses Serials, request Identity, carryOut func(refused bool) (answer A, accepted bool, err error)) (answer A, err error) {
+// a terminal's counter. identity is asked only where something is recorded.
+func Repeated[A any](ctx context.Context, k *Keys, uses Serials, identity func() Identity, carryOut func(refused bool) (answer A, accepted bool, err error)) (answer A, err error) {
 	if len(uses) == 0 {
 		answer, _, err = carryOut(false)
 		return answer, err
 	}
 	done := false
-	_, err = k.Once(ctx, uses, request, func(refused bool) ([]byte, error) {
+	_, err = k.Once(ctx, uses, identity(), func(refused bool) ([]byte, error) {
 		a, accepted, err := carryOut(refused)
 		if err != nil {
 			return nil, err

@@ -20,7 +20,7 @@ func TestRepeated(t *testing.T) {
 	keys, use := ledger(t)
 	carried := 0
 	run := func(counter byte, request string, accepted bool, fails error) (string, error) {
-		return keyuse.Repeated(t.Context(), keys, use(counter), keyuse.NewIdentity(request), func(bool) (string, bool, error) {
+		return keyuse.Repeated(t.Context(), keys, use(counter), func() keyuse.Identity { return keyuse.NewIdentity(request) }, func(bool) (string, bool, error) {
 			carried++
 			return "answer", accepted, fails
 		})
@@ -63,7 +63,7 @@ func TestRepeatedAtOnce(t *testing.T) {
 	begun.Add(8)
 	for i := range 8 {
 		wait.Go(func() {
-			answer, err := keyuse.Repeated(t.Context(), keys, use(9), keyuse.NewIdentity(strings.Repeat("x", i)), func(bool) (string, bool, error) {
+			answer, err := keyuse.Repeated(t.Context(), keys, use(9), func() keyuse.Identity { return keyuse.NewIdentity(strings.Repeat("x", i)) }, func(bool) (string, bool, error) {
 				begun.Done()
 				begun.Wait() // all have found the number fresh
 				return "answer", true, nil

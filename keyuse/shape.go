@@ -14,7 +14,7 @@ import (
 // DUKPT names a transaction under a BDK, as a request does.
 type DUKPT struct {
 	KSN     []byte
-	KeyType int32 // keyd.v1.DukptAttributes.KeyType
+	KeyType int32 // keyd.v1.DukptAttributes.KeyType, whose numbers are those of hsm.WorkingType
 }
 
 // Check is about the shape of everything but the KSN. A missing DUKPT has none.

@@ -82,7 +82,7 @@ func newReloads(r prometheus.Registerer) *Reloads {
 	return m
 }
 
-// Done counts a reload of [ReloadPolicy] or [ReloadTLS]. A nil Reloads counts nothing.
+// Done counts a reload of [ReloadPolicy] or [ReloadTLS].
 func (m *Reloads) Done(what string, err error) {
 	result := "ok"
 	if err != nil {

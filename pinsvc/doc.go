@@ -1,6 +1,6 @@
 // Package pinsvc carries out PIN operations for callers of the front: translation of
-// an enciphered PIN block to another key, and verification of the PIN in one. It also
-// resets the tries that modules count.
+// an enciphered PIN block to another key, verification of the PIN in one, generation of a
+// PIN, and its change. It also resets the tries that modules count.
 //
 // Rules. The first check that fails decides the refusal, in this order: the shape of
 // the request ([fault.RequestInvalid], then [fault.KSNInvalid]); whether the caller may

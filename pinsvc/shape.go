@@ -15,7 +15,7 @@ type PINKey struct {
 }
 
 // Numbers of the contract (keyd.v1): a PIN-block format is the format of ISO 9564-1
-// plus one, a working-key type is that of package hsm.
+// plus one.
 const (
 	formatUnspecified = 0
 	format1           = 2

@@ -83,9 +83,11 @@ func newFront(t *testing.T) *front {
 	if f.config.Policy, err = policies.Parse([]byte(testPolicy)); err != nil {
 		t.Fatal(err)
 	}
-	if f.config.TLS, err = LoadTLS(ca.serverFiles(t, dir)); err != nil {
+	identity, err := LoadTLS(ca.serverFiles(t, dir))
+	if err != nil {
 		t.Fatal(err)
 	}
+	f.config.TLS = identity.Config
 	f.config.Log = slog.New(slog.NewJSONHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	f.config.Keys = keys.New(f.store)
 	if f.config.Serials, err = ksn.Open(context.Background(), f.store, ksn.Options{}); err != nil {

@@ -39,11 +39,11 @@ func TestSetTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	read := func(a *authority) *tls.Config {
-		c, err := LoadTLS(a.serverFiles(t, t.TempDir()))
+		identity, err := LoadTLS(a.serverFiles(t, t.TempDir()))
 		if err != nil {
 			t.Fatal(err)
 		}
-		return c
+		return identity.Config
 	}
 
 	weaker := read(f.ca)
@@ -94,7 +94,7 @@ func TestSetTLS(t *testing.T) {
 func TestHandshakeThatIsOvertaken(t *testing.T) {
 	f := newFront(t)
 	first := f.config.TLS
-	second, err := LoadTLS(newAuthority(t).serverFiles(t, t.TempDir()))
+	identity, err := LoadTLS(newAuthority(t).serverFiles(t, t.TempDir()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func TestHandshakeThatIsOvertaken(t *testing.T) {
 	for _, c := range []struct {
 		now  *tls.Config
 		want error
-	}{{first, nil}, {first.Clone(), nil}, {second, errAuthorityGone}} {
+	}{{first, nil}, {first.Clone(), nil}, {identity.Config, errAuthorityGone}} {
 		ours, theirs := net.Pipe()
 		defer theirs.Close()
 		s.identity.Store(c.now)

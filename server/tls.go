@@ -23,7 +23,7 @@ type TLSFiles struct {
 const maxPEM = 1 << 20
 
 // LoadTLS opens the files and reads them, see [ReadTLS].
-func LoadTLS(files TLSFiles) (*tls.Config, error) {
+func LoadTLS(files TLSFiles) (*TLSIdentity, error) {
 	var open OpenTLSFiles
 	defer open.Close()
 	for _, f := range []struct {
@@ -39,11 +39,7 @@ func LoadTLS(files TLSFiles) (*tls.Config, error) {
 			return nil, fmt.Errorf("%s: %w", f.what, err)
 		}
 	}
-	read, err := ReadTLS(open)
-	if err != nil {
-		return nil, err
-	}
-	return read.Config, nil
+	return ReadTLS(open)
 }
 
 // OpenTLSFiles are [TLSFiles] that have been opened.
@@ -68,6 +64,17 @@ type TLSIdentity struct {
 	NotAfter         time.Time
 	Authorities      int       // client authorities
 	AuthoritiesUntil time.Time // when the first of them expires
+}
+
+// CheckTime refuses a certificate that is not valid yet, or no longer.
+func (i *TLSIdentity) CheckTime(now time.Time) error {
+	switch {
+	case now.Before(i.NotBefore):
+		return fmt.Errorf("the server certificate is not valid before %s", i.NotBefore.UTC().Format(time.RFC3339))
+	case now.After(i.NotAfter):
+		return fmt.Errorf("the server certificate expired at %s", i.NotAfter.UTC().Format(time.RFC3339))
+	}
+	return nil
 }
 
 // ReadTLS reads the files, and does not close them. The result accepts TLS 1.3 (RFC 8446)

@@ -37,14 +37,14 @@ func TestLoadTLS(t *testing.T) {
 	} {
 		files := ca.serverFiles(t, t.TempDir())
 		c.spoil(t, &files)
-		config, err := LoadTLS(files)
+		identity, err := LoadTLS(files)
 		if c.want == "" {
-			if err != nil || checkTLS(config) != nil {
+			if err != nil || checkTLS(identity.Config) != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 			continue
 		}
-		if err == nil || config != nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "PRIVATE KEY") {
+		if err == nil || identity != nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "PRIVATE KEY") {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}

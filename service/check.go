@@ -1,8 +1,6 @@
 package service
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,6 +13,8 @@ import (
 	"keyd/config"
 	"keyd/hsm/module"
 	"keyd/policies"
+	"keyd/server"
+	"keyd/tracing"
 )
 
 // Check looks at everything that a configuration names and returns what is wrong, in
@@ -25,8 +25,7 @@ func Check(c *config.Config) (problems []error) {
 			problems = append(problems, err)
 		}
 	}
-	add(checkServerCertificate(c))
-	add(checkClientCA(c))
+	add(checkTLS(c))
 	_, err := policies.Load(c.Policy)
 	add(err)
 	add(checkLibrary(c))
@@ -39,9 +38,8 @@ func Check(c *config.Config) (problems []error) {
 		}
 	}
 	if c.Tracing.CA != "" {
-		if _, err := os.Stat(c.Tracing.CA); err != nil {
-			add(fmt.Errorf("tracing.ca: %w", err))
-		}
+		_, err := tracing.Authorities(c.Tracing.CA)
+		add(err)
 	}
 	add(checkPrivate("token.pin_file", c.Token.PINFile))
 	add(checkPrivate("tls.key", c.TLS.Key))
@@ -58,7 +56,11 @@ func Check(c *config.Config) (problems []error) {
 		return append(problems, err)
 	}
 	const own, open = "chown it to that user", "chmod 644 it"
-	for _, f := range []string{c.Policy, c.TLS.Certificate, c.TLS.ClientCA} {
+	public := []string{c.Policy, c.TLS.Certificate, c.TLS.ClientCA}
+	if c.Tracing.CA != "" {
+		public = append(public, c.Tracing.CA)
+	}
+	for _, f := range public {
 		add(checkAccess("users.front", users.front, f, read, open))
 	}
 	add(checkAccess("users.front", users.front, c.TLS.Key, read, own))
@@ -76,27 +78,14 @@ func Check(c *config.Config) (problems []error) {
 	return problems
 }
 
-func checkServerCertificate(c *config.Config) error {
-	pair, err := tls.LoadX509KeyPair(c.TLS.Certificate, c.TLS.Key)
+// checkTLS reads the files as a front does.
+func checkTLS(c *config.Config) error {
+	identity, err := server.LoadTLS(server.TLSFiles{Certificate: c.TLS.Certificate, Key: c.TLS.Key, ClientCA: c.TLS.ClientCA})
+	if err == nil {
+		err = identity.CheckTime(time.Now())
+	}
 	if err != nil {
-		return fmt.Errorf("tls.certificate and tls.key: %w", err)
-	}
-	switch now := time.Now(); {
-	case now.Before(pair.Leaf.NotBefore):
-		return fmt.Errorf("tls.certificate: not valid before %s", pair.Leaf.NotBefore.Format(time.DateTime))
-	case now.After(pair.Leaf.NotAfter):
-		return fmt.Errorf("tls.certificate: expired on %s", pair.Leaf.NotAfter.Format(time.DateTime))
-	}
-	return nil
-}
-
-func checkClientCA(c *config.Config) error {
-	pem, err := os.ReadFile(c.TLS.ClientCA)
-	if err != nil {
-		return fmt.Errorf("tls.client_ca: %w", err)
-	}
-	if !x509.NewCertPool().AppendCertsFromPEM(pem) {
-		return fmt.Errorf("tls.client_ca: %s holds no certificate", c.TLS.ClientCA)
+		return fmt.Errorf("tls.certificate, tls.key, tls.client_ca: %w", err)
 	}
 	return nil
 }

@@ -70,13 +70,9 @@ func Open(o Options) (*Tracer, error) {
 	if o.Authority == "" {
 		options = append(options, otlptracegrpc.WithInsecure())
 	} else {
-		pem, err := os.ReadFile(o.Authority)
+		roots, err := Authorities(o.Authority)
 		if err != nil {
-			return nil, fmt.Errorf("tracing.ca: %w", err)
-		}
-		roots := x509.NewCertPool()
-		if !roots.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("tracing.ca: %s holds no certificate", o.Authority)
+			return nil, err
 		}
 		options = append(options, otlptracegrpc.WithTLSCredentials(credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots})))
 	}
@@ -85,6 +81,19 @@ func Open(o Options) (*Tracer, error) {
 		return nil, fmt.Errorf("tracing: %w", err)
 	}
 	return newTracer(exporter, o), nil
+}
+
+// Authorities reads a PEM file of authorities.
+func Authorities(path string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("tracing.ca: %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("tracing.ca: %s holds no certificate", path)
+	}
+	return roots, nil
 }
 
 func newTracer(exporter sdk.SpanExporter, o Options) *Tracer {

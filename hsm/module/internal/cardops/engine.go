@@ -102,8 +102,8 @@ func (e *Engine) with(key hsm.Key, modes string, demands hsm.Demands, f func(*to
 		if err := check(k.Header, modes); err != nil {
 			return err
 		}
-		if demands.TokenCustody {
-			return fault.New(fault.CustodyUnavailable, "a card verification value is in the module's memory")
+		if err := working.CheckDemands(demands, hsm.InModule, "a card verification value is in the module's memory"); err != nil {
+			return err
 		}
 		return f(s, &k)
 	})
@@ -113,12 +113,7 @@ func check(h *hsm.Header, modes string) error {
 	if h.Usage != "C0" || h.Algorithm != "T" {
 		return fault.New(fault.KeyUsageMismatch, "a "+h.Usage+" key makes no card verification values: that takes a C0 key")
 	}
-	for i := range len(modes) {
-		if h.Mode == modes[i:i+1] {
-			return nil
-		}
-	}
-	return fault.New(fault.KeyUsageMismatch, "the key may not do this: mode of use "+h.Mode)
+	return working.CheckMode(h, modes, "the key may not do this")
 }
 
 // compute makes a value. The digits of PAN, expiry date and service code, with zeros at

@@ -42,7 +42,7 @@ func (e *Engine) Encrypt(r hsm.EncryptData) (answer hsm.EncryptedData, err error
 			return err
 		}
 		defer side.close(&err)
-		if err := demand(r.Demands); err != nil {
+		if err := checkDemands(r.Demands); err != nil {
 			return err
 		}
 		if err := side.checkData(r.Data); err != nil {
@@ -73,7 +73,7 @@ func (e *Engine) Decrypt(r hsm.DecryptData) (answer hsm.DecryptedData, err error
 			return err
 		}
 		defer side.close(&err)
-		if err := demand(r.Demands); err != nil {
+		if err := checkDemands(r.Demands); err != nil {
 			return err
 		}
 		if err := side.checkIncoming(r.Data, r.IV); err != nil {
@@ -112,7 +112,7 @@ func (e *Engine) ReEncrypt(r hsm.ReEncryptData) (answer hsm.EncryptedData, err e
 		if !in.key.Header.SharesPeers(out.key.Header) {
 			return fault.New(fault.TranslationForbidden, "the keys share no peer group")
 		}
-		if err := demand(r.Demands); err != nil {
+		if err := checkDemands(r.Demands); err != nil {
 			return err
 		}
 		if err := in.checkIncoming(r.Data, r.IV); err != nil {
@@ -151,15 +151,9 @@ func (e *Engine) openBoth(s *token.Session, r *hsm.ReEncryptData) (in, out *side
 	return in, out, nil
 }
 
-// demand refuses what the front will not accept, or the policy does not.
-func demand(d hsm.Demands) error {
-	switch {
-	case d.KSNRefused:
-		return fault.New(fault.KSNReplayed, "")
-	case d.TokenCustody:
-		return fault.New(fault.CustodyUnavailable, "data that are enciphered or deciphered are in the module's memory")
-	}
-	return nil
+// checkDemands refuses what the front will not accept, or the policy does not.
+func checkDemands(d hsm.Demands) error {
+	return working.CheckDemands(d, hsm.InModule, "data that are enciphered or deciphered are in the module's memory")
 }
 
 // checkData refuses data of a size that the mode does not have.

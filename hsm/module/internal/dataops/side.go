@@ -9,6 +9,7 @@ import (
 	"keyd/dukpt/software"
 	"keyd/fault"
 	"keyd/hsm"
+	"keyd/hsm/module/internal/erase"
 	"keyd/hsm/module/internal/sealing"
 	"keyd/hsm/module/internal/token"
 	"keyd/hsm/module/internal/working"
@@ -78,9 +79,12 @@ func (d *side) check() error {
 		d.block = 16
 	}
 	if !d.isBDK {
-		may := h.Mode == "B" || h.Mode == "N" || h.Mode == "E" && d.encrypts || h.Mode == "D" && !d.encrypts
-		if !may {
-			return mismatch("the key may not do this: mode of use " + h.Mode)
+		modes := "DBN"
+		if d.encrypts {
+			modes = "EBN"
+		}
+		if err := working.CheckMode(h, modes, "the key may not do this"); err != nil {
+			return err
 		}
 	}
 	if err := working.CheckWay(h, d.encrypts, r.Response); err != nil {
@@ -112,7 +116,7 @@ func (d *side) derive(memory *software.TDESKey) error {
 		if err := d.keys.DeriveTDES(d.session, &d.key, d.request.KSN, variant, m); err != nil {
 			return err
 		}
-		*memory = m.Key
+		erase.Do(func() { *memory = m.Key })
 		d.memory = memory
 		return nil
 	}

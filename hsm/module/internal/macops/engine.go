@@ -130,13 +130,7 @@ func (m *operation) check(generates bool, demands hsm.Demands) error {
 		return err
 	}
 	m.size = r.Algorithm.MACSize(m.aes)
-	switch {
-	case demands.KSNRefused:
-		return fault.New(fault.KSNReplayed, "")
-	case demands.TokenCustody && m.custody() != hsm.InToken:
-		return fault.New(fault.CustodyUnavailable, "no PKCS#11 mechanism derives a working key of TDES DUKPT")
-	}
-	return nil
+	return working.CheckDemands(demands, m.custody(), "no PKCS#11 mechanism derives a working key of TDES DUKPT")
 }
 
 // usages are the key usages of X9.143 that serve an algorithm.
@@ -150,11 +144,11 @@ func checkStatic(h *hsm.Header, a hsm.MACAlgorithm, generates bool) error {
 	if h.Usage != want {
 		return fault.New(fault.KeyUsageMismatch, "a "+h.Usage+" key does not make these MACs: the algorithm takes a "+want+" key, or a BDK")
 	}
-	may := h.Mode == "C" || h.Mode == "N" || h.Mode == "V" && !generates || h.Mode == "G" && generates
-	if !may {
-		return fault.New(fault.KeyUsageMismatch, "the key may not do this: mode of use "+h.Mode)
+	modes := "VCN"
+	if generates {
+		modes = "GCN"
 	}
-	return nil
+	return working.CheckMode(h, modes, "the key may not do this")
 }
 
 // checkDerived decides whether a BDK has a working key for the algorithm.
@@ -165,13 +159,12 @@ func (m *operation) checkDerived() error {
 		return err
 	}
 	m.aes = algorithm == "A"
-	tdes := algorithm == "T"
 	fits := false
 	switch r.Algorithm {
 	case hsm.CMAC:
 		fits = true
 	case hsm.MACAlgorithm1:
-		fits = tdes
+		fits = !m.aes
 	case hsm.MACAlgorithm3:
 		// The token does not take the halves of a key apart that it has derived itself.
 		fits = h.Algorithm == "T"

@@ -5,6 +5,7 @@ import (
 	"keyd/hsm"
 	"keyd/hsm/module/internal/pinverify"
 	"keyd/hsm/module/internal/sealing"
+	"keyd/hsm/module/internal/working"
 	"keyd/pinblock"
 )
 
@@ -211,11 +212,5 @@ func (l *lane) checkPeers() error {
 }
 
 func (l *lane) checkDemands() error {
-	switch {
-	case l.demands.KSNRefused:
-		return fault.New(fault.KSNReplayed, "")
-	case l.demands.TokenCustody:
-		return fault.New(fault.CustodyUnavailable, "PIN operations have the clear PIN block in the module's locked memory here")
-	}
-	return nil
+	return working.CheckDemands(l.demands, hsm.InModule, "PIN operations have the clear PIN block in the module's locked memory here")
 }

@@ -53,14 +53,16 @@ func checkPINKey(h *hsm.Header, k *hsm.PINKey, r role) error {
 	}
 	algorithm := h.Algorithm
 	isBDK, err := working.CheckBDK(h, k.KSN)
-	if err == nil && isBDK {
+	switch {
+	case err != nil:
+	case isBDK:
 		algorithm, err = working.Algorithm(h, k.WorkingType)
+	default:
+		err = working.CheckMode(h, r.modes, r.refusal)
 	}
 	switch {
 	case err != nil:
 		return err
-	case !isBDK && !oneOf(h.Mode, r.modes):
-		return mismatch(r.refusal + ": mode of use " + h.Mode)
 	case !r.direction(h):
 		return mismatch(r.refusal + ": direction " + h.Direction)
 	case (algorithm == "A") != (k.Format == hsm.Format4):
@@ -98,13 +100,4 @@ func checkPeers(in, out *hsm.Header) error {
 		return fault.New(fault.TranslationForbidden, "the keys share no peer group")
 	}
 	return nil
-}
-
-func oneOf(s, set string) bool {
-	for i := range len(set) {
-		if s == set[i:i+1] {
-			return true
-		}
-	}
-	return false
 }

@@ -7,6 +7,7 @@ import (
 	"keyd/hsm"
 	"keyd/hsm/module/internal/erase"
 	"keyd/hsm/module/internal/pinverify"
+	"keyd/hsm/module/internal/working"
 	"keyd/pinblock"
 )
 
@@ -44,13 +45,10 @@ func checkPVK(h *hsm.Header, m method, modes string) error {
 	if m.ibm != nil {
 		want = "V1"
 	}
-	switch {
-	case h.Usage != want || h.Algorithm != "T":
+	if h.Usage != want || h.Algorithm != "T" {
 		return fault.New(fault.KeyUsageMismatch, "the verification key is not a "+want+" key")
-	case !oneOf(h.Mode, modes):
-		return fault.New(fault.KeyUsageMismatch, "the verification key may not do this: mode of use "+h.Mode+", which has to be one of "+modes)
 	}
-	return nil
+	return working.CheckMode(h, modes, "the verification key may not do this")
 }
 
 // bind applies [checkBoundPAN] to the PINs that came in a block.
