@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
+	"fmt"
 	"net"
 	"path/filepath"
 	"sync"
@@ -114,7 +115,8 @@ func TestTraces(t *testing.T) {
 		t.Errorf("the refusal's span: %v", span)
 	}
 	c.mu.Lock()
-	for what, secret := range map[string][]byte{"PAN": []byte("4012345678909"), "PIN block": request.EncryptedPinBlock, "name of a key": []byte(bdk)} {
+	for what, secret := range map[string][]byte{"PAN": []byte("4012345678909"), "PIN block": request.EncryptedPinBlock, "PIN block in hex": fmt.Appendf(nil, "%X", request.EncryptedPinBlock),
+		"PIN block in lower-case hex": fmt.Appendf(nil, "%x", request.EncryptedPinBlock), "name of a key": []byte(bdk)} {
 		if bytes.Contains(c.raw.Bytes(), secret) {
 			t.Errorf("the %s is in what was sent to the collector", what)
 		}

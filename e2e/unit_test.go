@@ -71,9 +71,13 @@ func TestUnit(t *testing.T) {
 	if len(status.Tokens) != 1 {
 		t.Fatalf("status: %v", status)
 	}
+	measures := map[string]string{}
 	for _, measure := range status.Tokens[0].Confinement {
-		if (measure.Name == "separate-users" || measure.Name == "memory-locked") && measure.State != "on" {
-			t.Errorf("%v", measure)
+		measures[measure.Name] = measure.State
+	}
+	for _, name := range []string{"separate-users", "memory-locked"} {
+		if measures[name] != "on" {
+			t.Errorf("%s is %q", name, measures[name])
 		}
 	}
 	for _, c := range status.Processes {

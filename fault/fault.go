@@ -18,7 +18,8 @@ import (
 type Reason uint8
 
 // The reasons, in the order in which they are checked: the first that applies wins.
-// Only IdentityUnknown comes before all others.
+// Only IdentityUnknown comes before all others, and RateLimited where it is about the
+// caller and not about an account.
 const (
 	RequestInvalid       Reason = 1  // shape of the request
 	KSNInvalid           Reason = 2  // shape of the key serial number

@@ -36,6 +36,14 @@ type Header struct {
 	MACLength     uint8        `json:"mac_length,omitempty"` // least bytes of a MAC that is made or verified; 0: the algorithm's
 	KSNCheck      string       `json:"ksn_check,omitempty"`  // KSNMonotonic, or empty for none
 	IBM3624       *IBM3624Rule `json:"ibm3624,omitempty"`    // V1 keys only
+
+	// AllowChange lets a V1 or V2 key make values for PINs that come in ways which tell a
+	// front that was taken over more than a try would. By offset (V1): that of a PIN which
+	// somebody knows tells the account's natural PIN, and so the PIN of any other offset.
+	// By PVV (V2): for a new PIN in ISO format 3, whose fill digits do not bind it to its
+	// PAN: another cardholder's block often passes for one of this PAN. It is set by
+	// officers who accept that, and for known test keys.
+	AllowChange bool `json:"allow_change,omitempty"`
 }
 
 // IBM3624Rule fixes how validation data follows from a PAN and how a natural PIN
@@ -52,13 +60,6 @@ type IBM3624Rule struct {
 	// changing those, whoever may ask for verifications finds PIN digits in a few
 	// calls. It is set for known test keys only.
 	AllowUnboundPAN bool `json:"allow_unbound_pan,omitempty"`
-
-	// AllowChange lets PINs be changed under the key. The offset of a PIN that somebody
-	// knows tells the account's natural PIN, and that tells the PIN of any other offset: a
-	// front that was taken over, has a cardholder's block and types a PIN of its own at a
-	// terminal has the cardholder's. It is set by officers who accept that, and for known
-	// test keys.
-	AllowChange bool `json:"allow_change,omitempty"`
 }
 
 // Where the key may exist in clear.

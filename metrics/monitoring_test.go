@@ -61,8 +61,69 @@ func exported(t *testing.T) map[string][]string {
 var (
 	metricName = regexp.MustCompile(`\b((?:keyd|go)_[a-z0-9_]+)(\{[^}]*\})?`)
 	labelName  = regexp.MustCompile(`([a-z_]+)\s*(?:=~|!~|!=|=)`)
+	matcher    = regexp.MustCompile(`([a-z_]+)\s*(=~|!~|!=|=)\s*"([^"]*)"`)
 	grouping   = regexp.MustCompile(`\b(?:by|without)\s*\(([^)]*)\)`)
 )
+
+// values are what the labels that rules ask for can be.
+var values = map[string][]string{
+	"method": methods, "reason": reasons, "state": states(), "role": {"front", "module"},
+	"class": {"token_dead", "session_dead", "handle_stale", "busy", "refused", "bug", "login_failed"},
+}
+
+func states() (names []string) {
+	for _, p := range phases {
+		names = append(names, string(p))
+	}
+	return names
+}
+
+// checkMatcher finds values that no series has.
+func checkMatcher(t *testing.T, where, label, operator, value string) {
+	t.Helper()
+	have, known := values[label]
+	if !known {
+		if label != "job" && !strings.HasPrefix(value, "$") {
+			t.Errorf("%s: the values of %s are not known here", where, label)
+		}
+		return
+	}
+	alternatives := []string{value}
+	if strings.HasSuffix(operator, "~") {
+		alternatives = strings.Split(value, "|")
+	}
+	for _, a := range alternatives {
+		if strings.HasPrefix(a, "$") { // a variable of the dashboard
+			continue
+		}
+		exact := regexp.MustCompile("^(?:" + a + ")$")
+		if !slices.ContainsFunc(have, func(v string) bool { return operator[len(operator)-1] == '~' && exact.MatchString(v) || v == a }) {
+			t.Errorf("%s: no %s is %q", where, label, a)
+		}
+	}
+}
+
+// TestEveryReasonIsThere: the first refusal of its kind is an increase.
+func TestEveryReasonIsThere(t *testing.T) {
+	seen := map[string]bool{}
+	for _, m := range gather(t, New().Gatherer())["keyd_requests_total"].Metric {
+		labels := map[string]string{}
+		for _, l := range m.Label {
+			labels[l.GetName()] = l.GetValue()
+		}
+		if m.GetCounter().GetValue() != 0 {
+			t.Errorf("%v has counted", labels)
+		}
+		seen[labels["method"]+" "+labels["reason"]] = true
+	}
+	for _, method := range methods {
+		for _, reason := range reasons {
+			if !seen[method+" "+reason] {
+				t.Errorf("no series of %s of %s", reason, method)
+			}
+		}
+	}
+}
 
 // checkExpression finds metrics and labels that keyd does not have.
 func checkExpression(t *testing.T, where, expression string, names map[string][]string) {
@@ -90,6 +151,9 @@ func checkExpression(t *testing.T, where, expression string, names map[string][]
 			if !slices.Contains(append(have, "job", "instance"), l[1]) {
 				t.Errorf("%s: %s has no label %s", where, name, l[1])
 			}
+		}
+		for _, m := range matcher.FindAllStringSubmatch(found[2], -1) {
+			checkMatcher(t, where, m[1], m[2], m[3])
 		}
 	}
 	for _, group := range grouping.FindAllStringSubmatch(expression, -1) {

@@ -122,7 +122,9 @@ func newRequests(r prometheus.Registerer) *Requests {
 	for i, name := range methods {
 		m.seconds = append(m.seconds, seconds.WithLabelValues(name))
 		m.inFlight = append(m.inFlight, inFlight.WithLabelValues(name))
-		m.counter(i, 0) // a rate of what has not happened yet is 0, not nothing
+		for reason := range reasons {
+			m.counter(i, reason) // the first of its kind is an increase from 0, which an alarm sees
+		}
 	}
 	return m
 }

@@ -354,7 +354,7 @@ func TestChangeByOffsetIsOptedInto(t *testing.T) {
 	zone := hsm.PINKey{Key: b.Key("P0", "T", "B", zoneA), Format: 0}
 	block := unhex(t, "7F381DBF9F6906C4")
 	for allowed, want := range map[bool]fault.Reason{true: 0, false: fault.KeyUsageMismatch} {
-		v1 := b.Key("V1", "T", "C", tdesBDK, func(h *hsm.Header) { h.IBM3624.AllowChange = allowed })
+		v1 := b.Key("V1", "T", "C", tdesBDK, func(h *hsm.Header) { h.AllowChange = allowed })
 		op := pinops.Operation{Change: &hsm.ChangePIN{Incoming: zone, NewIncoming: zone, Verification: v1, PAN: "5432101234567890",
 			Current: block, New: block, IBM3624: &hsm.IBM3624{Offset: "3207"}}}
 		b.engine.Run(&op)
@@ -370,6 +370,48 @@ func TestChangeByOffsetIsOptedInto(t *testing.T) {
 		b.engine.Run(&verify, &generate)
 		if verify.Err != nil || !verify.Verified.Verified || generate.Err != nil {
 			t.Errorf("verify: %+v, %v; generate: %v", verify.Verified, verify.Err, generate.Err)
+		}
+	}
+}
+
+// TestChangeByPVV: a new PIN in ISO format 3 is opted into, and comes under a key that
+// shares a peer group with the verification key.
+func TestChangeByPVV(t *testing.T) {
+	b := newBench(t)
+	const pan = "5432101234567890"
+	zone := func(f hsm.Format, peer string) hsm.PINKey {
+		return hsm.PINKey{Key: b.Key("P0", "T", "B", zoneA, func(h *hsm.Header) { h.Peers = []string{peer} }), Format: f}
+	}
+	block := unhex(t, "7F381DBF9F6906C4")
+	loose := pinops.Operation{Translate: &hsm.TranslatePIN{Incoming: zone(0, "a"), Outgoing: zone(3, "a"), PAN: pan, Block: block}}
+	if b.engine.Run(&loose); loose.Err != nil {
+		t.Fatal(loose.Err)
+	}
+	for _, c := range []struct {
+		allowed bool
+		format  hsm.Format
+		peer    string
+		block   []byte
+		want    fault.Reason
+	}{
+		{false, 0, "a", block, 0},
+		{false, 3, "a", loose.Translated.Block, fault.KeyUsageMismatch},
+		{true, 3, "a", loose.Translated.Block, 0},
+		{true, 0, "b", block, fault.TranslationForbidden},
+	} {
+		v2 := b.Key("V2", "T", "C", tdesBDK, func(h *hsm.Header) { h.AllowChange, h.Peers = c.allowed, []string{"a"} })
+		right := pinops.Operation{Generate: &hsm.GeneratePIN{Outgoing: zone(0, "a"), Generation: v2, PAN: pan, Length: 4, VisaPVV: &hsm.VisaPVV{KeyIndex: 1}}}
+		if b.engine.Run(&right); right.Err != nil {
+			t.Fatal(right.Err)
+		}
+		op := pinops.Operation{Change: &hsm.ChangePIN{Incoming: zone(0, "a"), NewIncoming: zone(c.format, c.peer), Verification: v2, PAN: pan,
+			Current: right.Generated.Block, New: c.block, VisaPVV: &hsm.VisaPVV{KeyIndex: 1, PVV: right.Generated.Datum}}}
+		b.engine.Run(&op)
+		switch {
+		case c.want == 0 && (op.Err != nil || !op.Changed.Verified || len(op.Changed.Datum) != 4):
+			t.Errorf("%+v: %+v, %v", c, op.Changed, op.Err)
+		case c.want != 0 && (fault.Of(op.Err).Reason != c.want || op.Changed != hsm.ChangedPIN{}):
+			t.Errorf("%+v: %+v, %v", c, op.Changed, op.Err)
 		}
 	}
 }

@@ -173,13 +173,16 @@ func (l *lane) modes() string {
 	return "VCN"
 }
 
-// checkChange refuses a change by an offset, unless the key's rule allows it.
+// checkChange refuses to make a value that tells more than a try, unless the key allows it,
+// see [hsm.Header].
 func (l *lane) checkChange() error {
-	if l.task != makesNew || l.method.ibm == nil {
+	switch {
+	case l.task != makesNew || l.pvkKey.Header.AllowChange:
 		return nil
-	}
-	if rule := l.pvkKey.Header.IBM3624; rule == nil || !rule.AllowChange {
-		return fault.New(fault.KeyUsageMismatch, "the key's rule allows no change: an offset for a PIN that somebody knows tells the account's other PINs")
+	case l.method.ibm != nil:
+		return fault.New(fault.KeyUsageMismatch, "the key allows no change by offset: one for a PIN that somebody knows tells the account's other PINs")
+	case l.in.Format == hsm.Format3:
+		return fault.New(fault.KeyUsageMismatch, "the key allows no new PIN in ISO format 3, which binds it to its PAN loosely: let it come in format 0 or 4")
 	}
 	return nil
 }
@@ -207,6 +210,8 @@ func (l *lane) checkPeers() error {
 		return checkPeers(l.inKey.Header, l.outKey.Header)
 	case generates:
 		return checkPeers(l.pvkKey.Header, l.outKey.Header)
+	case makesNew:
+		return checkPeers(l.inKey.Header, l.pvkKey.Header)
 	}
 	return nil
 }

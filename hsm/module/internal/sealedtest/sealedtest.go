@@ -53,8 +53,9 @@ func (b *Bench) Key(usage, algorithm, mode, value string, change ...func(*hsm.He
 	h := hsm.Header{Name: usage + algorithm + mode + value, Version: 1, Usage: usage, Algorithm: algorithm, Mode: mode,
 		Exportability: "N", Custody: hsm.CustodyToken, Direction: hsm.DirectionBoth, Peers: []string{"*"}, Formats: []hsm.Format{hsm.Format0, hsm.Format1, hsm.Format3, hsm.Format4},
 		DataModes: []string{"CBC", "CTR"}}
+	h.AllowChange = usage == "V1" || usage == "V2"
 	if usage == "V1" {
-		h.IBM3624 = &hsm.IBM3624Rule{DecimalizationTable: "0123456789012345", Start: 0, Length: 16, Pad: "F", AllowChange: true}
+		h.IBM3624 = &hsm.IBM3624Rule{DecimalizationTable: "0123456789012345", Start: 0, Length: 16, Pad: "F"}
 	}
 	for _, c := range change {
 		c(&h)

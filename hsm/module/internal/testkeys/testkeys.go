@@ -207,6 +207,7 @@ func (e *Entry) Header() (hsm.Header, error) {
 		}
 		h.IBM3624 = rule
 	}
+	h.AllowChange = h.Usage == "V1" || h.Usage == "V2" // known keys are taken as they are
 	return h, nil
 }
 
@@ -217,7 +218,7 @@ func (i *ibm3624) rule() (*hsm.IBM3624Rule, error) {
 	rule := &hsm.IBM3624Rule{
 		DecimalizationTable: i.DecimalizationTable, Start: *i.ValidationStart,
 		Length: *i.ValidationLength, Pad: strings.ToUpper(i.ValidationPad),
-		AllowUnboundPAN: true, AllowChange: true, // known keys are taken as they are
+		AllowUnboundPAN: true, // known keys are taken as they are
 	}
 	if err := (pinverify.Rule{DecimalizationTable: rule.DecimalizationTable, Start: rule.Start, Length: rule.Length, Pad: rule.Pad}).Validate(); err != nil {
 		return nil, fmt.Errorf(`"ibm3624": %w`, err)
