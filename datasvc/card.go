@@ -47,13 +47,7 @@ func (s *Service) GenerateCard(ctx context.Context, c Card) (hsm.GeneratedCVV, e
 		return hsm.GeneratedCVV{}, err
 	}
 	answer, err := s.modules.GenerateCVV(ctx, hsm.GenerateCVV{Key: keyuse.Sealed(key[0]), Input: input, Demands: demands})
-	if err == nil {
-		err = keyuse.Custody(entry, answer.Custody)
-	}
-	if err != nil {
-		return hsm.GeneratedCVV{}, err
-	}
-	return answer, nil
+	return keyuse.Answered(entry, answer, answer.Custody, err)
 }
 
 // VerifyCard says whether a card verification value is the card's. A wrong one is an answer;
@@ -74,13 +68,7 @@ func (s *Service) VerifyCard(ctx context.Context, c Card, value string) (hsm.Ver
 		return hsm.VerifiedCVV{}, err
 	}
 	answer, err := s.modules.VerifyCVV(ctx, hsm.VerifyCVV{Key: keyuse.Sealed(key[0]), Input: input, Value: value, Demands: demands})
-	if err == nil {
-		err = keyuse.Custody(entry, answer.Custody)
-	}
-	if err != nil {
-		return hsm.VerifiedCVV{}, err
-	}
-	return answer, nil
+	return keyuse.Answered(entry, answer, answer.Custody, err)
 }
 
 func (c Card) record(entry *audit.Entry) {

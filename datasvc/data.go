@@ -32,13 +32,7 @@ func (s *Service) Encrypt(ctx context.Context, k DataKey, data, iv []byte) (hsm.
 		answer, err := s.modules.EncryptData(ctx, r)
 		return answer, true, err
 	})
-	if err == nil {
-		err = keyuse.Custody(s.keys.Entry(ctx), answer.Custody)
-	}
-	if err != nil {
-		return hsm.EncryptedData{}, err
-	}
-	return answer, nil
+	return keyuse.Answered(s.keys.Entry(ctx), answer, answer.Custody, err)
 }
 
 // Decrypt deciphers data. Errors are refusals of package fault in the order that the
@@ -54,13 +48,7 @@ func (s *Service) Decrypt(ctx context.Context, k DataKey, data, iv []byte) (hsm.
 		answer, err := s.modules.DecryptData(ctx, r)
 		return answer, true, err
 	})
-	if err == nil {
-		err = keyuse.Custody(s.keys.Entry(ctx), answer.Custody)
-	}
-	if err != nil {
-		return hsm.DecryptedData{}, err
-	}
-	return answer, nil
+	return keyuse.Answered(s.keys.Entry(ctx), answer, answer.Custody, err)
 }
 
 // one is a request with one data key that the policy allows.
@@ -137,13 +125,7 @@ func (s *Service) ReEncrypt(ctx context.Context, r ReEncryptRequest) (hsm.Encryp
 		answer, err := s.modules.ReEncryptData(ctx, m)
 		return answer, true, err
 	})
-	if err == nil {
-		err = keyuse.Custody(entry, answer.Custody)
-	}
-	if err != nil {
-		return hsm.EncryptedData{}, err
-	}
-	return answer, nil
+	return keyuse.Answered(entry, answer, answer.Custody, err)
 }
 
 // check is about the shape alone.

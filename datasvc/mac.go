@@ -50,13 +50,7 @@ func (s *Service) GenerateMAC(ctx context.Context, k MACKey, message []byte, len
 		answer, err := s.modules.GenerateMAC(ctx, r)
 		return answer, true, err
 	})
-	if err == nil {
-		err = keyuse.Custody(entry, answer.Custody)
-	}
-	if err != nil {
-		return hsm.GeneratedMAC{}, err
-	}
-	return answer, nil
+	return keyuse.Answered(entry, answer, answer.Custody, err)
 }
 
 // VerifyMAC says whether a MAC is the message's. A wrong one is an answer, and moves no
@@ -87,13 +81,7 @@ func (s *Service) VerifyMAC(ctx context.Context, k MACKey, message, mac []byte) 
 		answer, err := s.modules.VerifyMAC(ctx, r)
 		return answer, answer.Verified, err
 	})
-	if err == nil {
-		err = keyuse.Custody(entry, answer.Custody)
-	}
-	if err != nil {
-		return hsm.VerifiedMAC{}, err
-	}
-	return answer, nil
+	return keyuse.Answered(entry, answer, answer.Custody, err)
 }
 
 // check is about the shape alone; size is about that of the MAC.

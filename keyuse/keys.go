@@ -120,13 +120,18 @@ func earlier(a, b error) error {
 	return a
 }
 
-// Custody records and insists that a module says where clear values existed.
-func Custody(entry *audit.Entry, c hsm.Custody) error {
-	if c != hsm.InToken && c != hsm.InModule {
-		return fault.Wrap(fault.Internal, fmt.Errorf("a module answered with custody %d", uint8(c)))
+// Answered passes on what a module answered, or nothing with its refusal. It records and
+// insists that the answer says where clear values existed.
+func Answered[A any](entry *audit.Entry, answer A, c hsm.Custody, err error) (A, error) {
+	var none A
+	switch {
+	case err != nil:
+		return none, err
+	case c != hsm.InToken && c != hsm.InModule:
+		return none, fault.Wrap(fault.Internal, fmt.Errorf("a module answered with custody %d", uint8(c)))
 	}
 	entry.Custody = c.String()
-	return nil
+	return answer, nil
 }
 
 // Sealed returns a key as a module gets it.

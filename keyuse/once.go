@@ -59,6 +59,36 @@ func (k *Keys) Once(ctx context.Context, uses Serials, request []byte, carryOut 
 	return nil, err
 }
 
+// Kept is [Keys.Once] for a request whose answer is kept, encoded. Without a key serial
+// number that is accepted once, the request is carried out and nothing is kept; identity is
+// not asked then.
+func Kept[A any](ctx context.Context, k *Keys, uses Serials, identity func() Identity, form Form[A], carryOut func(refused bool) (A, error)) (answer A, err error) {
+	if len(uses) == 0 {
+		return carryOut(false)
+	}
+	kept, err := k.Once(ctx, uses, identity(), func(refused bool) ([]byte, error) {
+		answer, err := carryOut(refused)
+		if err != nil {
+			return nil, err
+		}
+		return form.Encode(answer), nil
+	})
+	if err != nil {
+		return answer, err
+	}
+	answer, ok := form.Decode(kept)
+	if !ok {
+		return answer, fault.Wrap(fault.Internal, errors.New("the stored answer is not one"))
+	}
+	return answer, nil
+}
+
+// Form is how an answer is kept. Decode says whether it is one.
+type Form[A any] struct {
+	Encode func(A) []byte
+	Decode func([]byte) (A, bool)
+}
+
 // errUnmoved is the error of an answer that moves no counter: it was carried out, but shows
 // nothing about who sent it.
 var errUnmoved = errors.New("nothing to accept")

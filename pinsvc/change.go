@@ -2,13 +2,10 @@ package pinsvc
 
 import (
 	"context"
-	"errors"
 
 	"keyd/audit"
 	"keyd/dukpt"
-	"keyd/fault"
 	"keyd/hsm"
-	"keyd/keys"
 	"keyd/keyuse"
 	"keyd/ksn"
 )
@@ -62,15 +59,16 @@ func (s *Service) Change(ctx context.Context, r ChangeRequest) (ChangedPIN, erro
 	var uses keyuse.Serials
 	uses.Add(key[0], serial, ksn.PINIncoming)
 	uses.Add(key[1], newSerial, ksn.PINIncoming)
-	var answer hsm.ChangedPIN
-	if len(uses) == 0 {
-		answer, err = s.modules.ChangePIN(ctx, request)
-	} else {
-		answer, err = s.changeOnce(ctx, uses, request, key)
+	id := func() keyuse.Identity {
+		id := identify(identify(keyuse.NewIdentity(ActionChange), key[0], request.Incoming), key[1], request.NewIncoming).Key(key[2])
+		id = keyuse.AppendField(keyuse.AppendField(keyuse.AppendField(id, r.PAN), r.Current), r.New)
+		return identifyMethod(id, request.VisaPVV, request.IBM3624)
 	}
-	if err == nil {
-		err = keyuse.Custody(entry, answer.Custody)
-	}
+	answer, err := keyuse.Kept(ctx, s.keys, uses, id, keptChange, func(refused bool) (hsm.ChangedPIN, error) {
+		request.KSNRefused = refused
+		return s.modules.ChangePIN(ctx, request)
+	})
+	answer, err = keyuse.Answered(entry, answer, answer.Custody, err)
 	if err != nil {
 		return ChangedPIN{}, err
 	}
@@ -79,33 +77,6 @@ func (s *Service) Change(ctx context.Context, r ChangeRequest) (ChangedPIN, erro
 		changed.Datum = r.withValue(answer.Datum)
 	}
 	return changed, nil
-}
-
-// changeOnce is [keyuse.Keys.Once] for a change. What is kept of its answer: custody, 1 for
-// a right PIN, value.
-func (s *Service) changeOnce(ctx context.Context, uses keyuse.Serials, r hsm.ChangePIN, key []keys.Key) (hsm.ChangedPIN, error) {
-	request := identify(identify(keyuse.NewIdentity(ActionChange), key[0], r.Incoming), key[1], r.NewIncoming).Key(key[2])
-	request = keyuse.AppendField(keyuse.AppendField(keyuse.AppendField(request, r.PAN), r.Current), r.New)
-	request = identifyMethod(request, r.VisaPVV, r.IBM3624)
-	kept, err := s.keys.Once(ctx, uses, request, func(refused bool) ([]byte, error) {
-		r.KSNRefused = refused
-		answer, err := s.modules.ChangePIN(ctx, r)
-		if err != nil {
-			return nil, err
-		}
-		kept := append(make([]byte, 0, 16), byte(answer.Custody), 0)
-		if answer.Verified {
-			kept[1] = 1
-		}
-		return append(kept, answer.Datum...), nil
-	})
-	if err != nil {
-		return hsm.ChangedPIN{}, err
-	}
-	if len(kept) < 2 || kept[1] > 1 {
-		return hsm.ChangedPIN{}, fault.Wrap(fault.Internal, errors.New("the stored answer to a change is not one"))
-	}
-	return hsm.ChangedPIN{Custody: hsm.Custody(kept[0]), Verified: kept[1] == 1, Datum: string(kept[2:])}, nil
 }
 
 func (r ChangeRequest) record(entry *audit.Entry) {

@@ -2,13 +2,10 @@ package pinsvc
 
 import (
 	"context"
-	"errors"
 
 	"keyd/audit"
 	"keyd/dukpt"
-	"keyd/fault"
 	"keyd/hsm"
-	"keyd/keys"
 	"keyd/keyuse"
 	"keyd/ksn"
 )
@@ -54,43 +51,20 @@ func (s *Service) Generate(ctx context.Context, r GenerateRequest) (GeneratedPIN
 	request.VisaPVV, request.IBM3624 = r.PINMethod.with()
 	var uses keyuse.Serials
 	uses.Add(key[0], serial, ksn.PINOutgoing)
-	var answer hsm.GeneratedPIN
-	if len(uses) == 0 {
-		answer, err = s.modules.GeneratePIN(ctx, request)
-	} else {
-		answer, err = s.generateOnce(ctx, uses, request, key)
+	id := func() keyuse.Identity {
+		id := identify(keyuse.NewIdentity(ActionGenerate), key[0], request.Outgoing).Key(key[1])
+		id = append(keyuse.AppendField(id, r.PAN), request.Length)
+		return identifyMethod(id, request.VisaPVV, request.IBM3624)
 	}
-	if err == nil {
-		err = keyuse.Custody(entry, answer.Custody)
-	}
+	answer, err := keyuse.Kept(ctx, s.keys, uses, id, keptGeneration, func(refused bool) (hsm.GeneratedPIN, error) {
+		request.KSNRefused = refused
+		return s.modules.GeneratePIN(ctx, request)
+	})
+	answer, err = keyuse.Answered(entry, answer, answer.Custody, err)
 	if err != nil {
 		return GeneratedPIN{}, err
 	}
 	return GeneratedPIN{Block: answer.Block, Datum: r.withValue(answer.Datum), Custody: answer.Custody}, nil
-}
-
-// generateOnce is [keyuse.Keys.Once] for a generation. What is kept of its answer: custody,
-// length of the value, value, block.
-func (s *Service) generateOnce(ctx context.Context, uses keyuse.Serials, r hsm.GeneratePIN, key []keys.Key) (hsm.GeneratedPIN, error) {
-	request := identify(keyuse.NewIdentity(ActionGenerate), key[0], r.Outgoing).Key(key[1])
-	request = append(keyuse.AppendField(request, r.PAN), r.Length)
-	request = identifyMethod(request, r.VisaPVV, r.IBM3624)
-	kept, err := s.keys.Once(ctx, uses, request, func(refused bool) ([]byte, error) {
-		r.KSNRefused = refused
-		answer, err := s.modules.GeneratePIN(ctx, r)
-		if err != nil {
-			return nil, err
-		}
-		b := append(make([]byte, 0, 32), byte(answer.Custody), byte(len(answer.Datum)))
-		return append(append(b, answer.Datum...), answer.Block...), nil
-	})
-	if err != nil {
-		return hsm.GeneratedPIN{}, err
-	}
-	if len(kept) < 2 || len(kept) < 2+int(kept[1]) {
-		return hsm.GeneratedPIN{}, fault.Wrap(fault.Internal, errors.New("the stored answer to a generation is not one"))
-	}
-	return hsm.GeneratedPIN{Custody: hsm.Custody(kept[0]), Datum: string(kept[2 : 2+kept[1]]), Block: kept[2+kept[1]:]}, nil
 }
 
 func (r GenerateRequest) record(entry *audit.Entry) {

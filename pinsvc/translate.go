@@ -2,13 +2,10 @@ package pinsvc
 
 import (
 	"context"
-	"errors"
 
 	"keyd/audit"
 	"keyd/dukpt"
-	"keyd/fault"
 	"keyd/hsm"
-	"keyd/keys"
 	"keyd/keyuse"
 	"keyd/ksn"
 )
@@ -45,52 +42,15 @@ func (s *Service) Translate(ctx context.Context, r TranslateRequest) (hsm.Transl
 	var uses keyuse.Serials
 	uses.Add(key[0], inKSN, ksn.PINIncoming)
 	uses.Add(key[1], outKSN, ksn.PINOutgoing)
-	var answer hsm.TranslatedPIN
-	if len(uses) == 0 {
-		answer, err = s.modules.TranslatePIN(ctx, request)
-	} else {
-		answer, err = s.translateOnce(ctx, uses, request, key)
+	id := func() keyuse.Identity {
+		id := identify(identify(keyuse.NewIdentity(ActionTranslate), key[0], request.Incoming), key[1], request.Outgoing)
+		return keyuse.AppendField(keyuse.AppendField(id, r.PAN), r.Block)
 	}
-	if err == nil {
-		err = keyuse.Custody(entry, answer.Custody)
-	}
-	if err != nil {
-		return hsm.TranslatedPIN{}, err
-	}
-	return answer, nil
-}
-
-// translateOnce is [keyuse.Keys.Once] for a translation.
-func (s *Service) translateOnce(ctx context.Context, uses keyuse.Serials, r hsm.TranslatePIN, key []keys.Key) (hsm.TranslatedPIN, error) {
-	request := identify(identify(keyuse.NewIdentity(ActionTranslate), key[0], r.Incoming), key[1], r.Outgoing)
-	request = keyuse.AppendField(keyuse.AppendField(request, r.PAN), r.Block)
-	kept, err := s.keys.Once(ctx, uses, request, func(refused bool) ([]byte, error) {
-		r.KSNRefused = refused
-		answer, err := s.modules.TranslatePIN(ctx, r)
-		if err != nil {
-			return nil, err
-		}
-		return encodeTranslated(answer), nil
+	answer, err := keyuse.Kept(ctx, s.keys, uses, id, keptTranslation, func(refused bool) (hsm.TranslatedPIN, error) {
+		request.KSNRefused = refused
+		return s.modules.TranslatePIN(ctx, request)
 	})
-	if err != nil {
-		return hsm.TranslatedPIN{}, err
-	}
-	return decodeTranslated(kept)
-}
-
-// What is kept of a translation's answer: custody, length of the check value, check
-// value, block.
-
-func encodeTranslated(t hsm.TranslatedPIN) []byte {
-	b := append(make([]byte, 0, 32), byte(t.Custody), byte(len(t.CheckValue)))
-	return append(append(b, t.CheckValue...), t.Block...)
-}
-
-func decodeTranslated(b []byte) (hsm.TranslatedPIN, error) {
-	if len(b) < 2 || len(b) < 2+int(b[1]) {
-		return hsm.TranslatedPIN{}, fault.Wrap(fault.Internal, errors.New("the stored answer to a translation is not one"))
-	}
-	return hsm.TranslatedPIN{Custody: hsm.Custody(b[0]), CheckValue: string(b[2 : 2+b[1]]), Block: b[2+b[1]:]}, nil
+	return keyuse.Answered(entry, answer, answer.Custody, err)
 }
 
 func (r TranslateRequest) record(entry *audit.Entry) {

@@ -2,13 +2,10 @@ package pinsvc
 
 import (
 	"context"
-	"errors"
 
 	"keyd/audit"
 	"keyd/dukpt"
-	"keyd/fault"
 	"keyd/hsm"
-	"keyd/keys"
 	"keyd/keyuse"
 	"keyd/ksn"
 )
@@ -46,46 +43,16 @@ func (s *Service) Verify(ctx context.Context, r VerifyRequest) (hsm.VerifiedPIN,
 	request.VisaPVV, request.IBM3624 = r.PINMethod.with()
 	var uses keyuse.Serials
 	uses.Add(key[0], serial, ksn.PINIncoming)
-	var answer hsm.VerifiedPIN
-	if len(uses) == 0 {
-		answer, err = s.modules.VerifyPIN(ctx, request)
-	} else {
-		answer, err = s.verifyOnce(ctx, uses, request, key)
+	id := func() keyuse.Identity {
+		id := identify(keyuse.NewIdentity(ActionVerify), key[0], request.Incoming).Key(key[1])
+		id = keyuse.AppendField(keyuse.AppendField(id, r.PAN), r.Block)
+		return identifyMethod(id, request.VisaPVV, request.IBM3624)
 	}
-	if err == nil {
-		err = keyuse.Custody(entry, answer.Custody)
-	}
-	if err != nil {
-		return hsm.VerifiedPIN{}, err
-	}
-	return answer, nil
-}
-
-// verifyOnce is [keyuse.Keys.Once] for a verification. What is kept of its answer: custody,
-// and 1 for a right PIN.
-func (s *Service) verifyOnce(ctx context.Context, uses keyuse.Serials, r hsm.VerifyPIN, key []keys.Key) (hsm.VerifiedPIN, error) {
-	request := identify(keyuse.NewIdentity(ActionVerify), key[0], r.Incoming).Key(key[1])
-	request = keyuse.AppendField(keyuse.AppendField(request, r.PAN), r.Block)
-	request = identifyMethod(request, r.VisaPVV, r.IBM3624)
-	kept, err := s.keys.Once(ctx, uses, request, func(refused bool) ([]byte, error) {
-		r.KSNRefused = refused
-		answer, err := s.modules.VerifyPIN(ctx, r)
-		if err != nil {
-			return nil, err
-		}
-		kept := []byte{byte(answer.Custody), 0}
-		if answer.Verified {
-			kept[1] = 1
-		}
-		return kept, nil
+	answer, err := keyuse.Kept(ctx, s.keys, uses, id, keptVerification, func(refused bool) (hsm.VerifiedPIN, error) {
+		request.KSNRefused = refused
+		return s.modules.VerifyPIN(ctx, request)
 	})
-	if err != nil {
-		return hsm.VerifiedPIN{}, err
-	}
-	if len(kept) != 2 || kept[1] > 1 {
-		return hsm.VerifiedPIN{}, fault.Wrap(fault.Internal, errors.New("the stored answer to a verification is not one"))
-	}
-	return hsm.VerifiedPIN{Custody: hsm.Custody(kept[0]), Verified: kept[1] == 1}, nil
+	return keyuse.Answered(entry, answer, answer.Custody, err)
 }
 
 func (r VerifyRequest) record(entry *audit.Entry) {
