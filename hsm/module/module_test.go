@@ -197,11 +197,11 @@ func TestAFrontThatDoesNotReadBlocksNobody(t *testing.T) {
 // TestWhatIsNoFrameEndsTheChannel sends bytes that are no frame.
 func TestWhatIsNoFrameEndsTheChannel(t *testing.T) {
 	front, _ := testServer(t)
-	// The channel can be closed before the write has returned.
-	if _, err := front.Write([]byte{0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0, 0, 0, 0, 0, 1}); err != nil && !errors.Is(err, io.ErrClosedPipe) {
+	if err := front.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
-	if err := front.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+	// The channel can be closed before the write has returned.
+	if _, err := front.Write([]byte{0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0, 0, 0, 0, 0, 1}); err != nil && !errors.Is(err, io.ErrClosedPipe) {
 		t.Fatal(err)
 	}
 	if _, err := front.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
