@@ -56,6 +56,32 @@ func TestLookupsUseTheIndex(t *testing.T) {
 			"CORRELATED SCALAR SUBQUERY 1",
 			"SEARCH keys USING COVERING INDEX sqlite_autoindex_keys_1 (name=?)",
 		}},
+		{getVersion, []any{"zpk", 1}, []string{"SEARCH keys USING INDEX sqlite_autoindex_keys_1 (name=? AND version=?)"}},
+		{newestVersions, []any{"zpk", 10}, []string{"SEARCH keys USING INDEX sqlite_autoindex_keys_1 (name=?)"}},
+		{listVersions, []any{"zpk", 1, 10}, []string{"SEARCH keys USING INDEX sqlite_autoindex_keys_1 ((name,version)>(?,?))"}},
+		{listPrefix, []any{"a", "b", 10}, []string{
+			"SEARCH k USING INDEX sqlite_autoindex_keys_1 (name>? AND name<?)",
+			"CORRELATED SCALAR SUBQUERY 1",
+			"SEARCH keys USING COVERING INDEX sqlite_autoindex_keys_1 (name=?)",
+		}},
+		{listTagged, []any{"a", "b", 10, "t"}, []string{
+			"SEARCH t USING COVERING INDEX key_tags_by_tag (tag=? AND name>? AND name<?)",
+			"SEARCH k USING INDEX sqlite_autoindex_keys_1 (name=? AND version=?)",
+			"CORRELATED SCALAR SUBQUERY 1",
+			"SEARCH keys USING COVERING INDEX sqlite_autoindex_keys_1 (name=?)",
+		}},
+		{listTaggedWith, []any{"a", "b", 10, "t", "v"}, []string{
+			"SEARCH t USING COVERING INDEX key_tags_by_value (tag=? AND value=? AND name>? AND name<?)",
+			"SEARCH k USING INDEX sqlite_autoindex_keys_1 (name=? AND version=?)",
+			"CORRELATED SCALAR SUBQUERY 1",
+			"SEARCH keys USING COVERING INDEX sqlite_autoindex_keys_1 (name=?)",
+		}},
+		{listCeremonies, []any{1, "a", 10}, []string{"SEARCH ceremonies USING INDEX ceremonies_by_time ((opened_at,id)<(?,?))"}},
+		{listCeremoniesIn, []any{"OPEN", 1, "a", 10}, []string{"SEARCH ceremonies USING INDEX ceremonies_by_state (state=? AND (opened_at,id)<(?,?))"}},
+		{getAlias, []any{"a"}, []string{"SEARCH aliases USING PRIMARY KEY (alias=?)"}},
+		{aliasesOf, []any{"zpk", 10}, []string{"SEARCH aliases USING COVERING INDEX aliases_by_target (target=?)"}},
+		{listTags, []any{"zpk", 10}, []string{"SEARCH key_tags USING PRIMARY KEY (name=?)"}},
+		{usageOf, []any{"zpk", 10}, []string{"SEARCH key_usage USING PRIMARY KEY (name=?)"}},
 		{getCounter, []any{[]byte{1}}, []string{"SEARCH counters USING PRIMARY KEY (sequence=?)"}},
 		{readJournal, nil, []string{"SCAN counter_journal"}},
 		{trimJournal, []any{7}, []string{"SEARCH counter_journal USING INTEGER PRIMARY KEY (rowid<?)", "SCALAR SUBQUERY 1", "SEARCH counter_journal"}},
@@ -101,6 +127,12 @@ func TestFull(t *testing.T) {
 	}
 	if _, err := s.Get(ctx, "large"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("Get: %v, want ErrNotFound", err)
+	}
+	if err := s.ReplaceSealed(ctx, "small", 1, small.Sealed, large.Sealed); !errors.Is(err, ErrFull) {
+		t.Errorf("ReplaceSealed: %v, want ErrFull", err)
+	}
+	if err := s.AdoptEpoch(ctx, 1, bytes.Repeat([]byte{1}, MaxEpoch)); !errors.Is(err, ErrFull) {
+		t.Errorf("AdoptEpoch: %v, want ErrFull", err)
 	}
 	batch := bytes.Repeat([]byte{1}, MaxBatch)
 	if err := s.AppendJournal(ctx, 1, batch); !errors.Is(err, ErrFull) {
@@ -195,6 +227,12 @@ func TestLocked(t *testing.T) {
 	}
 	if err := s.Put(t.Context(), r); !errors.Is(err, ErrLocked) {
 		t.Errorf("Put: %v, want ErrLocked", err)
+	}
+	if err := s.SetAlias(t.Context(), "a", "zpk", ""); !errors.Is(err, ErrLocked) {
+		t.Errorf("SetAlias: %v, want ErrLocked", err)
+	}
+	if err := s.AdvanceEpoch(t.Context(), 1); !errors.Is(err, ErrLocked) {
+		t.Errorf("AdvanceEpoch: %v, want ErrLocked", err)
 	}
 	if _, err := s.Get(t.Context(), "zpk"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("a reader is kept out: %v", err)

@@ -14,10 +14,12 @@ import (
 var (
 	// ErrNotFound: there is no such record.
 	ErrNotFound = errors.New("no such record")
-	// ErrExists: a record with the same name and version is kept already.
+	// ErrExists: a record with the same name and version is kept already, or a name is
+	// taken: a key and an alias never have the same one.
 	ErrExists = errors.New("such a record exists already; replace it on purpose or give it the next version")
-	// ErrConflict: the number of a row is not the next one.
-	ErrConflict = errors.New("another process wrote to the journal first; let one keyd work on a database at a time")
+	// ErrConflict: what is stored is not what the caller had seen, or is not to be
+	// changed now.
+	ErrConflict = errors.New("something else is stored than was expected; read it again before changing it")
 	// ErrInvalid: the caller's arguments are outside the limits.
 	ErrInvalid = errors.New("invalid argument")
 	// ErrClosed: the store was closed.
@@ -39,6 +41,21 @@ var (
 	// ErrFailed: any other failure of the database.
 	ErrFailed = errors.New("the database failed; see whether the disk is full (df), then the code, and the system's log for errors of the disk")
 )
+
+// errJournal is what the operator reads where rows of the journal come from two sides.
+var errJournal = fmt.Errorf("%w: another process wrote to the journal first; let one keyd work on a database at a time", ErrConflict)
+
+// classified reports whether an error is one of the package's already.
+func classified(err error) bool {
+	for _, own := range []error{
+		ErrNotFound, ErrExists, ErrConflict, ErrInvalid, ErrClosed, ErrLocked, ErrReadOnly, ErrFull, ErrNotDatabase, ErrCorrupt, ErrFailed,
+	} {
+		if errors.Is(err, own) {
+			return true
+		}
+	}
+	return false
+}
 
 // classify turns an error of the driver into one of the package's. The driver's own
 // text is dropped, its code is kept for the operator.

@@ -9,9 +9,10 @@ import (
 
 // Limits of a key record.
 const (
-	MaxName   = 128       // bytes
-	MaxSealed = 64 * 1024 // bytes
-	MaxList   = 1000      // records of one [Keys.List]
+	MaxName     = 128       // bytes
+	MaxSealed   = 64 * 1024 // bytes
+	MaxList     = 1000      // records of one [Keys.List], and of the other lists
+	MaxVersions = 1000      // records of one [Keys.Versions]
 )
 
 // State says whether a key may be used.
@@ -32,16 +33,33 @@ type KeyRecord struct {
 	CreatedAt time.Time // years 1970 to 9999; kept in UTC, cut to the microsecond
 }
 
+// KeyVersion names one version of a key.
+type KeyVersion struct {
+	Name    string
+	Version uint32
+}
+
 // Keys is the key inventory. Its methods may be called concurrently. An error wraps
 // one of the package's errors or, when the context ends first, the context's.
 type Keys interface {
 	// Put adds records in one transaction: all or none. [ErrExists] when a record
 	// with the same name and version is kept already; [ErrInvalid] when a record
-	// is outside the limits or comes twice.
+	// is outside the limits or comes twice. A name that is an alias is [ErrExists].
 	Put(ctx context.Context, records ...KeyRecord) error
 
 	// Replace is [Keys.Put] that overwrites records with the same name and version.
 	Replace(ctx context.Context, records ...KeyRecord) error
+
+	// ReplaceSealed puts another sealed key in the place of an old one, when that is
+	// exactly what the version holds: it is how a key is sealed anew while others work
+	// with it. [ErrConflict] when the version holds something else, [ErrNotFound] when
+	// there is none, [ErrInvalid] when the new one is outside the limits.
+	ReplaceSealed(ctx context.Context, name string, version uint32, old, new []byte) error
+
+	// Purge deletes versions with their usage, in one transaction; with the last version of
+	// a key its tags go too. One that is not there is passed over. [ErrInvalid] outside
+	// the limits.
+	Purge(ctx context.Context, versions ...KeyVersion) error
 
 	// Get returns the current version of a key: the highest, whatever its state, so
 	// that disabling a version never brings an older one back. [ErrNotFound] when
@@ -53,12 +71,29 @@ type Keys interface {
 	// [ErrInvalid]). It begins with the first for an empty name; fewer than limit
 	// records are the last.
 	List(ctx context.Context, afterName string, limit int) ([]KeyRecord, error)
+
+	// Version returns one version of a key. [ErrNotFound] when there is none. The
+	// caller owns the result.
+	Version(ctx context.Context, name string, version uint32) (KeyRecord, error)
+
+	// Versions returns all versions of a key, the oldest first; of more than
+	// [MaxVersions] only the newest. None for a key that is not there.
+	Versions(ctx context.Context, name string) ([]KeyRecord, error)
+
+	// ListVersions is [Keys.List] over all versions of all keys, in the order of name
+	// and version. It goes on after the given version of the given name.
+	ListVersions(ctx context.Context, afterName string, afterVersion uint32, limit int) ([]KeyRecord, error)
 }
 
 // Store is everything that the front keeps.
 type Store interface {
 	Keys
 	Counters
+	Ceremonies
+	Epochs
+	Aliases
+	Tags
+	Uses
 
 	// Close waits for running operations and releases the store.
 	Close() error
@@ -77,7 +112,7 @@ func (r KeyRecord) Validate() error {
 		return fmt.Errorf("%w: key %s: the state is neither %s nor %s", ErrInvalid, r.Name, Enabled, Disabled)
 	case len(r.Sealed) == 0 || len(r.Sealed) > MaxSealed:
 		return fmt.Errorf("%w: key %s: a sealed key has 1 to %d bytes", ErrInvalid, r.Name, MaxSealed)
-	case r.CreatedAt.UTC().Year() < 1970 || r.CreatedAt.UTC().Year() > 9999:
+	case !validTime(r.CreatedAt):
 		return fmt.Errorf("%w: key %s: the creation time is not within the years 1970 to 9999", ErrInvalid, r.Name)
 	}
 	return nil
@@ -85,16 +120,12 @@ func (r KeyRecord) Validate() error {
 
 // ValidateAll returns [ErrInvalid] for records that cannot be written together.
 func ValidateAll(records []KeyRecord) error {
-	type identity struct {
-		name    string
-		version uint32
-	}
-	seen := make(map[identity]bool, len(records))
+	seen := make(map[KeyVersion]bool, len(records))
 	for _, r := range records {
 		if err := r.Validate(); err != nil {
 			return err
 		}
-		id := identity{r.Name, r.Version}
+		id := KeyVersion{r.Name, r.Version}
 		if seen[id] {
 			return fmt.Errorf("%w: key %s version %d comes twice", ErrInvalid, r.Name, r.Version)
 		}

@@ -20,6 +20,7 @@ const (
 	pathVariable = "KEYD_STORE_TEST_PATH"
 
 	roleWriter       = "writer"
+	roleEpochs       = "epochs"
 	roleUnprivileged = "unprivileged"
 )
 
@@ -33,6 +34,8 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	case roleWriter:
 		exit(writeForever(path))
+	case roleEpochs:
+		exit(advanceForever(path))
 	case roleUnprivileged:
 		exit(openUnprivileged(path))
 	}

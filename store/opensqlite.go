@@ -85,6 +85,12 @@ func (s *SQLite) open(ctx context.Context) error {
 	if s.list, err = s.readers.PrepareContext(ctx, listKeys); err != nil {
 		return classify(ctx, err)
 	}
+	if s.version, err = s.readers.PrepareContext(ctx, getVersion); err != nil {
+		return classify(ctx, err)
+	}
+	if s.alias, err = s.readers.PrepareContext(ctx, getAlias); err != nil {
+		return classify(ctx, err)
+	}
 	if s.checkpointer, err = waitingPool(s.path, false, 1, checkpointWait); err != nil {
 		return err
 	}

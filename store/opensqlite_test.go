@@ -239,7 +239,7 @@ func TestReadOnly(t *testing.T) {
 func TestKilledWriter(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keyd.db")
 	for round := range 6 {
-		acknowledged := killAfter(t, path, 1+7*round)
+		acknowledged := killAfter(t, roleWriter, path, 1+7*round)
 		s := open(t, path)
 		head, err := s.Get(t.Context(), "head")
 		if err != nil {
@@ -276,11 +276,11 @@ func TestKilledWriter(t *testing.T) {
 	}
 }
 
-// killAfter kills a writer with SIGKILL when it has acknowledged n batches, and
+// killAfter kills a process in a role with SIGKILL when it has acknowledged n steps, and
 // returns the last number that it printed.
-func killAfter(t *testing.T, path string, n int) int {
+func killAfter(t *testing.T, role, path string, n int) int {
 	t.Helper()
-	cmd := again(t, roleWriter, path)
+	cmd := again(t, role, path)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.StdoutPipe()

@@ -23,12 +23,16 @@ type SQLite struct {
 	appendJournal     *sql.Stmt
 	foldOne, foldMany *sql.Stmt
 	counter           *sql.Stmt
+
+	version, alias *sql.Stmt
 }
 
 var _ Store = (*SQLite)(nil)
 
 const (
-	insertKey = `INSERT INTO keys (name, version, state, sealed, created_at) VALUES (?, ?, ?, ?, ?)`
+	// Nothing is inserted under the name of an alias.
+	insertKey = `INSERT INTO keys (name, version, state, sealed, created_at) SELECT ?1, ?2, ?3, ?4, ?5
+		WHERE NOT EXISTS (SELECT 1 FROM aliases WHERE alias = ?1)`
 
 	replaceKey = insertKey + ` ON CONFLICT (name, version) DO UPDATE
 		SET state = excluded.state, sealed = excluded.sealed, created_at = excluded.created_at`
@@ -65,8 +69,8 @@ func (s *SQLite) Get(ctx context.Context, name string) (KeyRecord, error) {
 
 // List implements [Keys].
 func (s *SQLite) List(ctx context.Context, afterName string, limit int) (records []KeyRecord, err error) {
-	if limit < 1 || limit > MaxList {
-		return nil, fmt.Errorf("%w: a list has 1 to %d records", ErrInvalid, MaxList)
+	if err := validLimit(limit, MaxList); err != nil {
+		return nil, err
 	}
 	if s.closed.Load() {
 		return nil, s.fail(ErrClosed)
@@ -75,22 +79,7 @@ func (s *SQLite) List(ctx context.Context, afterName string, limit int) (records
 	if err != nil {
 		return nil, s.fail(classifyRead(ctx, err))
 	}
-	defer func() {
-		if e := rows.Close(); err == nil && e != nil {
-			records, err = nil, s.fail(classifyRead(ctx, e))
-		}
-	}()
-	for rows.Next() {
-		r, err := scan(rows)
-		if err != nil {
-			return nil, s.fail(classifyRead(ctx, err))
-		}
-		records = append(records, r)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, s.fail(classifyRead(ctx, err))
-	}
-	return records, nil
+	return gather(ctx, s, rows, scan)
 }
 
 // Close implements [Store]. What was written is in the file even without it. A
@@ -100,16 +89,15 @@ func (s *SQLite) Close() error {
 		return nil
 	}
 	// The writer goes last: its connection moves the write-ahead log into the file.
-	err := errors.Join(s.get.Close(), s.list.Close(), s.closeCounters(), s.readers.Close(), s.writer.Close())
+	err := errors.Join(s.get.Close(), s.list.Close(), s.version.Close(), s.alias.Close(), s.closeCounters(), s.readers.Close(), s.writer.Close())
 	if err != nil {
 		return fmt.Errorf("store %s: %w", s.path, classify(context.Background(), err))
 	}
 	return nil
 }
 
-// write carries out the statement for every record in one transaction, which has the
-// write lock from its beginning (_txlock=immediate).
-func (s *SQLite) write(ctx context.Context, statement string, records []KeyRecord) (err error) {
+// write carries out the statement for every record in one transaction.
+func (s *SQLite) write(ctx context.Context, statement string, records []KeyRecord) error {
 	if err := ValidateAll(records); err != nil {
 		return err
 	}
@@ -119,30 +107,23 @@ func (s *SQLite) write(ctx context.Context, statement string, records []KeyRecor
 	if len(records) == 0 {
 		return nil
 	}
-	tx, err := s.writer.BeginTx(ctx, nil)
-	if err != nil {
-		return s.fail(classify(ctx, err))
-	}
-	defer func() {
-		if err != nil {
-			// The first error is the one to report. A connection whose
-			// rollback fails is dropped by database/sql, and SQLite
-			// undoes what was not committed.
-			_ = tx.Rollback()
-		}
-	}()
+	return s.transaction(ctx, func(tx *sql.Tx) error { return writeKeys(ctx, tx, statement, records) })
+}
+
+// writeKeys carries out [insertKey] or [replaceKey] for every record.
+func writeKeys(ctx context.Context, tx *sql.Tx, statement string, records []KeyRecord) error {
 	stmt, err := tx.PrepareContext(ctx, statement)
 	if err != nil {
-		return s.fail(classify(ctx, err))
+		return classify(ctx, err)
 	}
 	for _, r := range records {
-		_, err := stmt.ExecContext(ctx, r.Name, int64(r.Version), string(r.State), r.Sealed, r.CreatedAt.UnixMicro())
+		result, err := stmt.ExecContext(ctx, r.Name, int64(r.Version), string(r.State), r.Sealed, r.CreatedAt.UnixMicro())
 		if err != nil {
-			return s.fail(fmt.Errorf("key %s version %d: %w", r.Name, r.Version, classify(ctx, err)))
+			return fmt.Errorf("key %s version %d: %w", r.Name, r.Version, classify(ctx, err))
 		}
-	}
-	if err := tx.Commit(); err != nil {
-		return s.fail(classify(ctx, err))
+		if n, err := result.RowsAffected(); err != nil || n != 1 {
+			return errors.Join(err, fmt.Errorf("key %s version %d: %w: an alias has this name", r.Name, r.Version, ErrExists))
+		}
 	}
 	return nil
 }
@@ -157,7 +138,7 @@ func (s *SQLite) fail(err error) error {
 
 // scan takes the columns as they come: a conversion that fails in database/sql would
 // put the value into its error.
-func scan(row interface{ Scan(...any) error }) (KeyRecord, error) {
+func scan(row scanner) (KeyRecord, error) {
 	var column [5]any
 	if err := row.Scan(&column[0], &column[1], &column[2], &column[3], &column[4]); err != nil {
 		return KeyRecord{}, err

@@ -17,6 +17,13 @@ func TestConformance(t *testing.T) {
 	})
 }
 
+func TestConformanceReopened(t *testing.T) {
+	storetest.TestReopen(t, func(t *testing.T) func() store.Store {
+		path := filepath.Join(t.TempDir(), "keyd.db")
+		return func() store.Store { return open(t, path) }
+	})
+}
+
 // Every kind of character that means something in a file: URI.
 func TestPathIsNotAnURI(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a b?mode=memory&x#y%41;'.db")

@@ -60,7 +60,7 @@ func (s *SQLite) AppendJournal(ctx context.Context, number uint64, batch []byte)
 	case err != nil:
 		return s.fail(classify(ctx, err))
 	case n != 1:
-		return s.fail(ErrConflict)
+		return s.fail(errJournal)
 	}
 	return nil
 }
@@ -252,27 +252,6 @@ func (s *SQLite) DeleteReceiptKeys(ctx context.Context, ids ...uint64) error {
 	}
 	if busy != 0 {
 		return s.fail(fmt.Errorf("%w; until then deleted receipt keys stay in its write-ahead log", ErrLocked))
-	}
-	return nil
-}
-
-// transaction carries out do in one transaction, which has the write lock from its
-// beginning (_txlock=immediate).
-func (s *SQLite) transaction(ctx context.Context, do func(*sql.Tx) error) error {
-	tx, err := s.writer.BeginTx(ctx, nil)
-	if err != nil {
-		return s.fail(classify(ctx, err))
-	}
-	if err := do(tx); err != nil {
-		err = s.fail(classify(ctx, err))
-		// The first error is the one to report; see write.
-		_ = tx.Rollback()
-		return err
-	}
-	if err := tx.Commit(); err != nil {
-		err = s.fail(classify(ctx, err))
-		_ = tx.Rollback()
-		return err
 	}
 	return nil
 }

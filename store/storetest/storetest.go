@@ -27,7 +27,7 @@ type test struct {
 // own, and arranges for what remains to be removed after the test; the suite closes
 // the stores.
 func Test(t *testing.T, open func(t *testing.T) store.Store) {
-	for _, test := range append([]test{
+	for _, test := range slices.Concat([]test{
 		{"Empty", testEmpty},
 		{"RoundTrip", testRoundTrip},
 		{"Limits", testLimits},
@@ -43,7 +43,7 @@ func Test(t *testing.T, open func(t *testing.T) store.Store) {
 		{"ReadersSeeWholeTransactions", testSnapshot},
 		{"AgainstModel", testModel},
 		{"Closed", testClosed},
-	}, counterTests...) {
+	}, counterTests, versionTests, ceremonyTests, epochTests, aliasTests, tagTests, usageTests, endedTests) {
 		t.Run(test.name, func(t *testing.T) {
 			s := open(t)
 			test.run(t, s)

@@ -1,0 +1,70 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"math"
+)
+
+// MaxEpoch is the size of the largest sealed epoch, in bytes.
+const MaxEpoch = 1 << 20
+
+// Epoch is a sealed document that a module made, and its version. The document is opaque.
+type Epoch struct {
+	Version uint64 // from 1 to the largest int64
+	Sealed  []byte // 1 to MaxEpoch bytes
+}
+
+// Epochs keeps the epoch that is in force and, for a while, the one that is to follow it
+// together with what changes when it does.
+//
+// The token is told of an epoch between ProposeEpoch and AdvanceEpoch. A process that died
+// between the two is followed by another, which finds the proposal, asks the token which
+// epoch it knows, and then advances or withdraws. So that it can always advance, whatever
+// the change needs is held from the proposal on: no alias takes the name of one of its
+// keys, and its ceremony is not updated.
+//
+// Its methods may be called concurrently, and by several processes; see [Keys] about errors.
+type Epochs interface {
+	// AdoptEpoch makes an epoch the current one of a database that has none. Nothing
+	// happens when that very epoch is current; [ErrConflict] when another one is.
+	// [ErrInvalid] for a version or a document outside the limits.
+	AdoptEpoch(ctx context.Context, version uint64, sealed []byte) error
+
+	// CurrentEpoch returns the epoch in force. [ErrNotFound] when there is none. The
+	// caller owns the result.
+	CurrentEpoch(ctx context.Context) (Epoch, error)
+
+	// ProposeEpoch keeps the epoch that is to follow the current one, with its change.
+	// [ErrConflict] when there is a proposal already, when the version is not the
+	// current one's successor, and when the change's ceremony has another revision;
+	// [ErrNotFound] when there is no such ceremony; [ErrExists] when a key of the
+	// change has the name of an alias; [ErrInvalid] outside the limits.
+	ProposeEpoch(ctx context.Context, version uint64, sealed []byte, change Change) error
+
+	// ProposedEpoch returns the proposal with its change. [ErrNotFound] when there is
+	// none. The caller owns the result.
+	ProposedEpoch(ctx context.Context) (Epoch, Change, error)
+
+	// AdvanceEpoch carries out the change of the proposal with that version, makes it
+	// the current epoch and removes the one before, all in one transaction. Nothing
+	// happens when that version is current. [ErrNotFound] when there is no proposal,
+	// [ErrConflict] when it has another version.
+	AdvanceEpoch(ctx context.Context, version uint64) error
+
+	// WithdrawEpoch removes the proposal with that version, and changes nothing else.
+	// Errors are those of AdvanceEpoch; it is ErrNotFound when the version is current
+	// and nothing is proposed.
+	WithdrawEpoch(ctx context.Context, version uint64) error
+}
+
+// Validate returns [ErrInvalid] for an epoch outside the limits; see [KeyRecord.Validate].
+func (e *Epoch) Validate() error {
+	switch {
+	case !validNumber(e.Version):
+		return fmt.Errorf("%w: the version of an epoch is not within 1 and %d", ErrInvalid, int64(math.MaxInt64))
+	case len(e.Sealed) == 0 || len(e.Sealed) > MaxEpoch:
+		return fmt.Errorf("%w: a sealed epoch has 1 to %d bytes", ErrInvalid, MaxEpoch)
+	}
+	return nil
+}

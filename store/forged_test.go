@@ -1,0 +1,109 @@
+package store_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"keyd/store"
+	"keyd/store/storetest"
+)
+
+// What is not allowed in the file can have come there past keyd.
+func TestForgedInventoryIsNotServed(t *testing.T) {
+	const id = "'00000000000000000000000000000001'"
+	for name, statement := range map[string]string{
+		"ceremony's ID":       "INSERT INTO ceremonies VALUES ('canary', 'k', '', 'OPEN', 0, x'', x'', 0, 0)",
+		"ceremony's kind":     "INSERT INTO ceremonies VALUES (" + id + ", '', '', 'OPEN', 0, x'', x'', 0, 0)",
+		"ceremony's subject":  "INSERT INTO ceremonies VALUES (" + id + ", 'k', NULL, 'OPEN', 0, x'', x'', 0, 0)",
+		"ceremony's state":    "INSERT INTO ceremonies VALUES (" + id + ", 'k', '', 'canary', 0, x'', x'', 0, 0)",
+		"negative revision":   "INSERT INTO ceremonies VALUES (" + id + ", 'k', '', 'OPEN', -1, x'', x'', 0, 0)",
+		"papers as text":      "INSERT INTO ceremonies VALUES (" + id + ", 'k', '', 'OPEN', 0, 'canary', x'', 0, 0)",
+		"long papers":         "INSERT INTO ceremonies VALUES (" + id + ", 'k', '', 'OPEN', 0, zeroblob(262145), x'', 0, 0)",
+		"early record":        "INSERT INTO ceremonies VALUES (" + id + ", 'k', '', 'OPEN', 0, x'', x'00', 0, 0)",
+		"opening time":        "INSERT INTO ceremonies VALUES (" + id + ", 'k', '', 'OPEN', 0, x'', x'', 'canary', 0)",
+		"epoch 0":             "INSERT INTO epochs VALUES (0, 'CURRENT', x'00', x'', '')",
+		"epoch as text":       "INSERT INTO epochs VALUES ('canary', 'CURRENT', x'00', x'', '')",
+		"empty epoch":         "INSERT INTO epochs VALUES (1, 'CURRENT', x'', x'', '')",
+		"long epoch":          "INSERT INTO epochs VALUES (1, 'CURRENT', zeroblob(1048577), x'', '')",
+		"no change":           "INSERT INTO epochs VALUES (2, 'PROPOSED', x'00', x'', '')",
+		"change as text":      "INSERT INTO epochs VALUES (2, 'PROPOSED', x'00', '{}', '')",
+		"change that is none": "INSERT INTO epochs VALUES (2, 'PROPOSED', x'00', CAST('{\"canary\":1}' AS BLOB), '')",
+		"change with spaces":  "INSERT INTO epochs VALUES (2, 'PROPOSED', x'00', CAST('{ }' AS BLOB), '')",
+		"change of no key":    "INSERT INTO epochs VALUES (2, 'PROPOSED', x'00', CAST('{\"purge\":[{\"name\":\"\",\"version\":1}]}' AS BLOB), '')",
+		"alias's target":      "INSERT INTO aliases VALUES ('a', '')",
+		"alias of itself":     "INSERT INTO aliases VALUES ('a', 'a')",
+		"alias as bytes":      "INSERT INTO aliases VALUES ('a', x'00')",
+		"empty tag":           "INSERT INTO key_tags VALUES ('zpk', '', 'canary')",
+		"tag's value":         "INSERT INTO key_tags VALUES ('zpk', 't', NULL)",
+		"tag with line feed":  "INSERT INTO key_tags VALUES ('zpk', 't', 'canary' || char(10))",
+		"usage of version 0":  "INSERT INTO key_usage VALUES ('zpk', 0, 1, 0)",
+		"negative count":      "INSERT INTO key_usage VALUES ('zpk', 1, -1, 0)",
+		"count as text":       "INSERT INTO key_usage VALUES ('zpk', 1, 'canary', 0)",
+		"time of use":         "INSERT INTO key_usage VALUES ('zpk', 1, 1, 9223372036854775807)",
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := sound(t)
+			execute("DROP TABLE ceremonies; CREATE TABLE ceremonies (id, kind, subject, state, revision, papers, record, opened_at, expires_at);"+
+				"DROP TABLE epochs; CREATE TABLE epochs (version, state, sealed, change, ceremony);"+
+				"DROP TABLE aliases; CREATE TABLE aliases (alias, target); DROP TABLE key_tags; CREATE TABLE key_tags (name, tag, value);"+
+				"DROP TABLE key_usage; CREATE TABLE key_usage (name, version, uses, last_used);"+statement)(t, path)
+			s := open(t, path)
+			ctx := t.Context()
+			_, ceremony := s.Ceremony(ctx, strings.Trim(id, "'"))
+			_, ceremonies := s.Ceremonies(ctx, "", time.Time{}, "", 10)
+			_, current := s.CurrentEpoch(ctx)
+			_, _, proposed := s.ProposedEpoch(ctx)
+			_, alias := s.Alias(ctx, "a")
+			_, aliases := s.Aliases(ctx, "", 10)
+			_, tags := s.Tags(ctx, "zpk")
+			_, usage := s.UsageOf(ctx, "zpk")
+			corrupt := 0
+			for call, err := range map[string]error{
+				"Ceremony": ceremony, "Ceremonies": ceremonies, "CurrentEpoch": current, "ProposedEpoch": proposed, "Alias": alias, "Aliases": aliases, "Tags": tags, "UsageOf": usage,
+				"AdvanceEpoch": s.AdvanceEpoch(ctx, 2),
+			} {
+				switch {
+				case errors.Is(err, store.ErrCorrupt):
+					corrupt++
+				case err != nil && !errors.Is(err, store.ErrNotFound):
+					t.Errorf("%s: %v", call, err)
+				}
+				if err != nil && strings.Contains(err.Error(), "canary") {
+					t.Errorf("%s says what is stored: %v", call, err)
+				}
+			}
+			if corrupt == 0 {
+				t.Error("no call finds the database damaged")
+			}
+		})
+	}
+}
+
+// A damaged proposal can be withdrawn, and the next one takes effect.
+func TestWithdrawDamagedProposal(t *testing.T) {
+	path := sound(t)
+	s := open(t, path)
+	if err := s.AdoptEpoch(t.Context(), 1, storetest.Epoch(1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.ProposeEpoch(t.Context(), 2, storetest.Epoch(2), store.Change{}); err != nil {
+		t.Fatal(err)
+	}
+	closeStore(t, s)
+	execute("UPDATE epochs SET change = x'00' WHERE version = 2")(t, path)
+	s = open(t, path)
+	if err := s.AdvanceEpoch(t.Context(), 2); !errors.Is(err, store.ErrCorrupt) {
+		t.Errorf("AdvanceEpoch: %v, want ErrCorrupt", err)
+	}
+	if err := s.WithdrawEpoch(t.Context(), 2); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.ProposeEpoch(t.Context(), 2, storetest.Epoch(2), store.Change{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.AdvanceEpoch(t.Context(), 2); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,97 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+)
+
+const (
+	getVersion = `SELECT name, version, state, sealed, created_at FROM keys WHERE name = ? AND version = ?`
+
+	newestVersions = `SELECT name, version, state, sealed, created_at FROM keys
+		WHERE name = ? ORDER BY version DESC LIMIT ?`
+
+	listVersions = `SELECT name, version, state, sealed, created_at FROM keys
+		WHERE (name, version) > (?, ?) ORDER BY name, version LIMIT ?`
+
+	replaceSealed = `UPDATE keys SET sealed = ? WHERE name = ? AND version = ? AND sealed = ?`
+)
+
+// Version implements [Keys].
+func (s *SQLite) Version(ctx context.Context, name string, version uint32) (KeyRecord, error) {
+	if s.closed.Load() {
+		return KeyRecord{}, s.fail(ErrClosed)
+	}
+	r, err := scan(s.version.QueryRowContext(ctx, name, int64(version)))
+	if err != nil {
+		return KeyRecord{}, s.fail(classifyRead(ctx, err))
+	}
+	return r, nil
+}
+
+// Versions implements [Keys].
+func (s *SQLite) Versions(ctx context.Context, name string) ([]KeyRecord, error) {
+	found, err := collect(ctx, s, scan, newestVersions, name, MaxVersions)
+	slices.Reverse(found)
+	return found, err
+}
+
+// ListVersions implements [Keys].
+func (s *SQLite) ListVersions(ctx context.Context, afterName string, afterVersion uint32, limit int) ([]KeyRecord, error) {
+	if err := validLimit(limit, MaxList); err != nil {
+		return nil, err
+	}
+	return collect(ctx, s, scan, listVersions, afterName, int64(afterVersion), limit)
+}
+
+// ReplaceSealed implements [Keys].
+func (s *SQLite) ReplaceSealed(ctx context.Context, name string, version uint32, old, new []byte) error {
+	if len(new) == 0 || len(new) > MaxSealed {
+		return fmt.Errorf("%w: a sealed key has 1 to %d bytes", ErrInvalid, MaxSealed)
+	}
+	return s.transaction(ctx, func(tx *sql.Tx) error {
+		result, err := tx.ExecContext(ctx, replaceSealed, new, name, int64(version), notNull(old))
+		if err != nil {
+			return err
+		}
+		if n, err := result.RowsAffected(); err != nil || n == 1 {
+			return err
+		}
+		there, err := exists(ctx, tx, getVersion, name, int64(version))
+		switch {
+		case err != nil:
+			return err
+		case !there:
+			return ErrNotFound
+		}
+		return fmt.Errorf("key %s version %d: %w", name, version, ErrConflict)
+	})
+}
+
+// Purge implements [Keys].
+func (s *SQLite) Purge(ctx context.Context, versions ...KeyVersion) error {
+	for _, v := range versions {
+		if !validName(v.Name) || v.Version == 0 {
+			return fmt.Errorf("%w: a key has a name of 1 to %d printable ASCII characters without spaces, and versions from 1", ErrInvalid, MaxName)
+		}
+	}
+	return s.transaction(ctx, func(tx *sql.Tx) error { return purge(ctx, tx, versions) })
+}
+
+// purge deletes versions within a transaction.
+func purge(ctx context.Context, tx *sql.Tx, versions []KeyVersion) error {
+	for _, v := range versions {
+		if _, err := tx.ExecContext(ctx, purgeKey, v.Name, int64(v.Version)); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, purgeUsage, v.Name, int64(v.Version)); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, purgeTags, v.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,95 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"keyd/store"
+)
+
+// endedTests are about calls that find a context that has ended, or a closed store.
+var endedTests = []test{
+	{"InventoryEndedContext", testInventoryEnded},
+	{"InventoryClosed", testInventoryClosed},
+}
+
+// inventoryCalls are all methods but those of Counters and the first ones of Keys, with
+// arguments that would work.
+func inventoryCalls(ctx context.Context, s store.Store) map[string]error {
+	_, version := s.Version(ctx, "zpk", 1)
+	_, versions := s.Versions(ctx, "zpk")
+	_, listVersions := s.ListVersions(ctx, "", 0, 10)
+	_, ceremony := s.Ceremony(ctx, Ceremony(1).ID)
+	_, ceremonies := s.Ceremonies(ctx, "", time.Time{}, "", 10)
+	_, inState := s.Ceremonies(ctx, store.CeremonyOpen, time.Time{}, "", 10)
+	_, current := s.CurrentEpoch(ctx)
+	_, _, proposed := s.ProposedEpoch(ctx)
+	_, alias := s.Alias(ctx, "a")
+	_, aliases := s.Aliases(ctx, "", 10)
+	_, aliasesOf := s.AliasesOf(ctx, "zpk")
+	_, tags := s.Tags(ctx, "zpk")
+	_, listKeys := s.ListKeys(ctx, store.Filter{Tag: "t"}, "", 10)
+	_, usage := s.UsageOf(ctx, "zpk")
+	return map[string]error{
+		"Version": version, "Versions": versions, "ListVersions": listVersions, "Ceremony": ceremony, "Ceremonies": ceremonies,
+		"Ceremonies in a state": inState, "CurrentEpoch": current, "ProposedEpoch": proposed, "Alias": alias, "Aliases": aliases,
+		"AliasesOf": aliasesOf, "Tags": tags, "ListKeys": listKeys, "UsageOf": usage,
+		"ReplaceSealed":  s.ReplaceSealed(ctx, "zpk", 1, Record("zpk", 1).Sealed, []byte("anew")),
+		"AddCeremony":    s.AddCeremony(ctx, Ceremony(2)),
+		"UpdateCeremony": s.UpdateCeremony(ctx, Ceremony(1)),
+		"AdoptEpoch":     s.AdoptEpoch(ctx, 1, Epoch(1)),
+		"ProposeEpoch":   s.ProposeEpoch(ctx, 3, Epoch(3), store.Change{}),
+		"AdvanceEpoch":   s.AdvanceEpoch(ctx, 2),
+		"WithdrawEpoch":  s.WithdrawEpoch(ctx, 2),
+		"SetAlias":       s.SetAlias(ctx, "b", "zpk", ""),
+		"DeleteAlias":    s.DeleteAlias(ctx, "a", "zpk"),
+		"SetTags":        s.SetTags(ctx, "zpk", map[string]string{"t": "other"}),
+		"DeleteTags":     s.DeleteTags(ctx, "zpk", []string{"t"}),
+		"AddUsage":       s.AddUsage(ctx, []store.Usage{Usage("zpk", 1, 1)}),
+	}
+}
+
+func prepareInventory(t *testing.T, s store.Store) {
+	t.Helper()
+	put(t, s, Record("zpk", 1))
+	addCeremony(t, s, Ceremony(1))
+	adopt(t, s, 1)
+	propose(t, s, 2, store.Change{Keys: []store.KeyRecord{Record("new", 1)}})
+	setAlias(t, s, "a", "zpk", "")
+	setTags(t, s, "zpk", map[string]string{"t": "v"})
+	addUsage(t, s, Usage("zpk", 1, 1))
+}
+
+func testInventoryEnded(t *testing.T, s store.Store) {
+	prepareInventory(t, s)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, err := range inventoryCalls(ended, s) {
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v, want context.Canceled", name, err)
+		}
+	}
+	// Nothing has changed, and the store goes on.
+	names(t, s, "zpk")
+	same(t, get(t, s, "zpk"), Record("zpk", 1))
+	sameCeremony(t, s, Ceremony(1))
+	epochs(t, s, 1, 2)
+	standsFor(t, s, "a", "zpk")
+	hasTags(t, s, "zpk", map[string]string{"t": "v"})
+	hasUsage(t, s, "zpk", Usage("zpk", 1, 1))
+	advance(t, s, 2)
+}
+
+func testInventoryClosed(t *testing.T, s store.Store) {
+	prepareInventory(t, s)
+	if err := s.Close(); err != nil {
+		t.Fatalf("Close: %v", err)
+	}
+	for name, err := range inventoryCalls(t.Context(), s) {
+		if !errors.Is(err, store.ErrClosed) {
+			t.Errorf("%s: %v, want ErrClosed", name, err)
+		}
+	}
+}
