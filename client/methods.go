@@ -73,6 +73,44 @@ var methods = map[string]repeatable{
 	// and so hide that the first was done. A person looks what happened.
 	keydv1.VelocityService_ResetVerifications_FullMethodName: never,
 	keydv1.VelocityService_ResetTranslations_FullMethodName:  never,
+
+	// What officers decide is carried out once. After an answer that was lost, a second
+	// BeginCeremony would open a second ceremony, and a second paper would be refused, which
+	// hides that the first was taken. A person looks what happened.
+	keydv1.CeremonyService_BeginCeremony_FullMethodName:   never,
+	keydv1.CeremonyService_SubmitComponent_FullMethodName: never,
+	keydv1.CeremonyService_ApproveCeremony_FullMethodName: never,
+	keydv1.CeremonyService_AbortCeremony_FullMethodName:   never,
+	keydv1.KeyService_CreateKey_FullMethodName:            never,
+	keydv1.KeyService_ImportKey_FullMethodName:            never,
+	keydv1.KeyService_ExportKey_FullMethodName:            never,
+	keydv1.KeyService_AttachKey_FullMethodName:            never,
+	keydv1.KeyService_StopKeyUsage_FullMethodName:         never,
+	keydv1.KeyService_StartKeyUsage_FullMethodName:        never,
+	keydv1.KeyService_DeleteKey_FullMethodName:            never,
+	keydv1.KeyService_RestoreKey_FullMethodName:           never,
+
+	// An alias is set by what it was before, and tags may have been changed by somebody else
+	// between the two: these are a person's as well.
+	keydv1.KeyService_CreateAlias_FullMethodName:   never,
+	keydv1.KeyService_UpdateAlias_FullMethodName:   never,
+	keydv1.KeyService_DeleteAlias_FullMethodName:   never,
+	keydv1.KeyService_TagResource_FullMethodName:   never,
+	keydv1.KeyService_UntagResource_FullMethodName: never,
+
+	// A certificate signing request is signed anew each time, and says the same.
+	keydv1.KeyService_GetCertificateSigningRequest_FullMethodName: freely,
+
+	// These only look.
+	keydv1.CeremonyService_GetModule_FullMethodName:      freely,
+	keydv1.CeremonyService_GetCeremony_FullMethodName:    freely,
+	keydv1.CeremonyService_ListCeremonies_FullMethodName: freely,
+	keydv1.KeyService_GetKey_FullMethodName:              freely,
+	keydv1.KeyService_ListKeys_FullMethodName:            freely,
+	keydv1.KeyService_ListKeyVersions_FullMethodName:     freely,
+	keydv1.KeyService_GetAlias_FullMethodName:            freely,
+	keydv1.KeyService_ListAliases_FullMethodName:         freely,
+	keydv1.KeyService_ListTagsForResource_FullMethodName: freely,
 }
 
 // verdict is what an error says about another try.
@@ -106,9 +144,34 @@ var verdicts = map[Reason]verdict{
 	KeyUsageMismatch:     final,
 	TranslationForbidden: final,
 	PermitMissing:        final,
-	KSNReplayed:          final, // an identical retry would have had the stored answer
-	CustodyUnavailable:   final,
-	PINBlockInvalid:      final,
+
+	// What officers sign is right or wrong, whoever is asked.
+	DefinitionInvalid:  final,
+	OfficerUnknown:     final,
+	SignatureInvalid:   final,
+	StatementMismatch:  final,
+	CeremonyNotFound:   final,
+	CeremonyClosed:     final,
+	CeremonyExpired:    final,
+	OfficerRepeated:    final,
+	QuorumMissing:      final,
+	ComponentInvalid:   final,
+	CheckValueMismatch: final,
+	KeyExists:          final,
+	KeyBlockInvalid:    final,
+	KeyValueRefused:    final,
+	ExportForbidden:    final,
+	EpochInvalid:       final,
+	Conflict:           final, // a person looks what the other one did
+
+	// A module without the newest register refuses every key before it does anything; its
+	// front brings it within moments, and another keyd may have it. Only where the token lost
+	// its sessions at the same time may a try have been counted. No KSN was recorded.
+	EpochStale: unrecorded,
+
+	KSNReplayed:        final, // an identical retry would have had the stored answer
+	CustodyUnavailable: final,
+	PINBlockInvalid:    final,
 
 	// With RetryInfo the caller's own limit is meant, before anything was done.
 	// Without, an account's tries are used up: asking again is what the limit is against.

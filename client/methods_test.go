@@ -65,6 +65,16 @@ func TestWhatIsSentAgain(t *testing.T) {
 		"DataService/GenerateCardValidationData": attempts, "DataService/VerifyCardValidationData": 2,
 		"VelocityService/ResetVerifications": 1, "VelocityService/ResetTranslations": 1,
 		"StatusService/GetStatus": attempts,
+
+		"CeremonyService/BeginCeremony": 1, "CeremonyService/SubmitComponent": 1, "CeremonyService/ApproveCeremony": 1, "CeremonyService/AbortCeremony": 1,
+		"CeremonyService/GetModule": attempts, "CeremonyService/GetCeremony": attempts, "CeremonyService/ListCeremonies": attempts,
+		"KeyService/CreateKey": 1, "KeyService/ImportKey": 1, "KeyService/ExportKey": 1, "KeyService/AttachKey": 1,
+		"KeyService/StopKeyUsage": 1, "KeyService/StartKeyUsage": 1, "KeyService/DeleteKey": 1, "KeyService/RestoreKey": 1,
+		"KeyService/CreateAlias": 1, "KeyService/UpdateAlias": 1, "KeyService/DeleteAlias": 1,
+		"KeyService/TagResource": 1, "KeyService/UntagResource": 1,
+		"KeyService/GetKey": attempts, "KeyService/ListKeys": attempts, "KeyService/ListKeyVersions": attempts,
+		"KeyService/GetAlias": attempts, "KeyService/ListAliases": attempts, "KeyService/ListTagsForResource": attempts,
+		"KeyService/GetCertificateSigningRequest": attempts,
 	}
 	type failure struct {
 		name   string

@@ -282,7 +282,7 @@ func TestCallWaitsForAKeyd(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	time.Sleep(400 * time.Millisecond) // more than all attempts may take
+	time.Sleep(450 * time.Millisecond) // more than all attempts may take, and amid one: none is cut when it is let through
 	s.serving(true)
 	all.Wait()
 	if s.total() != 2 {

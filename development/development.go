@@ -43,7 +43,8 @@ var SoftHSMPaths = []string{
 type Service struct {
 	Dir    string
 	Config *config.Config
-	New    bool // it has never been ready, or lost its token: the sample keys are to be loaded
+	Roster []byte // ceremony.Roster of the development officers, encoded
+	New    bool   // it has never been ready, or lost its token: the sample keys are to be loaded
 
 	lock *os.File // held while this process lives: one keyd dev to a directory
 }
@@ -156,6 +157,7 @@ func (s *Service) directories() error {
 		{s.path("token"), 0o700},
 		{s.path("token", "tokens"), 0o700},
 		{s.path("terminals"), 0o700},
+		{s.path("officers"), 0o700},
 	} {
 		err := os.Mkdir(d.path, d.mode)
 		if err == nil {
@@ -179,6 +181,9 @@ func (s *Service) files(host string) error {
 	}
 	if tokens, err := os.ReadDir(s.path("token", "tokens")); err != nil || len(tokens) == 0 {
 		s.New = true
+		if err := s.forget(); err != nil {
+			return err
+		}
 	}
 	pin := make([]byte, 16)
 	if _, err := rand.Read(pin); err != nil {
@@ -206,7 +211,21 @@ func (s *Service) files(host string) error {
 			return err
 		}
 	}
+	if err := s.officers(); err != nil {
+		return err
+	}
 	return ca.server(s.path("config", "server.crt"), s.path("config", "server.key"), host)
+}
+
+// forget removes the database of a token that is lost: nothing unseals its keys any more, and a
+// new token refuses the register of another.
+func (s *Service) forget() error {
+	for _, name := range []string{"keyd.db", "keyd.db-wal", "keyd.db-shm"} {
+		if err := os.Remove(s.path("front", name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // FindSoftHSM returns the path of SoftHSM's library.

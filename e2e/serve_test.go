@@ -149,8 +149,13 @@ func TestServe(t *testing.T) {
 
 	// Without master keys: an explanation, and no restart loop.
 	p.expect(p.run(78, keydBinary, "serve", "--config", p.conf), "keyd init")
-	p.expect(p.run(0, keydBinary, "init", "--config", p.conf), "master keys of generation 1")
-	p.expect(p.run(0, keydBinary, "init", "--config", p.conf), "master keys of generation 1") // again: nothing to do
+	p.expect(p.initialise(), "generation 1, check value ")
+	// Once: whoever is at the machine cannot give the token other officers.
+	again := []string{keydBinary, "init", "--config", p.conf, "--definition", p.papers("init.yaml"), "--request", p.papers("again.request")}
+	p.expect(p.run(78, again[0], again[1:]...), "the token has a roster")
+	if _, err := os.Stat(p.papers("again.request")); !os.IsNotExist(err) {
+		t.Errorf("a request that nothing came of is there: %v", err)
+	}
 
 	cmd := exec.Command(keydBinary, "serve", "--config", p.conf)
 	var log syncBuffer
@@ -169,6 +174,9 @@ func TestServe(t *testing.T) {
 	status := s.status()
 	if status.Development || len(processes(status, "module")) != 1 || status.Keys != 0 || len(status.Tokens) != 1 || status.Tokens[0].Label != "payments" {
 		t.Errorf("status: %v", status)
+	}
+	if token := status.Tokens[0]; token.EpochLoaded != 1 || token.EpochPinned != 1 {
+		t.Errorf("the register: %d is loaded, %d is pinned", token.EpochLoaded, token.EpochPinned)
 	}
 	if os.Geteuid() == 0 {
 		on := false
@@ -214,7 +222,7 @@ func TestServe(t *testing.T) {
 	p.write(filepath.Join(p.dir, "pin"), string(pin), 0o600)
 	p.configure("keyd development", filepath.Join(p.dir, "dev", "token"))
 	p.expect(p.run(78, keydBinary, "serve", "--config", p.conf), "development mark")
-	p.expect(p.run(78, keydBinary, "init", "--config", p.conf), "development mark")
+	p.expect(p.run(78, again[0], again[1:]...), "development mark")
 }
 
 func TestConfigCheckFindsWhatIsWrong(t *testing.T) {

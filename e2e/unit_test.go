@@ -42,7 +42,7 @@ func TestUnit(t *testing.T) {
 		bounding += ",+" + strings.ToLower(strings.TrimPrefix(c, "CAP_"))
 	}
 	p := newProduction(t)
-	p.run(0, keydBinary, "init", "--config", p.conf)
+	p.initialise()
 
 	m := newManager(t, filepath.Join(p.dir, "notify"))
 	cmd := exec.Command(setpriv, "--bounding-set", bounding, "--no-new-privs", keydBinary, "serve", "--config", p.conf)

@@ -31,14 +31,35 @@ const (
 	KeyUsageMismatch     Reason = 8  // usage, mode, direction, algorithm against format
 	TranslationForbidden Reason = 9  // ISO 9564-1 / PCI PIN 3-3 matrix, peer groups
 	PermitMissing        Reason = 10 // nobody at the machine has permitted it
-	KSNReplayed          Reason = 11 // the key serial number was used, or jumps too far
-	CustodyUnavailable   Reason = 12 // the policy demands the token's custody, which is not to be had
-	PINBlockInvalid      Reason = 13 // the PIN block does not decipher to one
-	RateLimited          Reason = 14 // too many tries for one account, or requests of one identity
-	ModuleUnavailable    Reason = 15 // no module answered in time
-	StoreUnavailable     Reason = 16 // the database cannot be read or written
-	AuditUnavailable     Reason = 17 // the audit log cannot be written
-	Internal             Reason = 18 // a bug in keyd
+
+	// Officers and what they sign.
+	DefinitionInvalid  Reason = 11 // what a ceremony is to do
+	OfficerUnknown     Reason = 12 // not in the roster
+	SignatureInvalid   Reason = 13 // not by the officer that it names
+	StatementMismatch  Reason = 14 // signed for something else
+	CeremonyNotFound   Reason = 15 // no ceremony of that identifier
+	CeremonyClosed     Reason = 16 // carried out or called off
+	CeremonyExpired    Reason = 17 // not finished in time
+	OfficerRepeated    Reason = 18 // one officer in two places
+	QuorumMissing      Reason = 19 // too few officers
+	ComponentInvalid   Reason = 20 // altered on the way, or for another ceremony
+	CheckValueMismatch Reason = 21 // of a component, or of the whole key
+	KeyExists          Reason = 22 // that version of that name
+	KeyBlockInvalid    Reason = 23 // no key block of that key
+	KeyValueRefused    Reason = 24 // weak, or known already
+	ExportForbidden    Reason = 25 // by exportability or strength
+	EpochInvalid       Reason = 26 // no epoch of this token
+	EpochStale         Reason = 27 // not the one that is pinned
+	Conflict           Reason = 28 // somebody else changed it meanwhile
+
+	KSNReplayed        Reason = 29 // the key serial number was used, or jumps too far
+	CustodyUnavailable Reason = 30 // the policy demands the token's custody, which is not to be had
+	PINBlockInvalid    Reason = 31 // the PIN block does not decipher to one
+	RateLimited        Reason = 32 // too many tries for one account, or requests of one identity
+	ModuleUnavailable  Reason = 33 // no module answered in time
+	StoreUnavailable   Reason = 34 // the database cannot be read or written
+	AuditUnavailable   Reason = 35 // the audit log cannot be written
+	Internal           Reason = 36 // a bug in keyd
 )
 
 // Row is a line of the table of reasons.
@@ -61,6 +82,24 @@ var Table = []Row{
 	{KeyUsageMismatch, "KEY_USAGE_MISMATCH", codes.FailedPrecondition, "the key may not be used this way"},
 	{TranslationForbidden, "TRANSLATION_FORBIDDEN", codes.FailedPrecondition, "this translation is forbidden"},
 	{PermitMissing, "PERMIT_MISSING", codes.FailedPrecondition, "nobody has permitted this at the machine"},
+	{DefinitionInvalid, "DEFINITION_INVALID", codes.InvalidArgument, "the definition is refused"},
+	{OfficerUnknown, "OFFICER_UNKNOWN", codes.PermissionDenied, "the roster has no such officer"},
+	{SignatureInvalid, "SIGNATURE_INVALID", codes.PermissionDenied, "the signature is not the officer's over this statement"},
+	{StatementMismatch, "STATEMENT_MISMATCH", codes.FailedPrecondition, "the statement was signed for something else"},
+	{CeremonyNotFound, "CEREMONY_NOT_FOUND", codes.NotFound, "there is no such ceremony"},
+	{CeremonyClosed, "CEREMONY_CLOSED", codes.FailedPrecondition, "the ceremony is over"},
+	{CeremonyExpired, "CEREMONY_EXPIRED", codes.FailedPrecondition, "the ceremony was not finished in time"},
+	{OfficerRepeated, "OFFICER_REPEATED", codes.FailedPrecondition, "one officer cannot take this place too"},
+	{QuorumMissing, "QUORUM_MISSING", codes.FailedPrecondition, "more officers are needed"},
+	{ComponentInvalid, "COMPONENT_INVALID", codes.InvalidArgument, "the component was altered, or is for another ceremony"},
+	{CheckValueMismatch, "CHECK_VALUE_MISMATCH", codes.FailedPrecondition, "the check value is another"},
+	{KeyExists, "KEY_EXISTS", codes.AlreadyExists, "this version of the key exists"},
+	{KeyBlockInvalid, "KEY_BLOCK_INVALID", codes.InvalidArgument, "the key block is not valid"},
+	{KeyValueRefused, "KEY_VALUE_REFUSED", codes.FailedPrecondition, "this key value is not accepted"},
+	{ExportForbidden, "EXPORT_FORBIDDEN", codes.FailedPrecondition, "the key may not leave this way"},
+	{EpochInvalid, "EPOCH_INVALID", codes.FailedPrecondition, "the register of officers and keys is not one of this token"},
+	{EpochStale, "EPOCH_STALE", codes.Unavailable, "the register of officers and keys is not the newest"},
+	{Conflict, "CONFLICT", codes.Aborted, "somebody else changed it meanwhile"},
 	{KSNReplayed, "KSN_REPLAYED", codes.FailedPrecondition, "the key serial number is not a new one"},
 	{CustodyUnavailable, "CUSTODY_UNAVAILABLE", codes.FailedPrecondition, "this cannot be done inside the token, as the policy demands"},
 	{PINBlockInvalid, "PIN_BLOCK_INVALID", codes.InvalidArgument, "the PIN block is not valid"},

@@ -2,6 +2,7 @@ package hsm
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"hash/fnv"
@@ -32,6 +33,7 @@ type Client struct {
 
 	mu       sync.RWMutex
 	channels []*channel
+	epoch    []byte // that every module has to know; nil before there is one
 }
 
 // NewClient returns a client without modules. timeout bounds each operation.
@@ -69,6 +71,12 @@ func (c *Client) Loads() []Load {
 func (c *Client) Attach(module int, conn net.Conn) {
 	ch := &channel{module: module, conn: conn, waiting: make(map[uint64]chan<- wire.Frame)}
 	ch.out = wire.NewWriter(conn, wire.Spacing, func(error) { c.detach(ch) })
+	go func() {
+		err := ch.read()
+		c.detach(ch)
+		c.log.Info("module channel ended", "module", module, "cause", err)
+	}()
+	known := c.bringEpoch(ch)
 	c.mu.Lock()
 	var old *channel
 	kept := make([]*channel, 0, len(c.channels)+1)
@@ -82,15 +90,33 @@ func (c *Client) Attach(module int, conn net.Conn) {
 	kept = append(kept, ch)
 	slices.SortFunc(kept, func(a, b *channel) int { return a.module - b.module })
 	c.channels = kept
+	newest := c.epoch
 	c.mu.Unlock()
 	if old != nil {
 		old.close()
 	}
-	go func() {
-		err := ch.read()
+	if !bytes.Equal(newest, known) { // somebody committed another meanwhile
+		c.bringEpoch(ch)
+	}
+	if ch.ended() { // before it was among the channels
 		c.detach(ch)
-		c.log.Info("module channel ended", "module", module, "cause", err)
-	}()
+	}
+}
+
+// bringEpoch tells a module that is to be attached the epoch, before it is asked anything
+// else. One that refuses it is attached all the same: it says with every refusal what it
+// waits for.
+func (c *Client) bringEpoch(ch *channel) (epoch []byte) {
+	c.mu.RLock()
+	epoch = c.epoch
+	c.mu.RUnlock()
+	if epoch == nil {
+		return nil
+	}
+	if err := c.loadEpoch(context.Background(), ch, epoch, false); err != nil {
+		c.log.Error("a module does not take the register of officers and keys", "module", ch.module, "cause", err)
+	}
+	return epoch
 }
 
 // Attached returns how many modules can be asked now.
@@ -186,18 +212,31 @@ func (c *Client) call(ctx context.Context, home uint64, op wire.Op, request, ans
 	return c.callOn(ctx, ch, op, request, answer)
 }
 
+// callPatiently is call of an operation that may take longer than others.
+func (c *Client) callPatiently(ctx context.Context, longer time.Duration, op wire.Op, request, answer proto.Message) error {
+	ch := c.choose(0)
+	if ch == nil {
+		return fault.New(fault.ModuleUnavailable, "")
+	}
+	return c.callWithin(ctx, c.timeout+longer, ch, op, request, answer)
+}
+
 func (c *Client) callOn(ctx context.Context, ch *channel, op wire.Op, request, answer proto.Message) error {
+	return c.callWithin(ctx, c.timeout, ch, op, request, answer)
+}
+
+func (c *Client) callWithin(ctx context.Context, timeout time.Duration, ch *channel, op wire.Op, request, answer proto.Message) error {
 	if c.observer == nil {
-		return c.carryOut(ctx, ch, op, request, answer)
+		return c.carryOut(ctx, timeout, ch, op, request, answer)
 	}
 	done := c.observer(ctx, string(request.ProtoReflect().Descriptor().Name()), ch.module)
-	err := c.carryOut(ctx, ch, op, request, answer)
+	err := c.carryOut(ctx, timeout, ch, op, request, answer)
 	done(err)
 	return err
 }
 
-func (c *Client) carryOut(ctx context.Context, ch *channel, op wire.Op, request, answer proto.Message) error {
-	frame, err := ch.roundTrip(ctx, c.timeout, op, request)
+func (c *Client) carryOut(ctx context.Context, timeout time.Duration, ch *channel, op wire.Op, request, answer proto.Message) error {
+	frame, err := ch.roundTrip(ctx, timeout, op, request)
 	if err != nil {
 		return err
 	}
@@ -212,9 +251,26 @@ func (c *Client) carryOut(ctx context.Context, ch *channel, op wire.Op, request,
 		if err := frame.Decode(&failure); err != nil {
 			return fault.Wrap(fault.Internal, err)
 		}
-		return fault.New(fault.ParseReason(failure.Reason), failure.Detail)
+		reason := fault.ParseReason(failure.Reason)
+		if reason == fault.EpochStale && op != wire.OpLoadEpoch && op != wire.OpCommitEpoch {
+			c.remind(ch)
+		}
+		return fault.New(reason, failure.Detail)
 	}
 	return fault.Wrap(fault.Internal, wire.ErrFrame)
+}
+
+// remindInterval is how far apart a module is reminded of the epoch: the document can be
+// large, and the module may wait for one that another host has pinned.
+const remindInterval = time.Second
+
+// remind brings a module the epoch again that waits for one. It may have missed it, because it
+// could not be reached for a moment.
+func (c *Client) remind(ch *channel) {
+	now, last := time.Now().UnixNano(), ch.reminded.Load()
+	if now-last >= int64(remindInterval) && ch.reminded.CompareAndSwap(last, now) {
+		go c.bringEpoch(ch)
+	}
 }
 
 // channel is the connection to one module.
@@ -224,6 +280,8 @@ type channel struct {
 	out    *wire.Writer
 	load   atomic.Int64
 	next   atomic.Uint64
+
+	reminded atomic.Int64 // Unix nanoseconds at which it was last reminded of the epoch
 
 	mu      sync.Mutex
 	waiting map[uint64]chan<- wire.Frame // nil once closed
@@ -316,6 +374,13 @@ func (ch *channel) forget(id uint64) chan<- wire.Frame {
 	waiter := ch.waiting[id]
 	delete(ch.waiting, id)
 	return waiter
+}
+
+// ended reports whether the channel was closed.
+func (ch *channel) ended() bool {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	return ch.waiting == nil
 }
 
 func (ch *channel) close() {

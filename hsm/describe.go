@@ -25,6 +25,7 @@ func (c *Client) Describe(ctx context.Context) []Description {
 					Generation: d.Generation, Development: d.Development,
 					Probes: measures(d.Probes), Confinement: measures(d.Confinement),
 					SelfTests: d.SelfTests, CachedKeys: d.CachedKeys, DerivedKeys: d.DerivedKeys, Erasure: d.Erasure,
+					EpochLoaded: d.EpochLoaded, EpochPinned: d.EpochPinned,
 					Velocity: velocity(d.Velocity), Calls: calls(d.Calls), Errors: tokenErrors(d.Errors),
 				}
 			}

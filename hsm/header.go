@@ -37,6 +37,16 @@ type Header struct {
 	KSNCheck      string       `json:"ksn_check,omitempty"`  // KSNMonotonic, or empty for none
 	IBM3624       *IBM3624Rule `json:"ibm3624,omitempty"`    // V1 keys only
 
+	// Object is the label of the token's object that the key is, where it lies in the token
+	// itself and no value is sealed: a key pair, or a key that officers attached. Public is a
+	// key pair's SubjectPublicKeyInfo (RFC 5280) in DER.
+	Object string `json:"object,omitempty"`
+	Public []byte `json:"public,omitempty"`
+
+	// Blocks are the optional blocks of the key block in which the key came (X9.143-2021 6.3.6),
+	// without padding and check values. They go with it when it leaves.
+	Blocks []OptionalBlock `json:"blocks,omitempty"`
+
 	// AllowChange lets a V1 or V2 key make values for PINs that come in ways which tell a
 	// front that was taken over more than a try would. By offset (V1): that of a PIN which
 	// somebody knows tells the account's natural PIN, and so the PIN of any other offset.
@@ -44,6 +54,12 @@ type Header struct {
 	// PAN: another cardholder's block often passes for one of this PAN. It is set by
 	// officers who accept that, and for known test keys.
 	AllowChange bool `json:"allow_change,omitempty"`
+}
+
+// OptionalBlock is an optional block of a key block, as text.
+type OptionalBlock struct {
+	ID   string `json:"id"` // two characters
+	Data string `json:"data"`
 }
 
 // IBM3624Rule fixes how validation data follows from a PAN and how a natural PIN
@@ -80,7 +96,7 @@ const (
 const KSNMonotonic = "monotonic"
 
 // MaxHeaderSize bounds an encoded header, in bytes.
-const MaxHeaderSize = 4096
+const MaxHeaderSize = 16 << 10
 
 // Marshal returns the one encoding of the header: JSON without white space, fields
 // in the order of the type.

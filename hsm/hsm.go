@@ -99,7 +99,9 @@ type Description struct {
 	Manufacturer string
 	Model        string
 	Generation   uint32
-	Development  bool // the token carries the dev mark
+	Development  bool   // the token carries the dev mark
+	EpochLoaded  uint64 // version of the register of officers and keys that the module goes by; 0: none
+	EpochPinned  uint64 // the one that counts
 	Probes       []Measure
 	Confinement  []Measure
 	SelfTests    []string

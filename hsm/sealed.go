@@ -11,18 +11,19 @@ import (
 //
 //	4 bytes   "kSK1"
 //	2 + n     header, see Header.Marshal
-//	1         number of wrapped parts, 1 or 2
+//	1         number of wrapped parts: 1 to 3, or 0 of a key that lies in the token itself
 //	2 + n     each part: AES key wrap with padding (RFC 5649) of a key value under
 //	          the wrapping key that the header's custody and generation name
 //	16        AES-CMAC (NIST SP 800-38B) over all that precedes, under the
 //	          generation's MAC key
 //
-// A TDES BDK has two parts, the key and the key XORed with the initial-key mask of
-// ANSI X9.24-1, so that the token can derive initial keys without any process
-// knowing the BDK. Every other key has one.
+// A key has more than one part where a standard takes it apart and no token can: a TDES
+// BDK is sealed with the key XORed with the initial-key mask of ANSI X9.24-1, so that the
+// token can derive initial keys without any process knowing the BDK; see
+// hsm/module/internal/sealing.
 
 // MaxSealedSize bounds a sealed key, in bytes.
-const MaxSealedSize = 8192
+const MaxSealedSize = 20 << 10
 
 // MACSize is the size of the authentication code at the end of a sealed key, in bytes.
 const MACSize = 16
@@ -54,7 +55,7 @@ func ParseSealed(b []byte) (*Sealed, error) {
 	var parts uint8
 	in := cryptobyte.String(s.Body)
 	if !in.ReadBytes((*[]byte)(&magic), len(sealedMagic)) || string(magic) != sealedMagic ||
-		!in.ReadUint16LengthPrefixed(&header) || !in.ReadUint8(&parts) || parts < 1 || parts > 2 {
+		!in.ReadUint16LengthPrefixed(&header) || !in.ReadUint8(&parts) || parts > 3 {
 		return nil, ErrSealed
 	}
 	for range parts {
@@ -64,7 +65,7 @@ func ParseSealed(b []byte) (*Sealed, error) {
 		s.Wrapped = append(s.Wrapped, part)
 	}
 	h, err := parseHeader(header)
-	if !in.Empty() || err != nil {
+	if !in.Empty() || err != nil || (h.Object != "") != (parts == 0) {
 		return nil, ErrSealed
 	}
 	s.Header = h

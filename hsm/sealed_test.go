@@ -35,6 +35,17 @@ func TestParseSealedTakesWhatWasSealedAndNothingElse(t *testing.T) {
 	if err != nil || s.Header.Name != "pvk" || len(s.Wrapped) != 1 || !bytes.Equal(slices.Concat(s.Body, s.MAC), good) {
 		t.Fatalf("%+v, %v", s, err)
 	}
+	for n := 1; n <= 3; n++ { // a TDES key block protection key has three parts
+		parts := slices.Repeat([][]byte{part}, n)
+		if s, err := hsm.ParseSealed(encoded(t, sample(), parts...)); err != nil || len(s.Wrapped) != n {
+			t.Errorf("%d parts: %v, %v", n, s, err)
+		}
+	}
+	held := sample() // it lies in the token itself
+	held.Object = "keyd key pair"
+	if s, err := hsm.ParseSealed(encoded(t, held)); err != nil || len(s.Wrapped) != 0 {
+		t.Errorf("a key in the token: %v, %v", s, err)
+	}
 	body := good[:len(good)-hsm.MACSize]
 	replaced := func(old, fresh string) []byte {
 		if len(old) != len(fresh) || !bytes.Contains(good, []byte(old)) {
@@ -43,18 +54,19 @@ func TestParseSealedTakesWhatWasSealedAndNothingElse(t *testing.T) {
 		return bytes.Replace(good, []byte(old), []byte(fresh), 1)
 	}
 	for name, bad := range map[string][]byte{
-		"empty":                nil,
-		"a MAC alone":          make([]byte, 16),
-		"other magic":          append([]byte("kSK2"), good[4:]...),
-		"a byte more":          append(slices.Clone(body), make([]byte, hsm.MACSize+1)...),
-		"no part":              encoded(t, sample()),
-		"three parts":          encoded(t, sample(), part, part, part),
-		"a part of odd length": encoded(t, sample(), make([]byte, 23)),
-		"a part too short":     encoded(t, sample(), make([]byte, 8)),
-		"an unknown field":     replaced(`"version"`, `"versiom"`),
-		"another case":         replaced(`"usage"`, `"Usage"`),
-		"white space":          replaced(`"version":1,`, `"version": 1`),
-		"larger than any":      make([]byte, hsm.MaxSealedSize+1),
+		"empty":                                  nil,
+		"a MAC alone":                            make([]byte, 16),
+		"other magic":                            append([]byte("kSK2"), good[4:]...),
+		"a byte more":                            append(slices.Clone(body), make([]byte, hsm.MACSize+1)...),
+		"no part":                                encoded(t, sample()),
+		"a part of a key that lies in the token": encoded(t, held, part),
+		"four parts":                             encoded(t, sample(), part, part, part, part),
+		"a part of odd length":                   encoded(t, sample(), make([]byte, 23)),
+		"a part too short":                       encoded(t, sample(), make([]byte, 8)),
+		"an unknown field":                       replaced(`"version"`, `"versiom"`),
+		"another case":                           replaced(`"usage"`, `"Usage"`),
+		"white space":                            replaced(`"version":1,`, `"version": 1`),
+		"larger than any":                        make([]byte, hsm.MaxSealedSize+1),
 	} {
 		if s, err := hsm.ParseSealed(bad); !errors.Is(err, hsm.ErrSealed) || s != nil {
 			t.Errorf("%s: %v, %v", name, s, err)

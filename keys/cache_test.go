@@ -8,9 +8,9 @@ import (
 )
 
 func TestCacheIsBounded(t *testing.T) {
-	var c cache
+	var c cache[Key]
 	for i := range 5 * maxCached {
-		c.put(Key{Name: numbered(i), Version: 1}, c.epoch())
+		c.put(numbered(i), Key{Version: 1}, c.epoch())
 		if n := c.size(); n > maxCached {
 			t.Fatalf("%d keys in the cache after %d", n, i+1)
 		}
@@ -25,10 +25,10 @@ func TestCacheIsBounded(t *testing.T) {
 
 // A key that is asked for now and then stays, whatever else passes through.
 func TestCacheKeepsWhatIsUsed(t *testing.T) {
-	var c cache
-	c.put(Key{Name: "used"}, c.epoch())
+	var c cache[Key]
+	c.put("used", Key{}, c.epoch())
 	for i := range 5 * maxCached {
-		c.put(Key{Name: numbered(i)}, c.epoch())
+		c.put(numbered(i), Key{}, c.epoch())
 		if i%(maxCached/4) == 0 {
 			if _, ok := c.get("used"); !ok {
 				t.Fatalf("gone after %d others", i)
@@ -38,24 +38,24 @@ func TestCacheKeepsWhatIsUsed(t *testing.T) {
 }
 
 func TestCacheForgets(t *testing.T) {
-	var c cache
+	var c cache[Key]
 	before := c.epoch()
-	c.put(Key{Name: "a", Version: 1}, before)
+	c.put("a", Key{Version: 1}, before)
 	c.forget("a")
 	if _, ok := c.get("a"); ok {
 		t.Error("a forgotten key is still there")
 	}
 	// A key that was read before the change must not come back.
-	c.put(Key{Name: "a", Version: 1}, before)
+	c.put("a", Key{Version: 1}, before)
 	if _, ok := c.get("a"); ok {
 		t.Error("a key that was read before a change came back")
 	}
-	c.put(Key{Name: "a", Version: 2}, c.epoch())
+	c.put("a", Key{Version: 2}, c.epoch())
 	if key, _ := c.get("a"); key.Version != 2 {
 		t.Errorf("version %d", key.Version)
 	}
 	for i := range maxCached { // "a" is in the old half now, or gone
-		c.put(Key{Name: numbered(i)}, c.epoch())
+		c.put(numbered(i), Key{}, c.epoch())
 	}
 	c.forget("a")
 	if _, ok := c.get("a"); ok {

@@ -7,13 +7,17 @@
 //
 // Rules:
 //   - One name has one current version, the highest. Stopping it brings no older one
-//     back.
+//     back. An older one is used where a request asks for it by its number.
+//   - An alias stands for a key, in one step. Whoever decides and whoever records sees the
+//     key's own name.
 //   - What the store holds under a name has to be a sealed key whose own header says
 //     that name and version.
 //   - Whatever changes through an [Inventory] is durable, and no request that starts
 //     afterwards sees the old key.
 //
-// Names are 1 to [MaxName] bytes, see [ValidName]. Times of validity are Unix seconds.
+// Names are 1 to [MaxName] bytes, see [ValidName]; a request names a key by a reference,
+// see [ValidReference]. Uses are counted in memory and kept every few seconds: a count is
+// for people, and what a kill takes of it is lost. Times of validity are Unix seconds.
 //
 // Only the front uses this package.
 package keys

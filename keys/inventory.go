@@ -12,56 +12,39 @@ import (
 	"keyd/store"
 )
 
+// Store is what an inventory keeps in the database.
+type Store interface {
+	store.Keys
+	store.Aliases
+	store.Tags
+	store.Uses
+}
+
 // Inventory finds keys by name. It is safe for concurrent use. It remembers the keys
 // that were asked for last, so that it costs the same with a hundred keys and with
-// a hundred thousand. Changes have to go through it; another process that writes the
-// same store is not noticed.
+// a hundred thousand. Changes have to go through it, or be told to it with
+// [Inventory.Forget]; another process that writes the same store is not noticed.
 type Inventory struct {
-	store store.Keys
+	store Store
 	clock func() time.Time
-	cache cache
+
+	current cache[*Key]   // by name
+	pinned  cache[*Key]   // by name and version, as requests write them
+	targets cache[string] // names of keys, by alias
+
+	usage usage
 
 	mu      sync.Mutex // of the count
 	counted bool
 	count   uint64
 }
 
-// New returns the inventory over a store.
-func New(s store.Keys) *Inventory {
-	return &Inventory{store: s, clock: time.Now}
-}
-
-// Resolve returns the current version of the key with that name, whether it may be
-// used now or not: that is [Key.CheckUsable]'s to say.
-//
-// Errors are refusals of package fault: [fault.KeyNotFound]; [fault.KeySealInvalid]
-// if what is stored is no sealed key of that name and version;
-// [fault.StoreUnavailable]; and ctx's error as it is.
-func (v *Inventory) Resolve(ctx context.Context, name string) (Key, error) {
-	key, ok := v.cache.get(name)
-	if ok {
-		return key, nil
-	}
-	if !ValidName(name) {
-		return Key{}, fault.New(fault.KeyNotFound, "")
-	}
-	epoch := v.cache.epoch()
-	record, err := v.store.Get(ctx, name)
-	switch {
-	case err == nil:
-	case errors.Is(err, store.ErrNotFound):
-		return Key{}, fault.New(fault.KeyNotFound, "")
-	default:
-		return Key{}, unavailable(ctx, err)
-	}
-	if key, err = parse(record); err != nil {
-		return Key{}, err
-	}
-	if key.Name != name {
-		return Key{}, fault.Wrap(fault.KeySealInvalid, fmt.Errorf("the store answered %q with key %q", name, key.Name))
-	}
-	v.cache.put(key, epoch)
-	return key, nil
+// New returns the inventory over a store. What it counts of the keys' use is kept from
+// [Inventory.Start] to [Inventory.Close]; without them it works and counts nothing.
+func New(s Store) *Inventory {
+	v := &Inventory{store: s, clock: time.Now}
+	v.usage.turn = make(chan struct{}, 1)
+	return v
 }
 
 // List returns the current versions of the keys whose names come after the given one
@@ -72,13 +55,7 @@ func (v *Inventory) List(ctx context.Context, afterName string, limit int) ([]Ke
 	if err != nil {
 		return nil, unavailable(ctx, err)
 	}
-	found := make([]Key, len(records))
-	for i, r := range records {
-		if found[i], err = parse(r); err != nil {
-			return nil, err
-		}
-	}
-	return found, nil
+	return parseAll(records)
 }
 
 // Count returns the number of key names. It reads the whole inventory once, and again
@@ -168,16 +145,32 @@ func (v *Inventory) replace(ctx context.Context, records []store.KeyRecord) erro
 	err := v.store.Replace(ctx, records...)
 	// Even a write that failed may have happened: nothing that was read before it is
 	// believed any longer.
-	for _, r := range records {
-		v.cache.forget(r.Name)
+	names := make([]string, len(records))
+	for i, r := range records {
+		names[i] = r.Name
 	}
-	v.mu.Lock()
-	v.counted = false
-	v.mu.Unlock()
+	v.Forget(names...)
 	if err != nil {
 		return fmt.Errorf("import keys: %w", err)
 	}
 	return nil
+}
+
+// Forget drops what is remembered of keys and aliases with these names, and how many keys
+// there are. It is for changes past the inventory: after [store.Epochs.AdvanceEpoch] with
+// the names that the change is about, whatever it returned. A request that starts when
+// Forget has returned sees what the store has.
+func (v *Inventory) Forget(names ...string) {
+	for _, name := range names {
+		v.current.forget(name)
+		v.targets.forget(name)
+	}
+	if len(names) > 0 {
+		v.pinned.forgetAll() // few are pinned, and changes are rare
+	}
+	v.mu.Lock()
+	v.counted = false
+	v.mu.Unlock()
 }
 
 // unavailable keeps the context's own error and makes a refusal of any other.

@@ -31,14 +31,17 @@ func alphanumeric(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 }
 
-// Key is the current version of a key in the inventory. It is shared with a cache:
-// Header and Sealed must not be changed.
+// Key is a version of a key in the inventory: the current one, unless another was named.
+// It is shared with a cache: Header and Sealed must not be changed.
 type Key struct {
-	Name    string
+	Name    string // its own, whatever it was called in the request
 	Version uint32 // counts from 1
 	State   store.State
 	Header  *hsm.Header // as the sealed key has it, not authenticated
 	Sealed  []byte
+	Created time.Time
+
+	uses *uses // counts them; nil for a key that was not resolved
 }
 
 // CheckUsable returns a [fault.KeyDisabled] if the key is stopped, or if its header's
@@ -61,5 +64,5 @@ func parse(r store.KeyRecord) (Key, error) {
 		return Key{}, fault.Wrap(fault.KeySealInvalid,
 			fmt.Errorf("key %s version %d was sealed as another: %q version %d", r.Name, r.Version, s.Header.Name, s.Header.Version))
 	}
-	return Key{Name: r.Name, Version: r.Version, State: r.State, Header: s.Header, Sealed: r.Sealed}, nil
+	return Key{Name: r.Name, Version: r.Version, State: r.State, Header: s.Header, Sealed: r.Sealed, Created: r.CreatedAt}, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"keyd/audit"
@@ -58,9 +59,11 @@ type Named struct{ Field, Name string }
 
 // Authorized resolves the keys, asks whether the caller may use them, and only then
 // says what is wrong with one: a caller whom the policy denies does not learn which
-// keys there are. Where a key cannot be read, the policy decides on its name alone. The keys
-// have been recorded in the entry, in their order. What the policy demands goes to the
-// module with the operation.
+// keys there are. The policy and the entry get the key's own name, whether the request has
+// an alias or a version of it; where a key cannot be read, the policy decides on the name
+// alone that was asked for. The keys have been recorded in the entry, in their order. What
+// the policy demands goes to the module with the operation. Each version of a key counts as
+// used once.
 func (k *Keys) Authorized(ctx context.Context, action string, entry *audit.Entry, request ...Named) ([]keys.Key, hsm.Demands, error) {
 	found := make([]keys.Key, len(request))
 	asked := make([]policies.Key, len(request))
@@ -70,9 +73,10 @@ func (k *Keys) Authorized(ctx context.Context, action string, entry *audit.Entry
 		if ctx.Err() != nil {
 			return nil, hsm.Demands{}, ctx.Err()
 		}
-		asked[i].Name, asked[i].KSN = n.Name, entry.Keys[i].KSN
+		asked[i].Name, asked[i].KSN = keys.NameIn(n.Name), entry.Keys[i].KSN
 		if err == nil {
 			h := key.Header
+			asked[i].Name = key.Name
 			asked[i].Usage, asked[i].Algorithm, asked[i].Mode = h.Usage, h.Algorithm, h.Mode
 			asked[i].Version, asked[i].Direction = key.Version, h.Direction
 			asked[i].Peers = h.Peers
@@ -88,13 +92,23 @@ func (k *Keys) Authorized(ctx context.Context, action string, entry *audit.Entry
 	if worst != nil {
 		return nil, hsm.Demands{}, worst
 	}
+	k.count(found)
 	return found, hsm.Demands{TokenCustody: k.access.Demand(ctx).Custody == policies.TokenCustody}, nil
+}
+
+// count counts a use of each key, of one that is named twice once.
+func (k *Keys) count(found []keys.Key) {
+	for i, key := range found {
+		if !slices.ContainsFunc(found[:i], func(other keys.Key) bool { return other.Version == key.Version && other.Name == key.Name }) {
+			k.inventory.Used(key)
+		}
+	}
 }
 
 // describe adds to an audit entry what the header says. A header is not authenticated
 // here: what could not be in one is left out.
 func describe(e *audit.Key, k keys.Key) {
-	e.Version = k.Version
+	e.Name, e.Version = k.Name, k.Version
 	if Fits(k.Header.Usage, 2, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") {
 		e.Usage = k.Header.Usage
 	}

@@ -59,8 +59,8 @@ func (d *DUKPT) Serial(field string) (dukpt.KSN, error) {
 // out, whatever else it may be.
 func Record(entry *audit.Entry, name string, d *DUKPT) {
 	var e audit.Key
-	if keys.ValidName(name) {
-		e.Name = name
+	if keys.ValidReference(name) {
+		e.Name = keys.NameIn(name)
 	}
 	if d != nil {
 		if ksn, err := dukpt.ParseKSN(d.KSN); err == nil {
@@ -70,13 +70,13 @@ func Record(entry *audit.Entry, name string, d *DUKPT) {
 	entry.Keys = append(entry.Keys, e)
 }
 
-// CheckKeyID refuses what is no name of a key.
+// CheckKeyID refuses what names no key: neither a name, an alias nor a version of a key.
 func CheckKeyID(field, name string) error {
 	switch {
 	case name == "":
 		return Invalid(field + " is not set")
-	case !keys.ValidName(name):
-		return Invalid(field + " has 1 to 128 characters, letters, digits and ._:/@+=#~-, and begins with a letter or a digit")
+	case !keys.ValidReference(name):
+		return Invalid(field + " has 1 to 128 characters, letters, digits and ._:/@+=#~-, and begins with a letter or a digit; ?version= and a number may follow")
 	}
 	return nil
 }

@@ -16,6 +16,12 @@ import (
 // in the scrape.
 const askLimit = time.Second
 
+// Kinds of a register's version.
+const (
+	registerLoaded = "loaded"
+	registerPinned = "pinned"
+)
+
 // phases are the states of a process.
 var phases = []child.Phase{child.PhaseWaiting, child.PhaseStarting, child.PhaseReady, child.PhaseStopping, child.PhaseEnded}
 
@@ -32,6 +38,7 @@ type collector struct {
 	ksnAccepted, ksnSequences, ksnRows, ksnBytes, ksnFailing        *prometheus.Desc
 	tokenCalls, tokenBlocks, tokenErrors, unsealed, derived         *prometheus.Desc
 	entries, inUse, velocityRefused, crowded, presumed, tryingFails *prometheus.Desc
+	register                                                        *prometheus.Desc
 	dropped                                                         *prometheus.Desc
 }
 
@@ -72,6 +79,7 @@ func newCollector(s Sources) *collector {
 		crowded:         d("keyd_velocity_crowded_total", "How often an account had to share an entry of the table of tries.", "module"),
 		presumed:        d("keyd_velocity_presumed", "1 while tries are presumed that a loss of power may have hidden.", "module"),
 		tryingFails:     d("keyd_velocity_failing", "1 while tries cannot be counted, and nothing is allowed that counts.", "module"),
+		register:        d("keyd_register_version", "Version of the register of officers and keys, by kind: loaded is what a module goes by, 0 for none, and pinned the one that counts. Where they differ the module refuses every key.", "module", "kind"),
 		dropped:         d("keyd_trace_spans_dropped_total", "Spans that were not exported: the queue was full, or the collector away."),
 	}
 }
@@ -139,6 +147,8 @@ func (c *collector) collectProcesses(e emitter, list []child.ChildState) {
 
 func (c *collector) collectModule(e emitter, d hsm.Description) {
 	module := strconv.Itoa(d.Module)
+	e.gauge(c.register, float64(d.EpochLoaded), module, registerLoaded)
+	e.gauge(c.register, float64(d.EpochPinned), module, registerPinned)
 	for _, call := range d.Calls {
 		e.count(c.tokenCalls, call.Count, module, known(call.Name))
 		if call.Blocks > 0 {

@@ -96,7 +96,8 @@ func TestLabelsAreFromClosedSets(t *testing.T) {
 	s := sources(t)
 	m.Watch(s)
 	m.registry.MustRegister(modulesOf{newCollector(s), []hsm.Description{{
-		Module:   0,
+		Module:      0,
+		EpochLoaded: 6, EpochPinned: 7,
 		Calls:    []hsm.TokenCalls{{Name: "C_Encrypt CKM_DES3_ECB", Count: 1, Blocks: 1}, {Name: "C_Sign\n" + pan}, {Name: strings.Repeat("x", 4096)}},
 		Errors:   []hsm.TokenErrors{{Class: "busy", Count: 1}, {Class: "\"} evil{"}},
 		Velocity: &hsm.Velocity{Failing: pan},
@@ -133,6 +134,7 @@ func TestLabelsAreFromClosedSets(t *testing.T) {
 		"state":     states,
 		"function":  {"C_Encrypt CKM_DES3_ECB", other},
 		"class":     {"busy", other},
+		"kind":      {registerLoaded, registerPinned},
 	}
 	series := 0
 	families := gather(t, nonStrict{m.registry})
@@ -151,6 +153,9 @@ func TestLabelsAreFromClosedSets(t *testing.T) {
 		if text := f.String(); strings.Contains(text, pan) || strings.Contains(text, "evil") {
 			t.Errorf("%s holds what a caller wrote: %s", name, text)
 		}
+	}
+	if f := families["keyd_register_version"]; sumOf(f, "kind", registerLoaded) != 6 || sumOf(f, "kind", registerPinned) != 7 {
+		t.Errorf("the register's versions: %v", f)
 	}
 	// The most there can be: each method with each reason, and what a front has besides.
 	if most := len(methods)*(len(reasons)+2) + 100; series > most {

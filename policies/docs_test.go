@@ -89,6 +89,24 @@ func TestDocumentedRules(t *testing.T) {
 			{own, "MacService/VerifyMac", []Key{{Name: "acquirer.bdk.1", Usage: "B0"}}, "10.0.0.1", office, false},
 			{"1234567890123456", "DataService/EncryptData", []Key{{Name: "acquirer.bdk.a", Usage: "B0", KSN: aesKSN}}, "10.0.0.1", office, true},
 		},
+		{ // officers
+			{"x", "CeremonyService/ApproveCeremony", nil, "10.0.0.1", office, true},
+			{"x", "KeyService/CreateKey", nil, "10.0.0.1", office, true},
+			{"x", "KeyService/TagResource", []Key{visa}, "10.0.0.1", office, true},
+			{"x", "KeyService/TagResource", []Key{pvk}, "10.0.0.1", office, false},
+			{"x", "KeyService/UpdateAlias", []Key{visa, pvk}, "10.0.0.1", office, false},
+			{"x", "KeyService/GetKey", []Key{{Name: "acquirer.new"}}, "10.0.0.1", office, true}, // there is none of that name: it may be told so
+			{"x", translate, []Key{bdk, visa}, "10.0.0.1", office, false},
+		},
+		{ // an auditor who reads keys
+			{"x", "KeyService/GetKey", []Key{bdk}, "10.0.0.1", office, true},
+			{"x", "KeyService/GetKey", []Key{visa}, "10.0.0.1", office, false},
+			{"x", "KeyService/ListTagsForResource", []Key{zone}, "10.0.0.1", office, true},
+			{"x", "KeyService/ListKeys", nil, "10.0.0.1", office, true},
+			{"x", "KeyService/TagResource", []Key{bdk}, "10.0.0.1", office, false},
+			{"x", "KeyService/DeleteKey", nil, "10.0.0.1", office, false},
+			{"x", "CeremonyService/ListCeremonies", nil, "10.0.0.1", office, false},
+		},
 	}
 	if len(rules) != len(questions) {
 		t.Fatalf("the document has %d rules, this test asks %d", len(rules), len(questions))

@@ -192,12 +192,22 @@ func TestShippedPolicies(t *testing.T) {
 		data := slices.Contains([]string{"PinService", "MacService", "DataService"}, strings.Split(m.Name, "/")[0])
 		reset := strings.HasPrefix(m.Name, "VelocityService/") // an officer's, no switch's
 		watch := m.Name == "StatusService/GetStatus"
-		if !data && !reset && !watch {
+		read := slices.Contains([]string{"GetKey", "ListKeys", "ListKeyVersions", "GetAlias", "ListAliases", "ListTagsForResource"}, strings.TrimPrefix(m.Name, "KeyService/"))
+		change := slices.Contains([]string{ // with other officers, or what only an officer may do
+			"CeremonyService/GetModule", "CeremonyService/BeginCeremony", "CeremonyService/SubmitComponent", "CeremonyService/ApproveCeremony",
+			"CeremonyService/AbortCeremony", "CeremonyService/GetCeremony", "CeremonyService/ListCeremonies",
+			"KeyService/CreateKey", "KeyService/ImportKey", "KeyService/ExportKey", "KeyService/AttachKey",
+			"KeyService/StopKeyUsage", "KeyService/StartKeyUsage", "KeyService/DeleteKey", "KeyService/RestoreKey",
+			"KeyService/CreateAlias", "KeyService/UpdateAlias", "KeyService/DeleteAlias", "KeyService/TagResource", "KeyService/UntagResource",
+			"KeyService/GetCertificateSigningRequest", // the key signs
+		}, m.Name)
+		if !data && !reset && !watch && !read && !change {
 			t.Errorf("%s: decide who may call it in development", m.Name)
 		}
+		officer := reset || watch || read || change
 		for name, want := range map[string]bool{
-			"switch": data || watch, "officer-1": reset || watch, "officer-2": reset || watch, "officer-3": reset || watch,
-			"auditor": watch, "terminal-1": false, "stranger": false,
+			"switch": data || watch, "officer-1": officer, "officer-2": officer, "officer-3": officer,
+			"auditor": watch || read, "terminal-1": false, "stranger": false,
 		} {
 			d := dev.Authorize(Request{Identity: "spiffe://dev.keyd/" + name, Method: m.Name, Keys: keys})
 			if d.Allowed != want {
@@ -229,6 +239,20 @@ func TestShippedPolicies(t *testing.T) {
 		{"issuer/authorisation", "DataService/GenerateCardValidationData", []Key{{Name: "issuer.cvk.1", Usage: "C0"}}, false},
 		{"monitoring", status, nil, true},
 		{"issuer/authorisation", status, nil, false},
+		{"officers/one", "CeremonyService/ApproveCeremony", nil, true},
+		{"officers/one", "KeyService/CreateKey", nil, true},
+		{"officers/one", "KeyService/TagResource", []Key{{Name: "network.zpk.1", Usage: "P0"}}, true},
+		{"officers/one", "KeyService/TagResource", []Key{{Name: "house.kek.1", Usage: "K1"}}, false},
+		{"officers/one", "VelocityService/ResetTranslations", nil, true},
+		{"officers/one", translate, []Key{{Name: "acquirer.bdk.2026", Usage: "B0"}, {Name: "network.zpk.visa", Usage: "P0"}}, false},
+		{"auditor", "KeyService/GetKey", []Key{{Name: "issuer.pvk.1", Usage: "V2"}}, true},
+		{"auditor", "KeyService/GetKey", []Key{{Name: "house.kek.1", Usage: "K1"}}, false},
+		{"auditor", "KeyService/ListKeys", nil, true},
+		{"auditor", "KeyService/TagResource", []Key{{Name: "issuer.pvk.1", Usage: "V2"}}, false},
+		{"auditor", "KeyService/DeleteKey", nil, false},
+		{"auditor", "CeremonyService/GetCeremony", nil, false},
+		{"acquirer/switch/1", "KeyService/ListKeys", nil, false},
+		{"monitoring", "KeyService/ListKeys", nil, false},
 	} {
 		d := example.Authorize(Request{Identity: "spiffe://payments.example/" + c.path, Method: c.method, Keys: c.keys, Address: netip.MustParseAddr("10.64.0.7")})
 		if d.Allowed != c.want {

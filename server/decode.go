@@ -63,8 +63,10 @@ func hasUnknown(m protoreflect.Message) bool {
 			continue
 		}
 		switch {
-		case field.IsMap(): // the contract has none, and what it does not have is refused
-			return true
+		case field.IsMap():
+			if field.MapValue().Message() != nil { // the contract has none of messages, and what it does not have is refused
+				return true
+			}
 		case field.IsList():
 			list := m.Get(field).List()
 			for j := range list.Len() {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -17,6 +18,7 @@ import (
 
 	keydv1 "keyd/api/keyd/v1"
 	"keyd/audit"
+	"keyd/ceremony"
 	"keyd/fault"
 	"keyd/hsm"
 	"keyd/store"
@@ -28,6 +30,17 @@ var onlyModule = map[fault.Reason]bool{
 	fault.KeyUsageMismatch:     true,
 	fault.TranslationForbidden: true,
 	fault.PermitMissing:        true,
+	fault.SignatureInvalid:     true,
+	fault.StatementMismatch:    true,
+	fault.OfficerRepeated:      true,
+	fault.QuorumMissing:        true,
+	fault.ComponentInvalid:     true,
+	fault.CheckValueMismatch:   true,
+	fault.KeyExists:            true,
+	fault.KeyBlockInvalid:      true,
+	fault.KeyValueRefused:      true,
+	fault.ExportForbidden:      true,
+	fault.EpochInvalid:         true,
 	fault.KSNReplayed:          true, // after the module has carried the request out
 	fault.CustodyUnavailable:   true,
 	fault.PINBlockInvalid:      true,
@@ -58,6 +71,10 @@ func TestReasons(t *testing.T) {
 		if provoke == nil {
 			continue
 		}
+		method := officersMethods[row.Reason]
+		if method == "" {
+			method = "PinService/TranslatePinData"
+		}
 		t.Run(row.Name, func(t *testing.T) {
 			f := newFront(t)
 			f.put("may.zone", "P0")
@@ -78,7 +95,7 @@ func TestReasons(t *testing.T) {
 				if row.Reason == fault.PolicyDenied || row.Reason == fault.IdentityUnknown {
 					decision = audit.Denied
 				}
-				if r.Decision != decision || r.Reason != row.Name || r.RequestID != info.Metadata[requestIDKey] || r.Method != "PinService/TranslatePinData" {
+				if r.Decision != decision || r.Reason != row.Name || r.RequestID != info.Metadata[requestIDKey] || r.Method != method {
 					t.Errorf("recorded: %+v", r)
 				}
 			}
@@ -112,6 +129,29 @@ var provocations = map[fault.Reason]func(*front) (any, error){
 	fault.KeySealInvalid: func(f *front) (any, error) {
 		return f.start().translate("switch", func(r *keydv1.TranslatePinDataRequest) { r.Outgoing.KeyId = "may.renamed" })
 	},
+	fault.DefinitionInvalid: func(f *front) (any, error) {
+		stop, err := ceremony.Encode(&ceremony.Definition{Kind: ceremony.Stop, Target: &ceremony.KeyRef{Name: "may.zone", Version: 1}, ValidFor: 3600})
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		c := keydv1.NewKeyServiceClient(f.withOfficers().start().as("officer-1"))
+		return nilAnswer(c.CreateKey(f.t.Context(), &keydv1.KeyChangeRequest{Definition: stop, Statement: paper(f.t, "officer-1")}))
+	},
+	fault.OfficerUnknown:   func(f *front) (any, error) { return f.withOfficers().start().approve("officer-2", openCeremony) },
+	fault.CeremonyNotFound: func(f *front) (any, error) { return f.withOfficers().start().approve("officer-1", noCeremony) },
+	fault.CeremonyClosed: func(f *front) (any, error) {
+		f.putCeremony(openCeremony, store.CeremonyAborted, time.Now().Add(time.Hour))
+		return f.withOfficers().start().approve("officer-1", openCeremony)
+	},
+	fault.CeremonyExpired: func(f *front) (any, error) {
+		f.putCeremony(openCeremony, store.CeremonyOpen, time.Now().Add(-time.Second))
+		return f.withOfficers().start().approve("officer-1", openCeremony)
+	},
+	fault.EpochStale: func(f *front) (any, error) { return f.start().approve("officer-1", openCeremony) },
+	fault.Conflict: func(f *front) (any, error) {
+		c := keydv1.NewKeyServiceClient(f.withOfficers().start().as("officer-1"))
+		return nilAnswer(c.UpdateAlias(f.t.Context(), &keydv1.UpdateAliasRequest{AliasName: "may.alias", KeyId: "may.zone", ExpectedKeyId: "may.stopped"}))
+	},
 	fault.ModuleUnavailable: func(f *front) (any, error) { return f.start().translate("switch") },
 	fault.StoreUnavailable: func(f *front) (any, error) {
 		if err := f.store.Close(); err != nil {
@@ -131,6 +171,29 @@ var provocations = map[fault.Reason]func(*front) (any, error){
 		}))
 		return f.translate("switch")
 	},
+}
+
+// officersMethods are what shows the reasons that switches do not meet.
+var officersMethods = map[fault.Reason]string{
+	fault.DefinitionInvalid: "KeyService/CreateKey",
+	fault.OfficerUnknown:    "CeremonyService/ApproveCeremony",
+	fault.CeremonyNotFound:  "CeremonyService/ApproveCeremony",
+	fault.CeremonyClosed:    "CeremonyService/ApproveCeremony",
+	fault.CeremonyExpired:   "CeremonyService/ApproveCeremony",
+	fault.EpochStale:        "CeremonyService/ApproveCeremony",
+	fault.Conflict:          "KeyService/UpdateAlias",
+}
+
+const (
+	openCeremony = "0123456789abcdef0123456789abcdef"
+	noCeremony   = "ffffffffffffffffffffffffffffffff"
+)
+
+// approve hands in an approval of officer-1's.
+func (f *front) approve(as, id string) (any, error) {
+	f.t.Helper()
+	c := keydv1.NewCeremonyServiceClient(f.as(as))
+	return nilAnswer(c.ApproveCeremony(f.t.Context(), &keydv1.ApproveCeremonyRequest{CeremonyId: id, Statement: paper(f.t, "officer-1")}))
 }
 
 func (f *front) translate(as string, change ...func(*keydv1.TranslatePinDataRequest)) (any, error) {

@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/binary"
 	"encoding/pem"
 	"io"
 	"log/slog"
@@ -29,6 +30,7 @@ import (
 
 	keydv1 "keyd/api/keyd/v1"
 	"keyd/audit"
+	"keyd/ceremony"
 	"keyd/hsm"
 	"keyd/keys"
 	"keyd/ksn"
@@ -44,6 +46,10 @@ identities:
     roles: [switch]
   - id: spiffe://test.example/auditor
     roles: [auditor]
+  - id: spiffe://test.example/officer-1
+    roles: [officer]
+  - id: spiffe://test.example/officer-2
+    roles: [officer]
 roles:
   switch:
     - methods: ["PinService/*"]
@@ -51,6 +57,10 @@ roles:
       usages: [P0, B0, V2]
   auditor:
     - methods: ["StatusService/GetStatus"]
+  officer:
+    - methods: ["CeremonyService/*", "KeyService/*"]
+      keys: ["may.*"]
+      usages: [P0]
 `
 
 // front is everything a server needs, real and on loopback.
@@ -100,7 +110,66 @@ func newFront(t *testing.T) *front {
 	})
 	f.config.Modules = hsm.NewClient(time.Minute, f.config.Log)
 	t.Cleanup(f.config.Modules.Close)
+	f.config.Officers = keys.NewCeremonies(f.store, f.config.Keys, f.config.Modules)
 	return f
+}
+
+// withOfficers puts a register with two officers in force, officer-1 and officer-2, as a
+// module would have made it.
+func (f *front) withOfficers() *front {
+	f.t.Helper()
+	e := &ceremony.Epoch{Version: 1, Clock: time.Now().Unix(), Generation: 1, Oldest: 1,
+		Roster: ceremony.Roster{Quorum: ceremony.Quorum{Components: 2, Approvals: 2, Roster: 2}}}
+	for _, name := range []string{"officer-1", "officer-2"} {
+		der, err := x509.MarshalPKIXPublicKey(newKey(f.t).Public())
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		e.Roster.Officers = append(e.Roster.Officers, ceremony.Officer{Name: name, Identity: "spiffe://test.example/" + name, Key: der})
+	}
+	sealed, err := ceremony.Encode(e)
+	if err == nil {
+		err = f.store.AdoptEpoch(context.Background(), e.Version, append(sealed, make([]byte, ceremony.EpochMACSize)...))
+	}
+	if err == nil {
+		err = f.config.Officers.Settle(context.Background())
+	}
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return f
+}
+
+// paper is a statement of an officer. Only a module looks at the signature.
+func paper(t *testing.T, officer string) *keydv1.SignedDocument {
+	t.Helper()
+	document, err := ceremony.Encode(&ceremony.Statement{Action: ceremony.Approve, Officer: officer})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &keydv1.SignedDocument{Document: document, Signature: []byte("signature")}
+}
+
+// putCeremony keeps a ceremony that stops may.zone and waits for one approval.
+func (f *front) putCeremony(id string, state store.CeremonyState, expires time.Time) {
+	f.t.Helper()
+	opening, err := ceremony.Encode(&ceremony.Opening{ID: id, Kind: ceremony.Stop, Need: ceremony.Need{Approvals: 1}})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	definition, err := ceremony.Encode(&ceremony.Definition{Kind: ceremony.Stop, Target: &ceremony.KeyRef{Name: "may.zone", Version: 1}, ValidFor: 3600})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	papers, err := ceremony.Encode(&ceremony.Proceedings{Opening: ceremony.Signed{Document: opening, Signature: []byte("signature")}, Definition: definition})
+	if err == nil {
+		err = f.store.AddCeremony(context.Background(), store.CeremonyRecord{
+			ID: id, Kind: string(ceremony.Stop), Subject: "may.zone?version=1", State: state, Papers: papers, OpenedAt: expires.Add(-time.Hour), ExpiresAt: expires,
+		})
+	}
+	if err != nil {
+		f.t.Fatal(err)
+	}
 }
 
 // start lets the whole server listen.
@@ -141,19 +210,31 @@ func (f *front) serve(s *Server) *front {
 	return f
 }
 
-// attach attaches a module that takes requests and never answers. Each read of its
-// socket is told on the channel.
+// attach attaches a module that takes the register, and other requests, which it never
+// answers. Each of these is told on the channel.
 func (f *front) attach() (module net.Conn, heard <-chan struct{}) {
 	f.t.Helper()
 	ours, theirs := net.Pipe()
-	f.config.Modules.Attach(0, ours)
 	f.t.Cleanup(func() { _ = theirs.Close() })
 	c := make(chan struct{}, 1)
 	go func() {
-		b := make([]byte, 4096)
+		// Frames of hsm: length of what follows (4 bytes), identifier (8), operation, message.
+		const loadEpoch, answered = 32, 128
 		for {
-			if _, err := theirs.Read(b); err != nil {
+			head := make([]byte, 13)
+			if _, err := io.ReadFull(theirs, head); err != nil {
 				return
+			}
+			if _, err := io.CopyN(io.Discard, theirs, int64(binary.BigEndian.Uint32(head))-9); err != nil {
+				return
+			}
+			if head[12] == loadEpoch {
+				binary.BigEndian.PutUint32(head, 9)
+				head[12] = answered
+				if _, err := theirs.Write(head); err != nil {
+					return
+				}
+				continue
 			}
 			select {
 			case c <- struct{}{}:
@@ -161,6 +242,7 @@ func (f *front) attach() (module net.Conn, heard <-chan struct{}) {
 			}
 		}
 	}()
+	f.config.Modules.Attach(0, ours)
 	return theirs, c
 }
 

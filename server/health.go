@@ -12,7 +12,7 @@ import (
 // watchInterval is how often a watcher's view is brought up to date.
 const watchInterval = time.Second
 
-// healthBinding answers grpc.health.v1: SERVING while at least one module is attached
+// healthBinding answers grpc.health.v1: SERVING while at least one module that can use keys is attached
 // and the server does not drain. It looks whenever it is asked, so that no change can be
 // missed.
 type healthBinding struct {

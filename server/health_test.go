@@ -15,19 +15,19 @@ import (
 )
 
 func TestHealth(t *testing.T) {
-	f := newFront(t).start()
+	f := newFront(t).withOfficers().start()
 	// Any valid certificate will do, one without an identity too.
 	client := health.NewHealthClient(f.connect(f.ca.client(t)))
 	expect := func(want health.HealthCheckResponse_ServingStatus) {
 		t.Helper()
-		for _, service := range []string{"", "keyd.v1.PinService", "keyd.v1.MacService", "keyd.v1.DataService", "keyd.v1.StatusService", "keyd.v1.VelocityService"} {
+		for _, service := range []string{"", "keyd.v1.PinService", "keyd.v1.MacService", "keyd.v1.DataService", "keyd.v1.StatusService", "keyd.v1.VelocityService", "keyd.v1.CeremonyService", "keyd.v1.KeyService"} {
 			answer, err := client.Check(t.Context(), &health.HealthCheckRequest{Service: service})
 			if err != nil || answer.Status != want {
 				t.Errorf("%q: %v, %v; want %v", service, answer, err, want)
 			}
 		}
 		list, err := client.List(t.Context(), &health.HealthListRequest{})
-		if err != nil || len(list.Statuses) != 6 || list.Statuses[""].Status != want {
+		if err != nil || len(list.Statuses) != 8 || list.Statuses[""].Status != want {
 			t.Errorf("list: %v, %v", list, err)
 		}
 	}
@@ -86,9 +86,19 @@ func TestReflection(t *testing.T) {
 	}
 }
 
+// TestHealthWithoutTheRegister: modules that do not know which keys there are use none.
+func TestHealthWithoutTheRegister(t *testing.T) {
+	f := newFront(t).start()
+	f.attach()
+	answer, err := health.NewHealthClient(f.as("switch")).Check(t.Context(), &health.HealthCheckRequest{})
+	if err != nil || answer.Status != health.HealthCheckResponse_NOT_SERVING {
+		t.Errorf("%v, %v", answer, err)
+	}
+}
+
 // TestDrain: health first, then no new requests, and what is under way ends.
 func TestDrain(t *testing.T) {
-	f := newFront(t)
+	f := newFront(t).withOfficers()
 	f.put("may.zone", "P0")
 	module, heard := f.attach()
 	f.start()

@@ -34,6 +34,12 @@ func problems(s *keydv1.GetStatusResponse, unwritable error, drains bool, now ti
 		add(keydv1.Problem_CRITICAL, "the record of key serial numbers fails: %s", why)
 	}
 	for _, t := range s.Tokens {
+		switch loaded, pinned := t.EpochLoaded, t.EpochPinned; {
+		case loaded == 0:
+			add(keydv1.Problem_CRITICAL, "module %d has no register of officers and keys, and refuses every key: its front could not bring version %d, which is pinned", t.Module, pinned)
+		case loaded != pinned:
+			add(keydv1.Problem_CRITICAL, "module %d refuses every key: it has version %d of the register of officers and keys, and version %d is pinned", t.Module, loaded, pinned)
+		}
 		if why := t.GetVelocity().GetFailing(); why != "" {
 			add(keydv1.Problem_CRITICAL, "module %d cannot count tries, and refuses what needs it: %s", t.Module, why)
 		}

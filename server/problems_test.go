@@ -15,7 +15,7 @@ func TestProblems(t *testing.T) {
 	now := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
 	well := func() *keydv1.GetStatusResponse {
 		return &keydv1.GetStatusResponse{
-			Tokens:    []*keydv1.Token{{}},
+			Tokens:    []*keydv1.Token{{EpochLoaded: 7, EpochPinned: 7}},
 			Processes: []*keydv1.Process{{Role: "front", State: "ready"}, {Role: "module", State: "ready"}},
 			Tls:       &keydv1.TlsInUse{NotAfter: timestamppb.New(now.AddDate(1, 0, 0)), ClientAuthoritiesUntil: timestamppb.New(now.AddDate(1, 0, 0))},
 			Policy:    &keydv1.PolicyInUse{},
@@ -32,13 +32,15 @@ func TestProblems(t *testing.T) {
 		severity keydv1.Problem_Severity
 		text     string
 	}{
-		"audit":     {err: errors.New("disk full"), severity: critical, text: "disk full"},
-		"drains":    {drains: true, severity: critical, text: "stops"},
-		"no module": {spoil: func(s *keydv1.GetStatusResponse) { s.Tokens = nil }, severity: critical, text: "no module"},
-		"ksn":       {spoil: func(s *keydv1.GetStatusResponse) { s.KeySerialNumbers = &keydv1.KeySerialNumbers{Failing: "x"} }, severity: critical, text: "key serial"},
-		"tries":     {spoil: func(s *keydv1.GetStatusResponse) { s.Tokens[0].Velocity = &keydv1.Velocity{Failing: "x"} }, severity: critical, text: "tries"},
-		"crowded":   {spoil: func(s *keydv1.GetStatusResponse) { s.Tokens[0].Velocity = &keydv1.Velocity{Crowded: 1} }, severity: warning, text: "velocity.entries"},
-		"ended":     {spoil: func(s *keydv1.GetStatusResponse) { s.Processes[1].State = "ended" }, severity: warning, text: "module 0"},
+		"audit":        {err: errors.New("disk full"), severity: critical, text: "disk full"},
+		"drains":       {drains: true, severity: critical, text: "stops"},
+		"no module":    {spoil: func(s *keydv1.GetStatusResponse) { s.Tokens = nil }, severity: critical, text: "no module"},
+		"ksn":          {spoil: func(s *keydv1.GetStatusResponse) { s.KeySerialNumbers = &keydv1.KeySerialNumbers{Failing: "x"} }, severity: critical, text: "key serial"},
+		"tries":        {spoil: func(s *keydv1.GetStatusResponse) { s.Tokens[0].Velocity = &keydv1.Velocity{Failing: "x"} }, severity: critical, text: "tries"},
+		"crowded":      {spoil: func(s *keydv1.GetStatusResponse) { s.Tokens[0].Velocity = &keydv1.Velocity{Crowded: 1} }, severity: warning, text: "velocity.entries"},
+		"no register":  {spoil: func(s *keydv1.GetStatusResponse) { s.Tokens[0].EpochLoaded = 0 }, severity: critical, text: "version 7"},
+		"old register": {spoil: func(s *keydv1.GetStatusResponse) { s.Tokens[0].EpochLoaded = 6 }, severity: critical, text: "version 6 of the register of officers and keys, and version 7 is pinned"},
+		"ended":        {spoil: func(s *keydv1.GetStatusResponse) { s.Processes[1].State = "ended" }, severity: warning, text: "module 0"},
 		"long on its way": {spoil: func(s *keydv1.GetStatusResponse) {
 			s.Processes[1].State = "waiting"
 			s.Processes[1].Since = timestamppb.New(now.Add(-time.Minute))

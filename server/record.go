@@ -54,7 +54,10 @@ func (r recorder) unary(ctx context.Context, request any, info *grpc.UnaryServer
 func (r recorder) record(c *call, err error) error {
 	entry := c.entry
 	entry.RequestID, entry.Identity, entry.Method = c.id, c.identity, c.method
-	entry.Decision, entry.Reason, entry.Detail = decision(err)
+	said := entry.Detail // by the binding, of what was done
+	if entry.Decision, entry.Reason, entry.Detail = decision(err); entry.Detail == "" {
+		entry.Detail = said
+	}
 	if entry.Decision != audit.Allowed {
 		entry.Custody = ""
 	}

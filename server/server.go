@@ -42,11 +42,15 @@ type Config struct {
 	// Keys is the inventory of sealed keys.
 	Keys *keys.Inventory
 
+	// Officers are the ceremonies in which keys come and go.
+	Officers *keys.Ceremonies
+
 	// Serials is the record of key serial numbers that were used. The server does not
 	// close it.
 	Serials *ksn.Ledger
 
-	// Modules carry out the operations. The server is healthy while one is attached.
+	// Modules carry out the operations. The server is healthy while one is attached, and
+	// they have the register of officers and keys.
 	Modules *hsm.Client
 
 	// Log gets denials, failures and panics.
@@ -93,8 +97,8 @@ func New(c Config) (*Server, error) {
 	if err := checkTLS(c.TLS); err != nil {
 		return nil, fmt.Errorf("server: %w", err)
 	}
-	if c.Audit == nil || c.Keys == nil || c.Serials == nil || c.Modules == nil || c.Log == nil {
-		return nil, errors.New("server: audit log, keys, serial numbers, modules and log are all needed")
+	if c.Audit == nil || c.Keys == nil || c.Officers == nil || c.Serials == nil || c.Modules == nil || c.Log == nil {
+		return nil, errors.New("server: audit log, keys, officers, serial numbers, modules and log are all needed")
 	}
 	if c.Processes == nil {
 		c.Processes = func() []child.ChildState { return nil }
@@ -110,6 +114,8 @@ func New(c Config) (*Server, error) {
 	keydv1.RegisterMacServiceServer(s.grpc, macBinding{data: data})
 	keydv1.RegisterDataServiceServer(s.grpc, dataBinding{data: data})
 	keydv1.RegisterVelocityServiceServer(s.grpc, velocityBinding{pins: pins})
+	keydv1.RegisterCeremonyServiceServer(s.grpc, ceremonyBinding{access: access, officers: c.Officers})
+	keydv1.RegisterKeyServiceServer(s.grpc, keyBinding{access: access, officers: c.Officers, inventory: c.Keys})
 	keydv1.RegisterStatusServiceServer(s.grpc, statusBinding{
 		access: access, version: c.Version, started: time.Now(),
 		processes: c.Processes, confinement: c.Confinement, inUse: c.InUse, connections: s.Connections, drains: s.Draining,
@@ -119,7 +125,12 @@ func New(c Config) (*Server, error) {
 	for name := range s.grpc.GetServiceInfo() {
 		services[name] = true
 	}
-	health.RegisterHealthServer(s.grpc, healthBinding{services: services, attached: c.Modules.Attached, draining: s.draining})
+	health.RegisterHealthServer(s.grpc, healthBinding{services: services, attached: func() int {
+		if c.Officers.Epoch() == nil { // no module takes a key without the register
+			return 0
+		}
+		return c.Modules.Attached()
+	}, draining: s.draining})
 	if c.Reflection {
 		reflection.Register(s.grpc)
 	}

@@ -71,6 +71,7 @@ func (b statusBinding) GetStatus(ctx context.Context, _ *keydv1.GetStatusRequest
 			Generation: d.Generation, Probes: measures(d.Probes), Confinement: measures(d.Confinement),
 			SelfTests: d.SelfTests, CachedKeys: d.CachedKeys, DerivedKeys: d.DerivedKeys, Erasure: d.Erasure,
 			Velocity: velocity(d.Velocity), Calls: tokenCalls(d.Calls), Errors: tokenErrors(d.Errors),
+			EpochLoaded: d.EpochLoaded, EpochPinned: d.EpochPinned,
 		})
 	}
 	answer.Problems = problems(answer, b.audit.Err(), b.drains(), time.Now())

@@ -6,6 +6,7 @@ package service
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"log/slog"
 	"net"
@@ -33,6 +34,9 @@ type Options struct {
 	// TestKeys, with Development, is a file of known keys to load. This process passes
 	// it on without reading it.
 	TestKeys *os.File
+
+	// Roster, with Development, is the officers of a new token (ceremony.Roster, encoded).
+	Roster []byte
 
 	// OnReady is called once with the address when the service can be used.
 	OnReady func(net.Addr)
@@ -75,9 +79,14 @@ func Run(ctx context.Context, c *config.Config, o Options) error {
 	}
 	if o.Development {
 		s.Provision = &supervisor.Command{
-			Args: append(moduleArgs("provision", c, o, users), "--samples="+strconv.FormatBool(o.SampleKeys)), Env: environment(c), User: users.module, Input: o.TestKeys,
+			Args: append(moduleArgs("provision", c, o, users), "--samples="+strconv.FormatBool(o.SampleKeys), "--roster="+base64.StdEncoding.EncodeToString(o.Roster)), Env: environment(c), User: users.module, Input: o.TestKeys,
 		}
 	}
+	page, err := withPage(&s)
+	if err != nil {
+		return err
+	}
+	defer page.Close() //nolint:errcheck // gone with the last descriptor
 	end, err := withVelocity(c, &s)
 	if err != nil {
 		return err
@@ -93,20 +102,6 @@ func reloadable(c *config.Config) []supervisor.Reloadable {
 		{Name: front.FileKey, Path: c.TLS.Key},
 		{Name: front.FileClientCA, Path: c.TLS.ClientCA},
 	}
-}
-
-// Initialise makes the master keys of a production token: the unlock and provision
-// children run, and nothing else.
-func Initialise(ctx context.Context, c *config.Config, log *slog.Logger) error {
-	users, err := separate(c, Options{Log: log})
-	if err != nil {
-		return err
-	}
-	return supervisor.RunOnce(ctx, supervisor.Config{
-		Unlock:    supervisor.Command{Args: unlockArgs(c)},
-		Provision: &supervisor.Command{Args: moduleArgs("provision", c, Options{}, users), Env: environment(c), User: users.module},
-		Logger:    log,
-	})
 }
 
 // The flags of the internal commands are read in cmd/keyd/internal.go.

@@ -98,7 +98,7 @@ func Permit(ctx context.Context, c *config.Config, o Options, pan string, transl
 	defer account.Close() //nolint:errcheck // gone with the last descriptor
 	args := append(moduleArgs("permit", c, o, users), velocityArgs(c, boot)...)
 	args = append(args, fmt.Sprintf("--translations=%t", translations), "--valid", valid.String())
-	err = supervisor.RunOnce(ctx, supervisor.Config{
+	output, err := supervisor.RunOnce(ctx, supervisor.Config{
 		Unlock: supervisor.Command{Args: unlockArgs(c)},
 		Provision: &supervisor.Command{
 			Args: args, Env: environment(c), User: users.module, Input: account,
@@ -106,6 +106,9 @@ func Permit(ctx context.Context, c *config.Config, o Options, pan string, transl
 		},
 		Logger: o.Log,
 	})
+	if err == nil {
+		err = output.Close()
+	}
 	return errors.Join(err, module.EndPermit(f, boot))
 }
 

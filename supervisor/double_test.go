@@ -395,7 +395,7 @@ func playSupervisor() {
 	fmt.Println("stopped")
 }
 
-// playOnce tells how open the process is before and after RunOnce.
+// playOnce tells how open the process is before and after RunOnce, and what came of it.
 func playOnce() {
 	config := doubles(1)
 	config.Provision = &Command{Args: []string{"internal", "provision"}, Input: must(os.Open(os.DevNull))}
@@ -408,10 +408,10 @@ func playOnce() {
 		fmt.Println(must(unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)), limit.Max == 0)
 	}
 	tell()
-	if err := RunOnce(context.Background(), config); err != nil {
-		fail(err)
-	}
+	output := must(RunOnce(context.Background(), config))
 	tell()
+	must(output.Seek(0, io.SeekStart))
+	fmt.Printf("%s\n", must(io.ReadAll(output)))
 }
 
 // doubles is a configuration in which every part is played by this binary.

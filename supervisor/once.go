@@ -11,29 +11,29 @@ import (
 
 // RunOnce runs the unlock and provision commands and nothing else: neither front nor
 // module is started. Only Unlock, Provision, Logger and Stderr of the configuration
-// matter. Like [Run] it leaves the process without core files and not dumpable.
-func RunOnce(ctx context.Context, config Config) (err error) {
+// matter. It returns what the provision command wrote, a memory file, which the caller
+// closes. Like [Run] it leaves the process without core files and not dumpable.
+func RunOnce(ctx context.Context, config Config) (output *os.File, err error) {
 	if config.Provision == nil || config.Logger == nil {
-		return errors.New("supervisor: nothing to run, or no logger")
+		return nil, errors.New("supervisor: nothing to run, or no logger")
 	}
 	if config.Stderr == nil {
 		config.Stderr = os.Stderr
 	}
 	if err := shut(); err != nil {
-		return err
+		return nil, err
 	}
 	s := &supervisor{Config: config, time: standard, events: make(chan event), over: make(chan struct{})}
 	defer s.release()
 	if s.launcher, err = newLauncher(config.Stderr); err != nil {
-		return err
+		return nil, err
 	}
 	if s.pin, s.pinMemory, err = pinfile.Create(); err != nil {
-		return err
+		return nil, err
 	}
 	if err := s.launcher.oneShot(ctx, "unlock", &s.Unlock, []grant{{"--pin-fd", s.pin}}, syscall.SysProcAttr{}, s.time.oneShotStop); err != nil {
-		return err
+		return nil, err
 	}
 	s.lockable = mayLock()
-	s.provisioned, err = s.provision(ctx)
-	return err
+	return s.provision(ctx)
 }

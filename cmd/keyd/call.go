@@ -11,8 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	keydv1 "keyd/api/keyd/v1"
 )
@@ -211,14 +209,5 @@ func (c *connection) call(ctx context.Context, do func(context.Context, grpc.Cli
 	defer conn.Close() //nolint:errcheck // the answer is there
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	err = do(ctx, conn)
-	if err == nil {
-		return nil
-	}
-	if s, ok := status.FromError(err); ok && s.Code() == codes.Unavailable && reason(s) == "" {
-		if why := c.handshake(ctx, config); why != nil {
-			return why
-		}
-	}
-	return explain(err)
+	return c.why(ctx, config, do(ctx, conn))
 }

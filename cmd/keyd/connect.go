@@ -104,6 +104,42 @@ func (c *connection) handshake(ctx context.Context, config *tls.Config) error {
 	return nil
 }
 
+// why turns the error of a call into one for a person, nil into nil.
+func (c *connection) why(ctx context.Context, config *tls.Config, err error) error {
+	if err == nil {
+		return nil
+	}
+	if s, ok := status.FromError(err); ok && s.Code() == codes.Unavailable && reason(s) == "" {
+		if why := c.handshake(ctx, config); why != nil {
+			return why
+		}
+	}
+	return explain(err)
+}
+
+// calls is a connection for several calls, between which people are asked: each has the
+// time that --timeout allows. Its errors are for people.
+type calls struct {
+	*grpc.ClientConn
+	c      *connection
+	config *tls.Config
+}
+
+func (c *connection) open() (*calls, error) {
+	conn, config, err := c.dial()
+	if err != nil {
+		return nil, err
+	}
+	return &calls{conn, c, config}, nil
+}
+
+// Invoke implements grpc.ClientConnInterface.
+func (l *calls) Invoke(ctx context.Context, method string, request, answer any, options ...grpc.CallOption) error {
+	ctx, cancel := context.WithTimeout(ctx, l.c.timeout)
+	defer cancel()
+	return l.c.why(ctx, l.config, l.ClientConn.Invoke(ctx, method, request, answer, options...))
+}
+
 // Exit statuses of what calls a service.
 const (
 	exitRefused = 3

@@ -22,7 +22,7 @@ import (
 // name are inherited; typed by a person, these commands do nothing useful.
 func internalCommand() *cobra.Command {
 	c := &cobra.Command{Use: "internal", Hidden: true, Short: "Processes that the supervisor starts"}
-	c.AddCommand(internalUnlock(), internalProvision(), internalPermit(), internalModule(), internalFront())
+	c.AddCommand(internalUnlock(), internalProvision(), internalInit(), internalPermit(), internalModule(), internalFront())
 	return c
 }
 
@@ -68,6 +68,7 @@ func moduleFlags(c *cobra.Command) *module.Options {
 	f.StringArrayVar(&o.Directories, "directory", nil, "")
 	f.StringArrayVar(&o.Files, "file", nil, "")
 	f.Var((*ports)(&o.Connect), "connect", "")
+	f.IntVar(&o.EpochFD, "epoch-fd", -1, "")
 	f.IntVar(&o.Velocity.FD, "velocity-fd", -1, "")
 	f.StringVar(&o.Velocity.Boot, "boot-id", "", "")
 	f.Var((*velocityLimit)(&o.Velocity.Limits.Verification), "verify-limits", "")
@@ -99,6 +100,7 @@ func internalProvision() *cobra.Command {
 	f.IntVar(&outputFD, "output-fd", -1, "")
 	f.IntVar(&inputFD, "input-fd", -1, "")
 	f.BoolVar(&samples, "samples", false, "")
+	f.BytesBase64Var(&o.Roster, "roster", nil, "")
 	c.RunE = func(*cobra.Command, []string) error {
 		o.Log = logger().With("process", "provision")
 		var keys []io.Reader
@@ -113,6 +115,24 @@ func internalProvision() *cobra.Command {
 			return permanent(errors.New("no output descriptor"))
 		}
 		return moduleExit(module.Provision(*o, keys, out))
+	}
+	return c
+}
+
+func internalInit() *cobra.Command {
+	var outputFD, inputFD int
+	c := &cobra.Command{Use: "init", Args: cobra.NoArgs}
+	o := moduleFlags(c)
+	f := c.Flags()
+	f.IntVar(&outputFD, "output-fd", -1, "")
+	f.IntVar(&inputFD, "input-fd", -1, "")
+	c.RunE = func(*cobra.Command, []string) error {
+		o.Log = logger().With("process", "init")
+		in, out := os.NewFile(uintptr(inputFD), "request"), os.NewFile(uintptr(outputFD), "answer")
+		if in == nil || out == nil {
+			return permanent(errors.New("no descriptors for request and answer"))
+		}
+		return moduleExit(module.Initialise(*o, in, out))
 	}
 	return c
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"keyd/officer"
 	"keyd/supervisor"
 )
 
@@ -38,10 +39,12 @@ What is running:     keyd status --dir ./dev --as auditor`,
 	}
 	root.AddGroup(
 		&cobra.Group{ID: "service", Title: "The service:"},
+		&cobra.Group{ID: "officers", Title: "Security officers and their keys:"},
 		&cobra.Group{ID: "client", Title: "Clients of a running service:"},
 	)
 	root.AddCommand(
 		devCommand(), serveCommand(), initCommand(), configCommand(), auditCommand(), policyCommand(), velocityCommand(),
+		officerCommand(), ceremonyCommand(), keyCommand(),
 		statusCommand(), callCommand(), terminalCommand(),
 		internalCommand(),
 	)
@@ -52,6 +55,8 @@ What is running:     keyd status --dir ./dev --as auditor`,
 		switch {
 		case errors.As(err, &exit):
 			code = exit.code
+		case errors.Is(err, officer.ErrNotBelieved) || errors.Is(err, officer.ErrIdentityChanged) || errors.Is(err, officer.ErrRosterChanged):
+			code = exitNotBelieved
 		case errors.As(err, &ended) && ended.Permanent:
 			code = supervisor.ExitPermanent // a service manager must not try again: the token may lock
 		}

@@ -80,6 +80,7 @@ Every sample key is published: this is no place for a real key.`,
 			Development: true,
 			SampleKeys:  s.New,
 			TestKeys:    input,
+			Roster:      s.Roster,
 			Log:         log,
 			Reload:      reload,
 			OnAdmin:     onAdmin(log),
@@ -147,34 +148,6 @@ A token that carries the development mark is refused.`,
 			OnAdmin: onAdmin(log),
 			OnReady: func(bound net.Addr) { log.Info("serving", "address", bound.String()) },
 		})
-	}
-	return c
-}
-
-func initCommand() *cobra.Command {
-	var path string
-	c := &cobra.Command{
-		Use:     "init",
-		GroupID: "service",
-		Short:   "Make the master keys of a token, once",
-		Long: `Makes the master keys of generation 1 inside the token that the configuration names: two
-AES-256 wrapping keys and one for CMACs, not extractable, so that no other token can be
-given the same ones. Where an earlier run was interrupted it makes what is missing; where
-all are there it changes nothing.`,
-		Example: "  keyd init --config /etc/keyd/keyd.yaml",
-		Args:    cobra.NoArgs,
-	}
-	configFlag(c, &path)
-	c.RunE = func(cmd *cobra.Command, _ []string) error {
-		loaded, err := config.Load(path)
-		if err != nil {
-			return err
-		}
-		if err := service.Initialise(cmd.Context(), loaded, logger()); err != nil {
-			return err
-		}
-		fmt.Printf("token %q has its master keys of generation 1\n", loaded.Token.Label)
-		return nil
 	}
 	return c
 }

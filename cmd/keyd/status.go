@@ -117,6 +117,7 @@ func writeStatus(w io.Writer, s *keydv1.GetStatusResponse) {
 		row(w)
 		row(w, fmt.Sprintf("token of module %d", t.Module), fmt.Sprintf("%s (%s %s)", t.Label, t.Manufacturer, t.Model))
 		row(w, "  master keys", fmt.Sprintf("generation %d", t.Generation))
+		row(w, "  register", registerVersion(t))
 		row(w, "  unsealed keys", fmt.Sprintf("%d, and %d derived", t.CachedKeys, t.DerivedKeys))
 		row(w, "  tries", tries(t.Velocity))
 		row(w, "  failed calls", tokenErrors(t.Errors))
@@ -156,6 +157,17 @@ func at(t *timestamppb.Timestamp) string {
 		return "-"
 	}
 	return t.AsTime().Format(time.DateTime) + " UTC"
+}
+
+// registerVersion says which version of the register of officers and keys a module goes by.
+func registerVersion(t *keydv1.Token) string {
+	switch {
+	case t.EpochLoaded == 0:
+		return fmt.Sprintf("none; version %d is pinned", t.EpochPinned)
+	case t.EpochLoaded != t.EpochPinned:
+		return fmt.Sprintf("version %d, not the one that is pinned: %d", t.EpochLoaded, t.EpochPinned)
+	}
+	return fmt.Sprintf("version %d", t.EpochLoaded)
 }
 
 // tokenErrors lists the classes of which there were any.

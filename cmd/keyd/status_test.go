@@ -8,8 +8,24 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	keydv1 "keyd/api/keyd/v1"
 	"keyd/fault"
 )
+
+func TestRegisterVersion(t *testing.T) {
+	for _, c := range []struct {
+		loaded, pinned uint64
+		want           string
+	}{
+		{7, 7, "version 7"},
+		{0, 7, "none; version 7 is pinned"},
+		{6, 7, "version 6, not the one that is pinned: 7"},
+	} {
+		if got := registerVersion(&keydv1.Token{EpochLoaded: c.loaded, EpochPinned: c.pinned}); got != c.want {
+			t.Errorf("%d of %d: %q", c.loaded, c.pinned, got)
+		}
+	}
+}
 
 // TestStatusOfARefusal: a monitor has to tell a service that does nothing, because it cannot
 // record it, from one that will not talk to the monitor.

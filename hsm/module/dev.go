@@ -4,11 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/miekg/pkcs11"
 	"google.golang.org/protobuf/encoding/protodelim"
 
+	"keyd/ceremony"
 	"keyd/hsm/internal/wire"
+	"keyd/hsm/module/internal/quorum"
 	"keyd/hsm/module/internal/sealing"
 	"keyd/hsm/module/internal/testkeys"
 	"keyd/hsm/module/internal/token"
@@ -46,6 +49,29 @@ func markDevelopment(s *token.Session) error {
 		return err
 	}
 	return s.SetMark(devMark)
+}
+
+// provideMasters returns the master keys of a development token, which gets them and its
+// roster if it has none.
+func provideMasters(s *token.Session, encoded []byte) (*sealing.Masters, error) {
+	_, err := sealing.FindMasters(s, sealing.FirstGeneration)
+	if errors.Is(err, sealing.ErrNoMasters) {
+		// A token that keyd dev has just initialised: mark it before it has keys.
+		if err = markDevelopment(s); err == nil {
+			err = sealing.CreateMasters(s, sealing.FirstGeneration)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	roster, err := ceremony.Decode[ceremony.Roster](encoded, ceremony.MaxDocument)
+	if err != nil {
+		return nil, fmt.Errorf("roster: %w", err)
+	}
+	if err := quorum.Found(s, roster, time.Now); err != nil {
+		return nil, err
+	}
+	return sealing.FindMasters(s, sealing.FirstGeneration)
 }
 
 // initialise makes a development token under a label if there is none yet, or finishes

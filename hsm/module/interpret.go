@@ -10,6 +10,8 @@ import (
 	"keyd/hsm/module/internal/dataops"
 	"keyd/hsm/module/internal/macops"
 	"keyd/hsm/module/internal/pinops"
+	"keyd/hsm/module/internal/quorum"
+	"keyd/hsm/module/internal/register"
 	"keyd/hsm/module/internal/tries"
 	"keyd/hsm/module/internal/working"
 )
@@ -22,11 +24,14 @@ type engines struct {
 	macs  *macops.Engine
 	data  *dataops.Engine
 	cards *cardops.Engine
+
+	officers *quorum.Engine
+	register *register.Register
 }
 
-func newEngines(keys *working.Keys, counting *tries.Tries) engines {
+func newEngines(keys *working.Keys, counting *tries.Tries, officers *quorum.Engine, r *register.Register) engines {
 	return engines{
-		keys: keys, tries: counting,
+		keys: keys, tries: counting, officers: officers, register: r,
 		pins: pinops.NewEngine(keys, counting), macs: macops.NewEngine(keys),
 		data: dataops.NewEngine(keys), cards: cardops.NewEngine(keys, counting),
 	}
@@ -99,6 +104,26 @@ func (s *server) interpret(f wire.Frame) (operation, error) {
 		return other(f, new(wire.VerifyCvv), verifyCVV, s.engines.cards.Verify, verifiedCVV)
 	case wire.OpResetTries:
 		return other(f, new(wire.ResetTries), resetTries, s.resetTries, triesReset)
+	case wire.OpLoadEpoch:
+		return other(f, new(wire.LoadEpoch), loadEpoch, s.loadEpoch, epochLoaded)
+	case wire.OpCommitEpoch:
+		return other(f, new(wire.CommitEpoch), commitEpoch, s.commitEpoch, epochCommitted)
+	case wire.OpFirstEpoch:
+		return other(f, new(wire.FirstEpoch), nothing[*wire.FirstEpoch], s.firstEpoch, epochDocument)
+	case wire.OpGetIdentity:
+		return other(f, new(wire.GetIdentity), nothing[*wire.GetIdentity], s.identity, identityDocument)
+	case wire.OpBeginCeremony:
+		return other(f, new(wire.BeginCeremony), beginCeremony, s.beginCeremony, ceremonyOpened)
+	case wire.OpCheckCeremony:
+		return other(f, new(wire.CheckCeremony), checkCeremony, s.checkCeremony, ceremonyChecked)
+	case wire.OpCarryOut:
+		return other(f, new(wire.CarryOutCeremony), carryOutCeremony, s.carryOut, carriedOut)
+	case wire.OpAbortCeremony:
+		return other(f, new(wire.AbortCeremony), abortCeremony, s.abortCeremony, epochDocument)
+	case wire.OpReseal:
+		return other(f, new(wire.Reseal), resealKey, s.reseal, resealed)
+	case wire.OpCertificate:
+		return other(f, new(wire.CertificateRequest), certificateRequest, s.certificateRequest, certificateRequested)
 	case wire.OpDescribe:
 		return operation{other: func() (proto.Message, error) { return s.describe(), nil }}, nil
 	}

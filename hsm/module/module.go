@@ -22,6 +22,8 @@ import (
 	"keyd/hsm/internal/wire"
 	"keyd/hsm/module/internal/erase"
 	"keyd/hsm/module/internal/locked"
+	"keyd/hsm/module/internal/quorum"
+	"keyd/hsm/module/internal/register"
 	"keyd/hsm/module/internal/sealing"
 	"keyd/hsm/module/internal/softhsm"
 	"keyd/hsm/module/internal/token"
@@ -48,6 +50,8 @@ type Options struct {
 	Files       []string // what the library may read
 	Connect     []uint16 // TCP ports that the library may connect to
 	Velocity    VelocityOptions
+	EpochFD     int           // file of register.PageSize bytes that the modules of a host share, or -1
+	Roster      []byte        // ceremony.Roster of a development token, encoded
 	StuckAfter  time.Duration // how long a token call may take before this process is replaced
 	Log         *slog.Logger
 }
@@ -87,6 +91,12 @@ func Run(o Options) error {
 	if err != nil {
 		return err
 	}
+	page, err := register.OpenPage(o.EpochFD)
+	if err != nil {
+		return Permanent{err}
+	}
+	set := sealing.NewSet(masters)
+	officers := register.New(page, set, o.Development, time.Now)
 	passed, err := powerOn(tok)
 	if err != nil {
 		return err
@@ -105,10 +115,20 @@ func Run(o Options) error {
 
 	atStart := token.FailureCount() // what was tried out until now is no fault of the token
 	dead := make(chan error, 1)
-	keys := working.New(tok, sealing.NewCache(tok, masters, o.CachedKeys), o.DerivedKeys, time.Now)
+	keys := working.New(tok, sealing.NewCache(tok, set, o.CachedKeys), o.DerivedKeys, officers)
+	var ceremonies *quorum.Engine
+	err = tok.Do(func(s *token.Session) (err error) {
+		if ceremonies, err = quorum.New(s, keys, set, officers, o.Development); err == nil {
+			err = officers.Refresh(s)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
 	server := newServer(
-		newEngines(keys, tries.New(table)), tok.Sessions(),
-		func() *wire.Description { return describe(o, keys, table, masters, report, passed, atStart) },
+		newEngines(keys, tries.New(table), ceremonies, officers), tok.Sessions(),
+		func() *wire.Description { return describe(o, keys, officers, table, masters, report, passed, atStart) },
 		o.Log,
 		func(err error) {
 			select {
@@ -116,13 +136,20 @@ func Run(o Options) error {
 			default: // the process ends already
 			}
 		})
+	server.directories = o.Directories
 	hangs := func() bool { return tok.Stuck(o.StuckAfter) || server.stuck(o.StuckAfter) }
 	stuck.Store(&hangs)
 	if err := control.Ready(); err != nil {
 		return err
 	}
+	look := time.NewTicker(pinInterval)
+	defer look.Stop()
 	for {
 		select {
+		case <-look.C: // modules of other hosts pin epochs too
+			if err := tok.Do(officers.Refresh); err != nil {
+				return fmt.Errorf("the token's pin of the register cannot be read, so this process ends: %w", err)
+			}
 		case channel := <-control.Channels():
 			server.attach(channel.Conn)
 		case err := <-dead:
@@ -136,14 +163,20 @@ func Run(o Options) error {
 	}
 }
 
-// findMasters returns the token's master keys.
+// pinInterval is how often a module looks whether another host's has pinned an epoch.
+const pinInterval = 2 * time.Second
+
+// findMasters returns the token's master keys of the generation that seals.
 func findMasters(tok *token.Token) (masters *sealing.Masters, err error) {
-	err = tok.Do(func(s *token.Session) (err error) {
-		masters, err = sealing.FindMasters(s, sealing.FirstGeneration)
+	err = tok.Do(func(s *token.Session) error {
+		pin, _, err := register.ReadPin(s)
+		if err == nil {
+			masters, err = sealing.FindMasters(s, pin.Generation)
+		}
 		return err
 	})
-	if errors.Is(err, sealing.ErrNoMasters) {
-		return nil, Permanent{fmt.Errorf("%w: run keyd init once", err)}
+	if errors.Is(err, sealing.ErrNoMasters) || errors.Is(err, register.ErrNoPin) {
+		return nil, Permanent{fmt.Errorf("%w: run keyd init", err)}
 	}
 	return masters, err
 }
@@ -228,42 +261,24 @@ func existing(paths []string) (found []string) {
 	return found
 }
 
-// Provision prepares a token and seals test keys: a process of its own that ends
-// before any front exists. The token gets its master keys if it has none. keys are
-// files of known keys; they are accepted only with o.Development and are written to
-// out, sealed, in their order: the last of a name counts.
+// Provision prepares a development token and seals test keys: a process of its own that
+// ends before any front exists. The token gets its master keys and its roster if it has
+// none. keys are files of known keys; they are written to out, sealed, in their order: the
+// last of a name counts.
 func Provision(o Options, keys []io.Reader, out io.Writer) error {
-	if len(keys) > 0 && !o.Development {
+	if !o.Development {
 		return Permanent{errNotDevelopment}
 	}
-	tok, _, err := openToken(o, os.Getppid(), o.Development)
+	tok, _, err := openToken(o, os.Getppid(), true)
 	if err != nil {
 		return err
 	}
-	if !o.Development {
-		if err := checkMark(tok, false); err != nil {
-			return err
-		}
-	}
 	var masters *sealing.Masters
-	err = tok.Do(func(s *token.Session) error {
-		_, err := sealing.FindMasters(s, sealing.FirstGeneration)
-		if o.Development && errors.Is(err, sealing.ErrNoMasters) {
-			// A token that keyd dev has just initialised: mark it before it has keys.
-			err = markDevelopment(s)
-		}
-		if err == nil || errors.Is(err, sealing.ErrNoMasters) {
-			err = sealing.CreateMasters(s, sealing.FirstGeneration)
-		}
-		if err == nil {
-			masters, err = sealing.FindMasters(s, sealing.FirstGeneration)
-		}
-		return err
-	})
+	err = tok.Do(func(s *token.Session) (err error) { masters, err = provideMasters(s, o.Roster); return err })
 	if err != nil {
 		return Permanent{err}
 	}
-	if err := checkMark(tok, o.Development); err != nil {
+	if err := checkMark(tok, true); err != nil {
 		return err
 	}
 	for _, file := range keys {
@@ -274,7 +289,7 @@ func Provision(o Options, keys []io.Reader, out io.Writer) error {
 	return nil
 }
 
-func describe(o Options, keys *working.Keys, table *velocity.Table, masters *sealing.Masters, report confine.Report, passed []string, atStart []token.Failures) *wire.Description {
+func describe(o Options, keys *working.Keys, officers *register.Register, table *velocity.Table, masters *sealing.Masters, report confine.Report, passed []string, atStart []token.Failures) *wire.Description {
 	tok := keys.Token()
 	d := &wire.Description{
 		Label: tok.Info.Label, Manufacturer: tok.Info.ManufacturerID, Model: tok.Info.Model,
@@ -282,6 +297,7 @@ func describe(o Options, keys *working.Keys, table *velocity.Table, masters *sea
 		SelfTests: passed, CachedKeys: int64(keys.Unsealed()), DerivedKeys: int64(keys.Derived()), Erasure: erase.How,
 		Velocity: describeVelocity(table, o.Velocity.Limits),
 	}
+	d.EpochLoaded, d.EpochPinned = officers.Loaded()
 	for _, c := range tok.Calls() {
 		d.Calls = append(d.Calls, &wire.TokenCalls{Name: c.Name, Count: c.Count, Blocks: c.Blocks})
 	}

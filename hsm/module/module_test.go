@@ -2,20 +2,24 @@ package module
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 
+	"keyd/ceremony"
 	"keyd/fault"
 	"keyd/hsm"
 	"keyd/hsm/internal/wire"
+	"keyd/hsm/module/internal/sealedtest"
 	"keyd/hsm/module/internal/sealing"
 	"keyd/hsm/module/internal/token"
 	"keyd/hsm/module/internal/token/tokentest"
@@ -68,8 +72,8 @@ func newTestServer(t *testing.T) (*server, chan error) {
 		t.Fatal(err)
 	}
 	dead := make(chan error, 8)
-	cache := sealing.NewCache(tok, masters, 16)
-	s := newServer(newEngines(working.New(tok, cache, 16, time.Now), nil), tok.Sessions(),
+	cache := sealing.NewCache(tok, sealing.NewSet(masters), 16)
+	s := newServer(newEngines(working.New(tok, cache, 16, sealedtest.Unregistered(time.Now)), nil, nil, nil), tok.Sessions(),
 		func() *wire.Description { return &wire.Description{Label: "test"} },
 		slog.New(slog.NewTextHandler(io.Discard, nil)), func(err error) { dead <- err })
 	return s, dead
@@ -137,6 +141,10 @@ func TestAHostileFrontGetsRefusals(t *testing.T) {
 		"a value of 4 digits":      {wire.OpVerifyCVV, &wire.VerifyCvv{Key: key, Value: "1234", Input: &wire.CvvInput{Pan: "4012345678909", Expiry: "1228", ServiceCode: "000"}}, fault.RequestInvalid},
 		"a CVK of zeros":           {wire.OpVerifyCVV, &wire.VerifyCvv{Key: key, Value: "123", Input: &wire.CvvInput{Pan: "4012345678909", Expiry: "1228", ServiceCode: "000"}}, fault.KeySealInvalid},
 		"no PAN to verify":         {wire.OpVerifyPIN, &wire.VerifyPin{Incoming: pin(0, nil), Verification: key, Block: make([]byte, 8), Expected: pvv}, fault.RequestInvalid},
+		"a statement unsigned":     {wire.OpBeginCeremony, &wire.BeginCeremony{Definition: []byte("{}")}, fault.RequestInvalid},
+		"a statement too large":    {wire.OpAbortCeremony, &wire.AbortCeremony{Papers: []byte("{}"), Statement: &wire.Signed{Document: make([]byte, ceremony.MaxDocument+1), Signature: make([]byte, 64)}}, fault.RequestInvalid},
+		"papers of no encoding":    {wire.OpCheckCeremony, &wire.CheckCeremony{Papers: []byte("papers")}, fault.RequestInvalid},
+		"papers too large":         {wire.OpCarryOut, &wire.CarryOutCeremony{Papers: make([]byte, maxPapers+1)}, fault.RequestInvalid},
 	} {
 		f := ask(t, front, in, rand.Uint64(), c.op, c.m)
 		var failure wire.Failure
@@ -206,6 +214,21 @@ func TestWhatIsNoFrameEndsTheChannel(t *testing.T) {
 	}
 	if _, err := front.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("the channel is open: %v", err)
+	}
+}
+
+// TestTheLargestAnswerFits: a ceremony that is carried out answers with an epoch, a key or a key
+// block, and a record, for which the front has as much room as for two sets of papers.
+func TestTheLargestAnswerFits(t *testing.T) {
+	b, err := wire.Append(nil, 1, wire.OpAnswer, &wire.CeremonyCarriedOut{
+		Epoch: make([]byte, ceremony.MaxEpoch), Key: &wire.SealedKey{Name: strings.Repeat("k", 128), Sealed: make([]byte, hsm.MaxSealedSize)},
+		Block: strings.Repeat("0", ceremony.MaxBlock), Record: &wire.Signed{Document: make([]byte, 2*maxPapers), Signature: make([]byte, 512)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := wire.Read(bufio.NewReader(bytes.NewReader(b))); err != nil {
+		t.Error(err)
 	}
 }
 

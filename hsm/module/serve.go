@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"keyd/fault"
+	"keyd/hsm"
 	"keyd/hsm/internal/wire"
 	"keyd/hsm/module/internal/pinops"
 	"keyd/hsm/module/internal/token"
@@ -26,7 +27,9 @@ type server struct {
 	describe func() *wire.Description
 	log      *slog.Logger
 	dead     func(error) // ends the process
-	work     chan job
+
+	directories []string // of the token's store
+	work        chan job
 }
 
 type job struct {
@@ -107,6 +110,12 @@ func (s *server) worker(busy *atomic.Int64) {
 			default:
 			}
 			break
+		}
+		for i := range jobs {
+			if jobs[i].frame.Op == wire.OpCarryOut {
+				busy.Add(int64(hsm.CarryOutTime)) // it may take so much longer
+				break
+			}
 		}
 		s.do(jobs)
 		clear(jobs)

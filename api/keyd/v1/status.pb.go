@@ -691,6 +691,8 @@ type Token struct {
 	Velocity      *Velocity              `protobuf:"bytes,12,opt,name=velocity,proto3" json:"velocity,omitempty"`                           // missing where tries are not limited
 	Calls         []*TokenCalls          `protobuf:"bytes,13,rep,name=calls,proto3" json:"calls,omitempty"`                                 // since the module started
 	Errors        []*TokenErrors         `protobuf:"bytes,20,rep,name=errors,proto3" json:"errors,omitempty"`                               // of token calls since the module was ready, every class
+	EpochLoaded   uint64                 `protobuf:"varint,21,opt,name=epoch_loaded,json=epochLoaded,proto3" json:"epoch_loaded,omitempty"` // version of the register of officers and keys that the module goes by; 0: none
+	EpochPinned   uint64                 `protobuf:"varint,22,opt,name=epoch_pinned,json=epochPinned,proto3" json:"epoch_pinned,omitempty"` // the version that counts; the module refuses every key without it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -821,6 +823,20 @@ func (x *Token) GetErrors() []*TokenErrors {
 		return x.Errors
 	}
 	return nil
+}
+
+func (x *Token) GetEpochLoaded() uint64 {
+	if x != nil {
+		return x.EpochLoaded
+	}
+	return 0
+}
+
+func (x *Token) GetEpochPinned() uint64 {
+	if x != nil {
+		return x.EpochPinned
+	}
+	return 0
 }
 
 // Velocity is how the table of tries stands, as a module sees it.
@@ -1226,7 +1242,7 @@ const file_keyd_v1_status_proto_rawDesc = "" +
 	"\x05state\x18\x04 \x01(\tR\x05state\x12\x1a\n" +
 	"\brestarts\x18\x05 \x01(\x05R\brestarts\x12\x1b\n" +
 	"\tlast_exit\x18\x06 \x01(\tR\blastExit\x120\n" +
-	"\x05since\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\xf2\x03\n" +
+	"\x05since\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\xb8\x04\n" +
 	"\x05Token\x12\x16\n" +
 	"\x06module\x18\x01 \x01(\x05R\x06module\x12\x14\n" +
 	"\x05label\x18\x02 \x01(\tR\x05label\x12\"\n" +
@@ -1246,7 +1262,9 @@ const file_keyd_v1_status_proto_rawDesc = "" +
 	"\fderived_keys\x18\v \x01(\x03R\vderivedKeys\x12-\n" +
 	"\bvelocity\x18\f \x01(\v2\x11.keyd.v1.VelocityR\bvelocity\x12)\n" +
 	"\x05calls\x18\r \x03(\v2\x13.keyd.v1.TokenCallsR\x05calls\x12,\n" +
-	"\x06errors\x18\x14 \x03(\v2\x14.keyd.v1.TokenErrorsR\x06errors\"\xe1\x02\n" +
+	"\x06errors\x18\x14 \x03(\v2\x14.keyd.v1.TokenErrorsR\x06errors\x12!\n" +
+	"\fepoch_loaded\x18\x15 \x01(\x04R\vepochLoaded\x12!\n" +
+	"\fepoch_pinned\x18\x16 \x01(\x04R\vepochPinned\"\xe1\x02\n" +
 	"\bVelocity\x125\n" +
 	"\rverifications\x18\x01 \x01(\v2\x0f.keyd.v1.LimitsR\rverifications\x123\n" +
 	"\ftranslations\x18\x02 \x01(\v2\x0f.keyd.v1.LimitsR\ftranslations\x12\x18\n" +

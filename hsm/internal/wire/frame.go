@@ -33,12 +33,36 @@ const (
 	OpGenerateCVV  Op = 12
 	OpVerifyCVV    Op = 13
 
+	OpLoadEpoch     Op = 32
+	OpCommitEpoch   Op = 33
+	OpFirstEpoch    Op = 34
+	OpGetIdentity   Op = 35
+	OpBeginCeremony Op = 36
+	OpCheckCeremony Op = 37
+	OpCarryOut      Op = 38
+	OpAbortCeremony Op = 39
+	OpReseal        Op = 40
+	OpCertificate   Op = 41
+
 	OpAnswer  Op = 128 // the operation's own message
 	OpFailure Op = 129 // a Failure message
 )
 
-// MaxPayload bounds the message in a frame, in bytes.
-const MaxPayload = 64 << 10
+// Bounds of the message in a frame, in bytes: of an operation on data, and of one on the
+// epoch and of any answer.
+const (
+	MaxPayload      = 64 << 10
+	MaxEpochPayload = 3 << 19
+)
+
+// maxPayload is the bound for an operation.
+func (op Op) maxPayload() int {
+	switch op {
+	case OpLoadEpoch, OpCommitEpoch, OpBeginCeremony, OpCheckCeremony, OpCarryOut, OpAbortCeremony, OpAnswer:
+		return MaxEpochPayload
+	}
+	return MaxPayload
+}
 
 // headerSize is: 4 bytes length of what follows, 8 bytes identifier, 1 byte Op.
 const headerSize = 4 + 8 + 1
@@ -62,8 +86,8 @@ func Append(b []byte, id uint64, op Op, m proto.Message) ([]byte, error) {
 		return nil, fmt.Errorf("encode frame: %w", err)
 	}
 	payload := len(b) - start - headerSize
-	if payload > MaxPayload {
-		return nil, fmt.Errorf("frame has %d bytes; at most %d are allowed", payload, MaxPayload)
+	if payload > op.maxPayload() {
+		return nil, fmt.Errorf("frame has %d bytes; at most %d are allowed", payload, op.maxPayload())
 	}
 	binary.BigEndian.PutUint32(b[start:], uint32(payload+headerSize-4))
 	binary.BigEndian.PutUint64(b[start+4:], id)
@@ -82,7 +106,7 @@ func Read(r *bufio.Reader) (Frame, error) {
 		return Frame{}, err
 	}
 	n := binary.BigEndian.Uint32(header[:])
-	if n < headerSize-4 || n > MaxPayload+headerSize-4 {
+	if most := Op(header[12]).maxPayload(); n < headerSize-4 || n > uint32(most+headerSize-4) {
 		return Frame{}, fmt.Errorf("%w: length %d", ErrFrame, n)
 	}
 	f := Frame{

@@ -3,6 +3,7 @@ package wire_test
 import (
 	"bufio"
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
 	"testing"
@@ -61,8 +62,41 @@ func TestWhatIsNoFrame(t *testing.T) {
 	if err := f.Decode(&wire.Describe{}); !errors.Is(err, wire.ErrFrame) {
 		t.Errorf("a field that the message does not have: %v", err)
 	}
-	if _, err := wire.Append(nil, 1, wire.OpAnswer, &wire.TranslatePin{Block: make([]byte, wire.MaxPayload)}); err == nil {
+	if _, err := wire.Append(nil, 1, wire.OpTranslatePIN, &wire.TranslatePin{Block: make([]byte, wire.MaxPayload)}); err == nil {
 		t.Error("a frame over the limit is encoded")
+	}
+}
+
+// TestBounds: an operation on data is small, and so is one that nobody knows; one with papers or
+// with the register of officers and keys is not, nor is an answer.
+func TestBounds(t *testing.T) {
+	bounds := map[wire.Op]int{0: wire.MaxPayload, 31: wire.MaxPayload, wire.OpAnswer: wire.MaxEpochPayload, wire.OpFailure: wire.MaxPayload, 127: wire.MaxPayload, 255: wire.MaxPayload}
+	for op := wire.OpDescribe; op <= wire.OpVerifyCVV; op++ {
+		bounds[op] = wire.MaxPayload
+	}
+	for _, op := range []wire.Op{wire.OpFirstEpoch, wire.OpGetIdentity, wire.OpReseal, wire.OpCertificate} {
+		bounds[op] = wire.MaxPayload
+	}
+	for _, op := range []wire.Op{wire.OpLoadEpoch, wire.OpCommitEpoch, wire.OpBeginCeremony, wire.OpCheckCeremony, wire.OpCarryOut, wire.OpAbortCeremony} {
+		bounds[op] = wire.MaxEpochPayload
+	}
+	for op, most := range bounds {
+		const overhead = 4 // of the one field: its number, and its length in three bytes
+		b, err := wire.Append(nil, 1, op, &wire.LoadEpoch{Epoch: make([]byte, most-overhead)})
+		if err != nil {
+			t.Errorf("op %d: %d bytes: %v", op, most, err)
+			continue
+		}
+		if f, err := wire.Read(bufio.NewReader(bytes.NewReader(b))); err != nil || len(f.Payload) != most {
+			t.Errorf("op %d: %d of %d bytes came back: %v", op, len(f.Payload), most, err)
+		}
+		if _, err := wire.Append(nil, 1, op, &wire.LoadEpoch{Epoch: make([]byte, most-overhead+1)}); err == nil {
+			t.Errorf("op %d: a frame over the limit is encoded", op)
+		}
+		binary.BigEndian.PutUint32(b, binary.BigEndian.Uint32(b)+1)
+		if _, err := wire.Read(bufio.NewReader(bytes.NewReader(append(b, 0)))); !errors.Is(err, wire.ErrFrame) {
+			t.Errorf("op %d: a frame over the limit is read: %v", op, err)
+		}
 	}
 }
 

@@ -2124,6 +2124,1058 @@ func (*TriesReset) Descriptor() ([]byte, []int) {
 	return file_wire_wire_proto_rawDescGZIP(), []int{30}
 }
 
+// Signed is a document of package ceremony with its signature.
+type Signed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Document      []byte                 `protobuf:"bytes,1,opt,name=document,proto3" json:"document,omitempty"`
+	Signature     []byte                 `protobuf:"bytes,2,opt,name=signature,proto3" json:"signature,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Signed) Reset() {
+	*x = Signed{}
+	mi := &file_wire_wire_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Signed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Signed) ProtoMessage() {}
+
+func (x *Signed) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Signed.ProtoReflect.Descriptor instead.
+func (*Signed) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *Signed) GetDocument() []byte {
+	if x != nil {
+		return x.Document
+	}
+	return nil
+}
+
+func (x *Signed) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
+// LoadEpoch brings the epoch that is pinned, or a proposal that counts once it is.
+type LoadEpoch struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Epoch         []byte                 `protobuf:"bytes,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Proposal      bool                   `protobuf:"varint,2,opt,name=proposal,proto3" json:"proposal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoadEpoch) Reset() {
+	*x = LoadEpoch{}
+	mi := &file_wire_wire_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoadEpoch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoadEpoch) ProtoMessage() {}
+
+func (x *LoadEpoch) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoadEpoch.ProtoReflect.Descriptor instead.
+func (*LoadEpoch) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *LoadEpoch) GetEpoch() []byte {
+	if x != nil {
+		return x.Epoch
+	}
+	return nil
+}
+
+func (x *LoadEpoch) GetProposal() bool {
+	if x != nil {
+		return x.Proposal
+	}
+	return false
+}
+
+type EpochLoaded struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EpochLoaded) Reset() {
+	*x = EpochLoaded{}
+	mi := &file_wire_wire_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EpochLoaded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EpochLoaded) ProtoMessage() {}
+
+func (x *EpochLoaded) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EpochLoaded.ProtoReflect.Descriptor instead.
+func (*EpochLoaded) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{33}
+}
+
+// CommitEpoch pins a proposal.
+type CommitEpoch struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Epoch         []byte                 `protobuf:"bytes,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CommitEpoch) Reset() {
+	*x = CommitEpoch{}
+	mi := &file_wire_wire_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CommitEpoch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CommitEpoch) ProtoMessage() {}
+
+func (x *CommitEpoch) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CommitEpoch.ProtoReflect.Descriptor instead.
+func (*CommitEpoch) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *CommitEpoch) GetEpoch() []byte {
+	if x != nil {
+		return x.Epoch
+	}
+	return nil
+}
+
+type EpochCommitted struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EpochCommitted) Reset() {
+	*x = EpochCommitted{}
+	mi := &file_wire_wire_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EpochCommitted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EpochCommitted) ProtoMessage() {}
+
+func (x *EpochCommitted) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EpochCommitted.ProtoReflect.Descriptor instead.
+func (*EpochCommitted) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{35}
+}
+
+// FirstEpoch asks for the first epoch of a token, which the token itself keeps.
+type FirstEpoch struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FirstEpoch) Reset() {
+	*x = FirstEpoch{}
+	mi := &file_wire_wire_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FirstEpoch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FirstEpoch) ProtoMessage() {}
+
+func (x *FirstEpoch) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FirstEpoch.ProtoReflect.Descriptor instead.
+func (*FirstEpoch) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{36}
+}
+
+type EpochDocument struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Epoch         []byte                 `protobuf:"bytes,1,opt,name=epoch,proto3" json:"epoch,omitempty"` // empty: the token has none, or a later one is pinned
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EpochDocument) Reset() {
+	*x = EpochDocument{}
+	mi := &file_wire_wire_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EpochDocument) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EpochDocument) ProtoMessage() {}
+
+func (x *EpochDocument) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EpochDocument.ProtoReflect.Descriptor instead.
+func (*EpochDocument) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *EpochDocument) GetEpoch() []byte {
+	if x != nil {
+		return x.Epoch
+	}
+	return nil
+}
+
+type GetIdentity struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetIdentity) Reset() {
+	*x = GetIdentity{}
+	mi := &file_wire_wire_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetIdentity) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetIdentity) ProtoMessage() {}
+
+func (x *GetIdentity) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetIdentity.ProtoReflect.Descriptor instead.
+func (*GetIdentity) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{38}
+}
+
+type IdentityDocument struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Identity      *Signed                `protobuf:"bytes,1,opt,name=identity,proto3" json:"identity,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IdentityDocument) Reset() {
+	*x = IdentityDocument{}
+	mi := &file_wire_wire_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IdentityDocument) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IdentityDocument) ProtoMessage() {}
+
+func (x *IdentityDocument) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IdentityDocument.ProtoReflect.Descriptor instead.
+func (*IdentityDocument) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *IdentityDocument) GetIdentity() *Signed {
+	if x != nil {
+		return x.Identity
+	}
+	return nil
+}
+
+// KeyInputs are the sealed keys that a definition names.
+type KeyInputs struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Under         *SealedKey             `protobuf:"bytes,1,opt,name=under,proto3" json:"under,omitempty"`
+	Target        *SealedKey             `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
+	Previous      *SealedKey             `protobuf:"bytes,3,opt,name=previous,proto3" json:"previous,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeyInputs) Reset() {
+	*x = KeyInputs{}
+	mi := &file_wire_wire_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeyInputs) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeyInputs) ProtoMessage() {}
+
+func (x *KeyInputs) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeyInputs.ProtoReflect.Descriptor instead.
+func (*KeyInputs) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *KeyInputs) GetUnder() *SealedKey {
+	if x != nil {
+		return x.Under
+	}
+	return nil
+}
+
+func (x *KeyInputs) GetTarget() *SealedKey {
+	if x != nil {
+		return x.Target
+	}
+	return nil
+}
+
+func (x *KeyInputs) GetPrevious() *SealedKey {
+	if x != nil {
+		return x.Previous
+	}
+	return nil
+}
+
+type BeginCeremony struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Definition    []byte                 `protobuf:"bytes,1,opt,name=definition,proto3" json:"definition,omitempty"`
+	Statement     *Signed                `protobuf:"bytes,2,opt,name=statement,proto3" json:"statement,omitempty"`
+	Keys          *KeyInputs             `protobuf:"bytes,3,opt,name=keys,proto3" json:"keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BeginCeremony) Reset() {
+	*x = BeginCeremony{}
+	mi := &file_wire_wire_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BeginCeremony) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BeginCeremony) ProtoMessage() {}
+
+func (x *BeginCeremony) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BeginCeremony.ProtoReflect.Descriptor instead.
+func (*BeginCeremony) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *BeginCeremony) GetDefinition() []byte {
+	if x != nil {
+		return x.Definition
+	}
+	return nil
+}
+
+func (x *BeginCeremony) GetStatement() *Signed {
+	if x != nil {
+		return x.Statement
+	}
+	return nil
+}
+
+func (x *BeginCeremony) GetKeys() *KeyInputs {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+type CeremonyOpened struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Opening       *Signed                `protobuf:"bytes,1,opt,name=opening,proto3" json:"opening,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CeremonyOpened) Reset() {
+	*x = CeremonyOpened{}
+	mi := &file_wire_wire_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CeremonyOpened) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CeremonyOpened) ProtoMessage() {}
+
+func (x *CeremonyOpened) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CeremonyOpened.ProtoReflect.Descriptor instead.
+func (*CeremonyOpened) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *CeremonyOpened) GetOpening() *Signed {
+	if x != nil {
+		return x.Opening
+	}
+	return nil
+}
+
+type CheckCeremony struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Papers        []byte                 `protobuf:"bytes,1,opt,name=papers,proto3" json:"papers,omitempty"` // ceremony.Proceedings, encoded
+	Keys          *KeyInputs             `protobuf:"bytes,2,opt,name=keys,proto3" json:"keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckCeremony) Reset() {
+	*x = CheckCeremony{}
+	mi := &file_wire_wire_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckCeremony) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckCeremony) ProtoMessage() {}
+
+func (x *CheckCeremony) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckCeremony.ProtoReflect.Descriptor instead.
+func (*CheckCeremony) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *CheckCeremony) GetPapers() []byte {
+	if x != nil {
+		return x.Papers
+	}
+	return nil
+}
+
+func (x *CheckCeremony) GetKeys() *KeyInputs {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+type CeremonyChecked struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	CheckValue    string                 `protobuf:"bytes,1,opt,name=check_value,json=checkValue,proto3" json:"check_value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CeremonyChecked) Reset() {
+	*x = CeremonyChecked{}
+	mi := &file_wire_wire_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CeremonyChecked) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CeremonyChecked) ProtoMessage() {}
+
+func (x *CeremonyChecked) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CeremonyChecked.ProtoReflect.Descriptor instead.
+func (*CeremonyChecked) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *CeremonyChecked) GetCheckValue() string {
+	if x != nil {
+		return x.CheckValue
+	}
+	return ""
+}
+
+type CarryOutCeremony struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Papers        []byte                 `protobuf:"bytes,1,opt,name=papers,proto3" json:"papers,omitempty"`
+	Keys          *KeyInputs             `protobuf:"bytes,2,opt,name=keys,proto3" json:"keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CarryOutCeremony) Reset() {
+	*x = CarryOutCeremony{}
+	mi := &file_wire_wire_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CarryOutCeremony) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CarryOutCeremony) ProtoMessage() {}
+
+func (x *CarryOutCeremony) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CarryOutCeremony.ProtoReflect.Descriptor instead.
+func (*CarryOutCeremony) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *CarryOutCeremony) GetPapers() []byte {
+	if x != nil {
+		return x.Papers
+	}
+	return nil
+}
+
+func (x *CarryOutCeremony) GetKeys() *KeyInputs {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+// CeremonyCarriedOut has nothing that counts before the epoch is committed.
+type CeremonyCarriedOut struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Epoch         []byte                 `protobuf:"bytes,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Key           *SealedKey             `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	Block         string                 `protobuf:"bytes,3,opt,name=block,proto3" json:"block,omitempty"` // a key block, which is ciphertext
+	Record        *Signed                `protobuf:"bytes,4,opt,name=record,proto3" json:"record,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CeremonyCarriedOut) Reset() {
+	*x = CeremonyCarriedOut{}
+	mi := &file_wire_wire_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CeremonyCarriedOut) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CeremonyCarriedOut) ProtoMessage() {}
+
+func (x *CeremonyCarriedOut) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CeremonyCarriedOut.ProtoReflect.Descriptor instead.
+func (*CeremonyCarriedOut) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *CeremonyCarriedOut) GetEpoch() []byte {
+	if x != nil {
+		return x.Epoch
+	}
+	return nil
+}
+
+func (x *CeremonyCarriedOut) GetKey() *SealedKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *CeremonyCarriedOut) GetBlock() string {
+	if x != nil {
+		return x.Block
+	}
+	return ""
+}
+
+func (x *CeremonyCarriedOut) GetRecord() *Signed {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+type AbortCeremony struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Papers        []byte                 `protobuf:"bytes,1,opt,name=papers,proto3" json:"papers,omitempty"`
+	Statement     *Signed                `protobuf:"bytes,2,opt,name=statement,proto3" json:"statement,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AbortCeremony) Reset() {
+	*x = AbortCeremony{}
+	mi := &file_wire_wire_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AbortCeremony) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AbortCeremony) ProtoMessage() {}
+
+func (x *AbortCeremony) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AbortCeremony.ProtoReflect.Descriptor instead.
+func (*AbortCeremony) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *AbortCeremony) GetPapers() []byte {
+	if x != nil {
+		return x.Papers
+	}
+	return nil
+}
+
+func (x *AbortCeremony) GetStatement() *Signed {
+	if x != nil {
+		return x.Statement
+	}
+	return nil
+}
+
+// Reseal seals a key anew under the present master keys; nothing else about it changes.
+type Reseal struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           *SealedKey             `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reseal) Reset() {
+	*x = Reseal{}
+	mi := &file_wire_wire_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reseal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reseal) ProtoMessage() {}
+
+func (x *Reseal) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reseal.ProtoReflect.Descriptor instead.
+func (*Reseal) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *Reseal) GetKey() *SealedKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+type Resealed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sealed        []byte                 `protobuf:"bytes,1,opt,name=sealed,proto3" json:"sealed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Resealed) Reset() {
+	*x = Resealed{}
+	mi := &file_wire_wire_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Resealed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Resealed) ProtoMessage() {}
+
+func (x *Resealed) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Resealed.ProtoReflect.Descriptor instead.
+func (*Resealed) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *Resealed) GetSealed() []byte {
+	if x != nil {
+		return x.Sealed
+	}
+	return nil
+}
+
+// CertificateRequest asks for a PKCS #10 request for a key pair.
+type CertificateRequest struct {
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	Key                *SealedKey             `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	CommonName         string                 `protobuf:"bytes,2,opt,name=common_name,json=commonName,proto3" json:"common_name,omitempty"`
+	Organization       string                 `protobuf:"bytes,3,opt,name=organization,proto3" json:"organization,omitempty"`
+	OrganizationalUnit string                 `protobuf:"bytes,4,opt,name=organizational_unit,json=organizationalUnit,proto3" json:"organizational_unit,omitempty"`
+	Country            string                 `protobuf:"bytes,5,opt,name=country,proto3" json:"country,omitempty"`
+	Province           string                 `protobuf:"bytes,6,opt,name=province,proto3" json:"province,omitempty"`
+	Locality           string                 `protobuf:"bytes,7,opt,name=locality,proto3" json:"locality,omitempty"`
+	DnsNames           []string               `protobuf:"bytes,8,rep,name=dns_names,json=dnsNames,proto3" json:"dns_names,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *CertificateRequest) Reset() {
+	*x = CertificateRequest{}
+	mi := &file_wire_wire_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CertificateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CertificateRequest) ProtoMessage() {}
+
+func (x *CertificateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CertificateRequest.ProtoReflect.Descriptor instead.
+func (*CertificateRequest) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *CertificateRequest) GetKey() *SealedKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *CertificateRequest) GetCommonName() string {
+	if x != nil {
+		return x.CommonName
+	}
+	return ""
+}
+
+func (x *CertificateRequest) GetOrganization() string {
+	if x != nil {
+		return x.Organization
+	}
+	return ""
+}
+
+func (x *CertificateRequest) GetOrganizationalUnit() string {
+	if x != nil {
+		return x.OrganizationalUnit
+	}
+	return ""
+}
+
+func (x *CertificateRequest) GetCountry() string {
+	if x != nil {
+		return x.Country
+	}
+	return ""
+}
+
+func (x *CertificateRequest) GetProvince() string {
+	if x != nil {
+		return x.Province
+	}
+	return ""
+}
+
+func (x *CertificateRequest) GetLocality() string {
+	if x != nil {
+		return x.Locality
+	}
+	return ""
+}
+
+func (x *CertificateRequest) GetDnsNames() []string {
+	if x != nil {
+		return x.DnsNames
+	}
+	return nil
+}
+
+type CertificateRequested struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Request       []byte                 `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"` // DER
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CertificateRequested) Reset() {
+	*x = CertificateRequested{}
+	mi := &file_wire_wire_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CertificateRequested) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CertificateRequested) ProtoMessage() {}
+
+func (x *CertificateRequested) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CertificateRequested.ProtoReflect.Descriptor instead.
+func (*CertificateRequested) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *CertificateRequested) GetRequest() []byte {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
 type Describe struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2132,7 +3184,7 @@ type Describe struct {
 
 func (x *Describe) Reset() {
 	*x = Describe{}
-	mi := &file_wire_wire_proto_msgTypes[31]
+	mi := &file_wire_wire_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2144,7 +3196,7 @@ func (x *Describe) String() string {
 func (*Describe) ProtoMessage() {}
 
 func (x *Describe) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[31]
+	mi := &file_wire_wire_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2157,7 +3209,7 @@ func (x *Describe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Describe.ProtoReflect.Descriptor instead.
 func (*Describe) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{31}
+	return file_wire_wire_proto_rawDescGZIP(), []int{52}
 }
 
 type Description struct {
@@ -2176,13 +3228,15 @@ type Description struct {
 	Velocity      *Velocity              `protobuf:"bytes,12,opt,name=velocity,proto3" json:"velocity,omitempty"`
 	Calls         []*TokenCalls          `protobuf:"bytes,13,rep,name=calls,proto3" json:"calls,omitempty"`
 	Errors        []*TokenErrors         `protobuf:"bytes,20,rep,name=errors,proto3" json:"errors,omitempty"`
+	EpochLoaded   uint64                 `protobuf:"varint,21,opt,name=epoch_loaded,json=epochLoaded,proto3" json:"epoch_loaded,omitempty"`
+	EpochPinned   uint64                 `protobuf:"varint,22,opt,name=epoch_pinned,json=epochPinned,proto3" json:"epoch_pinned,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Description) Reset() {
 	*x = Description{}
-	mi := &file_wire_wire_proto_msgTypes[32]
+	mi := &file_wire_wire_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2194,7 +3248,7 @@ func (x *Description) String() string {
 func (*Description) ProtoMessage() {}
 
 func (x *Description) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[32]
+	mi := &file_wire_wire_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2207,7 +3261,7 @@ func (x *Description) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Description.ProtoReflect.Descriptor instead.
 func (*Description) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{32}
+	return file_wire_wire_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Description) GetLabel() string {
@@ -2308,6 +3362,20 @@ func (x *Description) GetErrors() []*TokenErrors {
 	return nil
 }
 
+func (x *Description) GetEpochLoaded() uint64 {
+	if x != nil {
+		return x.EpochLoaded
+	}
+	return 0
+}
+
+func (x *Description) GetEpochPinned() uint64 {
+	if x != nil {
+		return x.EpochPinned
+	}
+	return 0
+}
+
 // TokenErrors is that of keyd.v1.
 type TokenErrors struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2319,7 +3387,7 @@ type TokenErrors struct {
 
 func (x *TokenErrors) Reset() {
 	*x = TokenErrors{}
-	mi := &file_wire_wire_proto_msgTypes[33]
+	mi := &file_wire_wire_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2331,7 +3399,7 @@ func (x *TokenErrors) String() string {
 func (*TokenErrors) ProtoMessage() {}
 
 func (x *TokenErrors) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[33]
+	mi := &file_wire_wire_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2344,7 +3412,7 @@ func (x *TokenErrors) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenErrors.ProtoReflect.Descriptor instead.
 func (*TokenErrors) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{33}
+	return file_wire_wire_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *TokenErrors) GetClass() string {
@@ -2379,7 +3447,7 @@ type Velocity struct {
 
 func (x *Velocity) Reset() {
 	*x = Velocity{}
-	mi := &file_wire_wire_proto_msgTypes[34]
+	mi := &file_wire_wire_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2391,7 +3459,7 @@ func (x *Velocity) String() string {
 func (*Velocity) ProtoMessage() {}
 
 func (x *Velocity) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[34]
+	mi := &file_wire_wire_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2404,7 +3472,7 @@ func (x *Velocity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Velocity.ProtoReflect.Descriptor instead.
 func (*Velocity) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{34}
+	return file_wire_wire_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Velocity) GetVerifications() *Limits {
@@ -2481,7 +3549,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_wire_wire_proto_msgTypes[35]
+	mi := &file_wire_wire_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2493,7 +3561,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[35]
+	mi := &file_wire_wire_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2506,7 +3574,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{35}
+	return file_wire_wire_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Limits) GetMinute() uint32 {
@@ -2541,7 +3609,7 @@ type TokenCalls struct {
 
 func (x *TokenCalls) Reset() {
 	*x = TokenCalls{}
-	mi := &file_wire_wire_proto_msgTypes[36]
+	mi := &file_wire_wire_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2553,7 +3621,7 @@ func (x *TokenCalls) String() string {
 func (*TokenCalls) ProtoMessage() {}
 
 func (x *TokenCalls) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[36]
+	mi := &file_wire_wire_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2566,7 +3634,7 @@ func (x *TokenCalls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenCalls.ProtoReflect.Descriptor instead.
 func (*TokenCalls) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{36}
+	return file_wire_wire_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *TokenCalls) GetName() string {
@@ -2601,7 +3669,7 @@ type Measure struct {
 
 func (x *Measure) Reset() {
 	*x = Measure{}
-	mi := &file_wire_wire_proto_msgTypes[37]
+	mi := &file_wire_wire_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2613,7 +3681,7 @@ func (x *Measure) String() string {
 func (*Measure) ProtoMessage() {}
 
 func (x *Measure) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[37]
+	mi := &file_wire_wire_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2626,7 +3694,7 @@ func (x *Measure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Measure.ProtoReflect.Descriptor instead.
 func (*Measure) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{37}
+	return file_wire_wire_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Measure) GetName() string {
@@ -2662,7 +3730,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_wire_wire_proto_msgTypes[38]
+	mi := &file_wire_wire_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2674,7 +3742,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[38]
+	mi := &file_wire_wire_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2687,7 +3755,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{38}
+	return file_wire_wire_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Failure) GetReason() uint32 {
@@ -2866,9 +3934,71 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\fverification\x18\x01 \x01(\v2\x14.keyd.wire.SealedKeyR\fverification\x12\x10\n" +
 	"\x03pan\x18\x02 \x01(\tR\x03pan\"\f\n" +
 	"\n" +
-	"TriesReset\"\n" +
+	"TriesReset\"B\n" +
+	"\x06Signed\x12\x1a\n" +
+	"\bdocument\x18\x01 \x01(\fR\bdocument\x12\x1c\n" +
+	"\tsignature\x18\x02 \x01(\fR\tsignature\"=\n" +
+	"\tLoadEpoch\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\fR\x05epoch\x12\x1a\n" +
+	"\bproposal\x18\x02 \x01(\bR\bproposal\"\r\n" +
+	"\vEpochLoaded\"#\n" +
+	"\vCommitEpoch\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\fR\x05epoch\"\x10\n" +
+	"\x0eEpochCommitted\"\f\n" +
 	"\n" +
-	"\bDescribe\"\x8c\x04\n" +
+	"FirstEpoch\"%\n" +
+	"\rEpochDocument\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\fR\x05epoch\"\r\n" +
+	"\vGetIdentity\"A\n" +
+	"\x10IdentityDocument\x12-\n" +
+	"\bidentity\x18\x01 \x01(\v2\x11.keyd.wire.SignedR\bidentity\"\x97\x01\n" +
+	"\tKeyInputs\x12*\n" +
+	"\x05under\x18\x01 \x01(\v2\x14.keyd.wire.SealedKeyR\x05under\x12,\n" +
+	"\x06target\x18\x02 \x01(\v2\x14.keyd.wire.SealedKeyR\x06target\x120\n" +
+	"\bprevious\x18\x03 \x01(\v2\x14.keyd.wire.SealedKeyR\bprevious\"\x8a\x01\n" +
+	"\rBeginCeremony\x12\x1e\n" +
+	"\n" +
+	"definition\x18\x01 \x01(\fR\n" +
+	"definition\x12/\n" +
+	"\tstatement\x18\x02 \x01(\v2\x11.keyd.wire.SignedR\tstatement\x12(\n" +
+	"\x04keys\x18\x03 \x01(\v2\x14.keyd.wire.KeyInputsR\x04keys\"=\n" +
+	"\x0eCeremonyOpened\x12+\n" +
+	"\aopening\x18\x01 \x01(\v2\x11.keyd.wire.SignedR\aopening\"Q\n" +
+	"\rCheckCeremony\x12\x16\n" +
+	"\x06papers\x18\x01 \x01(\fR\x06papers\x12(\n" +
+	"\x04keys\x18\x02 \x01(\v2\x14.keyd.wire.KeyInputsR\x04keys\"2\n" +
+	"\x0fCeremonyChecked\x12\x1f\n" +
+	"\vcheck_value\x18\x01 \x01(\tR\n" +
+	"checkValue\"T\n" +
+	"\x10CarryOutCeremony\x12\x16\n" +
+	"\x06papers\x18\x01 \x01(\fR\x06papers\x12(\n" +
+	"\x04keys\x18\x02 \x01(\v2\x14.keyd.wire.KeyInputsR\x04keys\"\x93\x01\n" +
+	"\x12CeremonyCarriedOut\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\fR\x05epoch\x12&\n" +
+	"\x03key\x18\x02 \x01(\v2\x14.keyd.wire.SealedKeyR\x03key\x12\x14\n" +
+	"\x05block\x18\x03 \x01(\tR\x05block\x12)\n" +
+	"\x06record\x18\x04 \x01(\v2\x11.keyd.wire.SignedR\x06record\"X\n" +
+	"\rAbortCeremony\x12\x16\n" +
+	"\x06papers\x18\x01 \x01(\fR\x06papers\x12/\n" +
+	"\tstatement\x18\x02 \x01(\v2\x11.keyd.wire.SignedR\tstatement\"0\n" +
+	"\x06Reseal\x12&\n" +
+	"\x03key\x18\x01 \x01(\v2\x14.keyd.wire.SealedKeyR\x03key\"\"\n" +
+	"\bResealed\x12\x16\n" +
+	"\x06sealed\x18\x01 \x01(\fR\x06sealed\"\xa1\x02\n" +
+	"\x12CertificateRequest\x12&\n" +
+	"\x03key\x18\x01 \x01(\v2\x14.keyd.wire.SealedKeyR\x03key\x12\x1f\n" +
+	"\vcommon_name\x18\x02 \x01(\tR\n" +
+	"commonName\x12\"\n" +
+	"\forganization\x18\x03 \x01(\tR\forganization\x12/\n" +
+	"\x13organizational_unit\x18\x04 \x01(\tR\x12organizationalUnit\x12\x18\n" +
+	"\acountry\x18\x05 \x01(\tR\acountry\x12\x1a\n" +
+	"\bprovince\x18\x06 \x01(\tR\bprovince\x12\x1a\n" +
+	"\blocality\x18\a \x01(\tR\blocality\x12\x1b\n" +
+	"\tdns_names\x18\b \x03(\tR\bdnsNames\"0\n" +
+	"\x14CertificateRequested\x12\x18\n" +
+	"\arequest\x18\x01 \x01(\fR\arequest\"\n" +
+	"\n" +
+	"\bDescribe\"\xd2\x04\n" +
 	"\vDescription\x12\x14\n" +
 	"\x05label\x18\x01 \x01(\tR\x05label\x12\"\n" +
 	"\fmanufacturer\x18\x02 \x01(\tR\fmanufacturer\x12\x14\n" +
@@ -2888,7 +4018,9 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\fderived_keys\x18\v \x01(\x03R\vderivedKeys\x12/\n" +
 	"\bvelocity\x18\f \x01(\v2\x13.keyd.wire.VelocityR\bvelocity\x12+\n" +
 	"\x05calls\x18\r \x03(\v2\x15.keyd.wire.TokenCallsR\x05calls\x12.\n" +
-	"\x06errors\x18\x14 \x03(\v2\x16.keyd.wire.TokenErrorsR\x06errors\"9\n" +
+	"\x06errors\x18\x14 \x03(\v2\x16.keyd.wire.TokenErrorsR\x06errors\x12!\n" +
+	"\fepoch_loaded\x18\x15 \x01(\x04R\vepochLoaded\x12!\n" +
+	"\fepoch_pinned\x18\x16 \x01(\x04R\vepochPinned\"9\n" +
 	"\vTokenErrors\x12\x14\n" +
 	"\x05class\x18\x01 \x01(\tR\x05class\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x04R\x05count\"\xcb\x02\n" +
@@ -2931,47 +4063,68 @@ func file_wire_wire_proto_rawDescGZIP() []byte {
 	return file_wire_wire_proto_rawDescData
 }
 
-var file_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 60)
 var file_wire_wire_proto_goTypes = []any{
-	(*SealedKey)(nil),     // 0: keyd.wire.SealedKey
-	(*PinKey)(nil),        // 1: keyd.wire.PinKey
-	(*Demands)(nil),       // 2: keyd.wire.Demands
-	(*TranslatePin)(nil),  // 3: keyd.wire.TranslatePin
-	(*TranslatedPin)(nil), // 4: keyd.wire.TranslatedPin
-	(*VerifyPin)(nil),     // 5: keyd.wire.VerifyPin
-	(*VisaPvv)(nil),       // 6: keyd.wire.VisaPvv
-	(*Ibm3624)(nil),       // 7: keyd.wire.Ibm3624
-	(*VerifiedPin)(nil),   // 8: keyd.wire.VerifiedPin
-	(*GeneratePin)(nil),   // 9: keyd.wire.GeneratePin
-	(*GeneratedPin)(nil),  // 10: keyd.wire.GeneratedPin
-	(*ChangePin)(nil),     // 11: keyd.wire.ChangePin
-	(*ChangedPin)(nil),    // 12: keyd.wire.ChangedPin
-	(*MacKey)(nil),        // 13: keyd.wire.MacKey
-	(*GenerateMac)(nil),   // 14: keyd.wire.GenerateMac
-	(*GeneratedMac)(nil),  // 15: keyd.wire.GeneratedMac
-	(*VerifyMac)(nil),     // 16: keyd.wire.VerifyMac
-	(*VerifiedMac)(nil),   // 17: keyd.wire.VerifiedMac
-	(*DataKey)(nil),       // 18: keyd.wire.DataKey
-	(*EncryptData)(nil),   // 19: keyd.wire.EncryptData
-	(*EncryptedData)(nil), // 20: keyd.wire.EncryptedData
-	(*DecryptData)(nil),   // 21: keyd.wire.DecryptData
-	(*DecryptedData)(nil), // 22: keyd.wire.DecryptedData
-	(*ReEncryptData)(nil), // 23: keyd.wire.ReEncryptData
-	(*CvvInput)(nil),      // 24: keyd.wire.CvvInput
-	(*GenerateCvv)(nil),   // 25: keyd.wire.GenerateCvv
-	(*GeneratedCvv)(nil),  // 26: keyd.wire.GeneratedCvv
-	(*VerifyCvv)(nil),     // 27: keyd.wire.VerifyCvv
-	(*VerifiedCvv)(nil),   // 28: keyd.wire.VerifiedCvv
-	(*ResetTries)(nil),    // 29: keyd.wire.ResetTries
-	(*TriesReset)(nil),    // 30: keyd.wire.TriesReset
-	(*Describe)(nil),      // 31: keyd.wire.Describe
-	(*Description)(nil),   // 32: keyd.wire.Description
-	(*TokenErrors)(nil),   // 33: keyd.wire.TokenErrors
-	(*Velocity)(nil),      // 34: keyd.wire.Velocity
-	(*Limits)(nil),        // 35: keyd.wire.Limits
-	(*TokenCalls)(nil),    // 36: keyd.wire.TokenCalls
-	(*Measure)(nil),       // 37: keyd.wire.Measure
-	(*Failure)(nil),       // 38: keyd.wire.Failure
+	(*SealedKey)(nil),            // 0: keyd.wire.SealedKey
+	(*PinKey)(nil),               // 1: keyd.wire.PinKey
+	(*Demands)(nil),              // 2: keyd.wire.Demands
+	(*TranslatePin)(nil),         // 3: keyd.wire.TranslatePin
+	(*TranslatedPin)(nil),        // 4: keyd.wire.TranslatedPin
+	(*VerifyPin)(nil),            // 5: keyd.wire.VerifyPin
+	(*VisaPvv)(nil),              // 6: keyd.wire.VisaPvv
+	(*Ibm3624)(nil),              // 7: keyd.wire.Ibm3624
+	(*VerifiedPin)(nil),          // 8: keyd.wire.VerifiedPin
+	(*GeneratePin)(nil),          // 9: keyd.wire.GeneratePin
+	(*GeneratedPin)(nil),         // 10: keyd.wire.GeneratedPin
+	(*ChangePin)(nil),            // 11: keyd.wire.ChangePin
+	(*ChangedPin)(nil),           // 12: keyd.wire.ChangedPin
+	(*MacKey)(nil),               // 13: keyd.wire.MacKey
+	(*GenerateMac)(nil),          // 14: keyd.wire.GenerateMac
+	(*GeneratedMac)(nil),         // 15: keyd.wire.GeneratedMac
+	(*VerifyMac)(nil),            // 16: keyd.wire.VerifyMac
+	(*VerifiedMac)(nil),          // 17: keyd.wire.VerifiedMac
+	(*DataKey)(nil),              // 18: keyd.wire.DataKey
+	(*EncryptData)(nil),          // 19: keyd.wire.EncryptData
+	(*EncryptedData)(nil),        // 20: keyd.wire.EncryptedData
+	(*DecryptData)(nil),          // 21: keyd.wire.DecryptData
+	(*DecryptedData)(nil),        // 22: keyd.wire.DecryptedData
+	(*ReEncryptData)(nil),        // 23: keyd.wire.ReEncryptData
+	(*CvvInput)(nil),             // 24: keyd.wire.CvvInput
+	(*GenerateCvv)(nil),          // 25: keyd.wire.GenerateCvv
+	(*GeneratedCvv)(nil),         // 26: keyd.wire.GeneratedCvv
+	(*VerifyCvv)(nil),            // 27: keyd.wire.VerifyCvv
+	(*VerifiedCvv)(nil),          // 28: keyd.wire.VerifiedCvv
+	(*ResetTries)(nil),           // 29: keyd.wire.ResetTries
+	(*TriesReset)(nil),           // 30: keyd.wire.TriesReset
+	(*Signed)(nil),               // 31: keyd.wire.Signed
+	(*LoadEpoch)(nil),            // 32: keyd.wire.LoadEpoch
+	(*EpochLoaded)(nil),          // 33: keyd.wire.EpochLoaded
+	(*CommitEpoch)(nil),          // 34: keyd.wire.CommitEpoch
+	(*EpochCommitted)(nil),       // 35: keyd.wire.EpochCommitted
+	(*FirstEpoch)(nil),           // 36: keyd.wire.FirstEpoch
+	(*EpochDocument)(nil),        // 37: keyd.wire.EpochDocument
+	(*GetIdentity)(nil),          // 38: keyd.wire.GetIdentity
+	(*IdentityDocument)(nil),     // 39: keyd.wire.IdentityDocument
+	(*KeyInputs)(nil),            // 40: keyd.wire.KeyInputs
+	(*BeginCeremony)(nil),        // 41: keyd.wire.BeginCeremony
+	(*CeremonyOpened)(nil),       // 42: keyd.wire.CeremonyOpened
+	(*CheckCeremony)(nil),        // 43: keyd.wire.CheckCeremony
+	(*CeremonyChecked)(nil),      // 44: keyd.wire.CeremonyChecked
+	(*CarryOutCeremony)(nil),     // 45: keyd.wire.CarryOutCeremony
+	(*CeremonyCarriedOut)(nil),   // 46: keyd.wire.CeremonyCarriedOut
+	(*AbortCeremony)(nil),        // 47: keyd.wire.AbortCeremony
+	(*Reseal)(nil),               // 48: keyd.wire.Reseal
+	(*Resealed)(nil),             // 49: keyd.wire.Resealed
+	(*CertificateRequest)(nil),   // 50: keyd.wire.CertificateRequest
+	(*CertificateRequested)(nil), // 51: keyd.wire.CertificateRequested
+	(*Describe)(nil),             // 52: keyd.wire.Describe
+	(*Description)(nil),          // 53: keyd.wire.Description
+	(*TokenErrors)(nil),          // 54: keyd.wire.TokenErrors
+	(*Velocity)(nil),             // 55: keyd.wire.Velocity
+	(*Limits)(nil),               // 56: keyd.wire.Limits
+	(*TokenCalls)(nil),           // 57: keyd.wire.TokenCalls
+	(*Measure)(nil),              // 58: keyd.wire.Measure
+	(*Failure)(nil),              // 59: keyd.wire.Failure
 }
 var file_wire_wire_proto_depIdxs = []int32{
 	0,  // 0: keyd.wire.PinKey.key:type_name -> keyd.wire.SealedKey
@@ -3014,19 +4167,33 @@ var file_wire_wire_proto_depIdxs = []int32{
 	24, // 37: keyd.wire.VerifyCvv.input:type_name -> keyd.wire.CvvInput
 	2,  // 38: keyd.wire.VerifyCvv.demands:type_name -> keyd.wire.Demands
 	0,  // 39: keyd.wire.ResetTries.verification:type_name -> keyd.wire.SealedKey
-	37, // 40: keyd.wire.Description.probes:type_name -> keyd.wire.Measure
-	37, // 41: keyd.wire.Description.confinement:type_name -> keyd.wire.Measure
-	34, // 42: keyd.wire.Description.velocity:type_name -> keyd.wire.Velocity
-	36, // 43: keyd.wire.Description.calls:type_name -> keyd.wire.TokenCalls
-	33, // 44: keyd.wire.Description.errors:type_name -> keyd.wire.TokenErrors
-	35, // 45: keyd.wire.Velocity.verifications:type_name -> keyd.wire.Limits
-	35, // 46: keyd.wire.Velocity.translations:type_name -> keyd.wire.Limits
-	35, // 47: keyd.wire.Velocity.cards:type_name -> keyd.wire.Limits
-	48, // [48:48] is the sub-list for method output_type
-	48, // [48:48] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	31, // 40: keyd.wire.IdentityDocument.identity:type_name -> keyd.wire.Signed
+	0,  // 41: keyd.wire.KeyInputs.under:type_name -> keyd.wire.SealedKey
+	0,  // 42: keyd.wire.KeyInputs.target:type_name -> keyd.wire.SealedKey
+	0,  // 43: keyd.wire.KeyInputs.previous:type_name -> keyd.wire.SealedKey
+	31, // 44: keyd.wire.BeginCeremony.statement:type_name -> keyd.wire.Signed
+	40, // 45: keyd.wire.BeginCeremony.keys:type_name -> keyd.wire.KeyInputs
+	31, // 46: keyd.wire.CeremonyOpened.opening:type_name -> keyd.wire.Signed
+	40, // 47: keyd.wire.CheckCeremony.keys:type_name -> keyd.wire.KeyInputs
+	40, // 48: keyd.wire.CarryOutCeremony.keys:type_name -> keyd.wire.KeyInputs
+	0,  // 49: keyd.wire.CeremonyCarriedOut.key:type_name -> keyd.wire.SealedKey
+	31, // 50: keyd.wire.CeremonyCarriedOut.record:type_name -> keyd.wire.Signed
+	31, // 51: keyd.wire.AbortCeremony.statement:type_name -> keyd.wire.Signed
+	0,  // 52: keyd.wire.Reseal.key:type_name -> keyd.wire.SealedKey
+	0,  // 53: keyd.wire.CertificateRequest.key:type_name -> keyd.wire.SealedKey
+	58, // 54: keyd.wire.Description.probes:type_name -> keyd.wire.Measure
+	58, // 55: keyd.wire.Description.confinement:type_name -> keyd.wire.Measure
+	55, // 56: keyd.wire.Description.velocity:type_name -> keyd.wire.Velocity
+	57, // 57: keyd.wire.Description.calls:type_name -> keyd.wire.TokenCalls
+	54, // 58: keyd.wire.Description.errors:type_name -> keyd.wire.TokenErrors
+	56, // 59: keyd.wire.Velocity.verifications:type_name -> keyd.wire.Limits
+	56, // 60: keyd.wire.Velocity.translations:type_name -> keyd.wire.Limits
+	56, // 61: keyd.wire.Velocity.cards:type_name -> keyd.wire.Limits
+	62, // [62:62] is the sub-list for method output_type
+	62, // [62:62] is the sub-list for method input_type
+	62, // [62:62] is the sub-list for extension type_name
+	62, // [62:62] is the sub-list for extension extendee
+	0,  // [0:62] is the sub-list for field type_name
 }
 
 func init() { file_wire_wire_proto_init() }
@@ -3052,7 +4219,7 @@ func file_wire_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_wire_proto_rawDesc), len(file_wire_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   39,
+			NumMessages:   60,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

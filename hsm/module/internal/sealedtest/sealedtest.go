@@ -43,8 +43,17 @@ func New(t testing.TB) *Bench {
 
 // KeysKeeping returns the token's keys, of which that many derived ones are kept.
 func (b *Bench) KeysKeeping(derived int) *working.Keys {
-	return working.New(b.Token, sealing.NewCache(b.Token, b.masters, 64), derived, func() time.Time { return b.Now })
+	return working.New(b.Token, sealing.NewCache(b.Token, sealing.NewSet(b.masters), 64), derived, Unregistered(func() time.Time { return b.Now }))
 }
+
+// Unregistered admits every key. It is the clock.
+type Unregistered func() time.Time
+
+// Admit implements working.Admission.
+func (Unregistered) Admit(*hsm.Header, string) error { return nil }
+
+// Now implements working.Admission.
+func (u Unregistered) Now() time.Time { return u() }
 
 // Key seals a key of that value in hex, which may do everything that its usage and mode
 // allow; a V1 key has a rule of 16 digits. change narrows it.

@@ -1,12 +1,11 @@
 package sealing
 
 import (
-	"crypto/subtle"
-	"errors"
 	"unsafe"
 
 	"github.com/miekg/pkcs11"
 
+	"keyd/ceremony"
 	"keyd/fault"
 	"keyd/hsm"
 	"keyd/hsm/module/internal/token"
@@ -18,27 +17,40 @@ import (
 // use.
 type Cache struct {
 	token   *token.Token
-	masters *Masters
-	keys    *token.Kept[string, *hsm.Header]
+	masters *Set
+	keys    *token.Kept[string, opened]
 }
 
 // NewCache returns an empty cache for at most bound keys.
-func NewCache(t *token.Token, m *Masters, bound int) *Cache {
-	return &Cache{token: t, masters: m, keys: token.NewKept[string, *hsm.Header](t, bound)}
+func NewCache(t *token.Token, m *Set, bound int) *Cache {
+	return &Cache{token: t, masters: m, keys: token.NewKept[string, opened](t, bound)}
 }
 
 // Key is an unsealed key. It is used between [Cache.Open] and [Key.Release].
 type Key struct {
 	Header *hsm.Header
-	// Object is the key in the token; Twin is its twin (see twin.go), zero for a key that
-	// has none.
-	Object, Twin token.Object
+	// Digest is that of the header ([ceremony.HeaderDigest]).
+	Digest string
+	// Object is the key in the token; the others are its twins (see twin.go), zero where
+	// it has none. MACVariant is the second of a key block protection key.
+	Object, Twin, MACVariant token.Object
 
-	held *token.Held[string, *hsm.Header]
+	held *token.Held[string, opened]
 }
 
-func newKey(h *token.Held[string, *hsm.Header]) Key {
-	return Key{Header: h.Value, Object: h.Objects[0], Twin: h.Objects[1], held: h}
+// opened is what is kept of an unsealed key beside its objects.
+type opened struct {
+	header *hsm.Header
+	digest string
+	held   token.Object // that lies in the token itself, and stays there
+}
+
+func newKey(h *token.Held[string, opened]) Key {
+	k := Key{Header: h.Value.header, Digest: h.Value.digest, Object: h.Objects[0], Twin: h.Objects[1], MACVariant: h.Objects[2], held: h}
+	if h.Value.held != 0 {
+		k.Object = h.Value.held
+	}
+	return k
 }
 
 // Release ends a use of the key. The zero Key needs none, and allows it.
@@ -57,11 +69,11 @@ func (c *Cache) Len() int { return c.keys.Len() }
 func (c *Cache) Open(session *token.Session, name string, sealed []byte) (Key, error) {
 	held := c.keys.Get(unsafe.String(unsafe.SliceData(sealed), len(sealed))) // looked up, not kept
 	if held == nil {
-		header, objects, err := c.unseal(session, sealed)
+		value, objects, err := c.unseal(session, sealed)
 		if err != nil {
 			return Key{}, err
 		}
-		held = c.keys.Add(string(sealed), header, objects)
+		held = c.keys.Add(string(sealed), value, objects)
 	}
 	k := newKey(held)
 	if k.Header.Name != name {
@@ -71,36 +83,38 @@ func (c *Cache) Open(session *token.Session, name string, sealed []byte) (Key, e
 	return k, nil
 }
 
-func (c *Cache) unseal(session *token.Session, sealed []byte) (_ *hsm.Header, objects [2]token.Object, err error) {
-	s, err := hsm.ParseSealed(sealed)
-	if err != nil || s.Header.Generation != c.masters.Generation {
-		return nil, objects, fault.New(fault.KeySealInvalid, "")
+func (c *Cache) unseal(session *token.Session, sealed []byte) (o opened, objects token.Objects, err error) {
+	s, masters, err := c.masters.open(session, sealed)
+	if err != nil {
+		return o, objects, err
 	}
-	var mac [hsm.MACSize]byte
-	if err := c.masters.authenticate(session, mac[:], s.Body); err != nil {
-		return nil, objects, err
+	o.header = s.Header
+	if o.digest, err = ceremony.HeaderDigest(s.Header); err != nil {
+		return o, objects, err
 	}
-	if subtle.ConstantTimeCompare(mac[:], s.MAC) != 1 {
-		return nil, objects, fault.New(fault.KeySealInvalid, "")
+	switch {
+	case len(s.Header.Public) > 0:
+		return o, objects, fault.New(fault.KeyUsageMismatch, "it is a key pair")
+	case s.Header.Object != "":
+		o.held, err = held(session, s.Header, s.Header.Object)
+		return o, objects, err
 	}
-	// From here on everything was sealed by a module: what does not fit is a bug.
 	keyType, err := KeyType(s.Header.Algorithm, int(s.Header.Length))
 	if err != nil {
-		return nil, objects, err
+		return o, objects, err
 	}
-	if s.Header.Custody != hsm.CustodyToken || (len(s.Wrapped) == 2) != hasTwin(s.Header) {
-		return nil, objects, errors.New("sealed key with an impossible header")
-	}
+	may := rights(s.Header)
 	for i, wrapped := range s.Wrapped {
-		objects[i], err = session.Unwrap(token.CKMAESKeyWrapPad, c.masters.wrapToken, wrapped, keyType, rights(s.Header))
+		objects[i], err = session.Unwrap(token.CKMAESKeyWrapPad, masters.wrapping(s.Header.Custody), wrapped, keyType, may)
 		if err != nil {
-			if i > 0 {
-				_ = c.token.Discard(objects[0]) // the keeper's end destroys it too
+			for _, object := range objects[:i] {
+				_ = c.token.Discard(object) // the keeper's end destroys it too
 			}
-			return nil, objects, err
+			return o, objects, err
 		}
+		may = twinRights(s.Header)
 	}
-	return s.Header, objects, nil
+	return o, objects, nil
 }
 
 // rights gives a session object what the header's usage and mode of use need, and
@@ -119,7 +133,7 @@ func rights(h *hsm.Header) token.Rights {
 		r = token.MayDerive
 	case h.Usage == "B0", h.Usage == "V1", h.Usage == "V2", h.Usage == "C0", h.Usage == "M1", h.Usage == "M3":
 		r = token.MayEncrypt
-	case h.Usage == "M6", h.Usage == "M7":
+	case h.Usage == "M6", h.Usage == "M7", protectsBlocks(h.Usage):
 		r = token.MaySign
 	}
 	return r

@@ -14,6 +14,7 @@ import (
 	"github.com/miekg/pkcs11"
 
 	"keyd/hsm"
+	"keyd/hsm/module/internal/erase"
 	"keyd/hsm/module/internal/locked"
 	"keyd/hsm/module/internal/token"
 )
@@ -28,7 +29,7 @@ const maxKey = 128
 // Seal seals a clear key under its header, in which it fills generation, length,
 // check value and fingerprint. value is locked memory of the caller's, who wipes it.
 func (m *Masters) Seal(session *token.Session, h hsm.Header, value []byte) ([]byte, error) {
-	if h.Custody != hsm.CustodyToken {
+	if h.Custody != hsm.CustodyToken && h.Custody != hsm.CustodyModule {
 		return nil, fmt.Errorf("%w: custody %q", ErrKey, h.Custody)
 	}
 	if h.Algorithm == "T" && len(value) == 24 && doubleLength(h.Usage) {
@@ -51,7 +52,7 @@ func (m *Masters) Seal(session *token.Session, h hsm.Header, value []byte) ([]by
 	if h.CheckValue, err = checkValue(session, h.Algorithm, keyType, value); err != nil {
 		return nil, err
 	}
-	if h.Fingerprint, err = m.fingerprint(session, h.Algorithm, value, region.Bytes()); err != nil {
+	if h.Fingerprint, err = m.Fingerprint(session, h.Algorithm, value, region.Bytes()); err != nil {
 		return nil, err
 	}
 	parts := [][]byte{value}
@@ -60,14 +61,14 @@ func (m *Masters) Seal(session *token.Session, h hsm.Header, value []byte) ([]by
 		clear(padded[copy(padded, value):])
 		parts[0] = padded
 	}
-	if hasTwin(&h) {
-		twin := region.Bytes()[:len(value)]
-		putTwin(twin, value, h.Usage)
+	for i := range twins(&h) {
+		twin := region.Bytes()[i*maxKey : i*maxKey+len(value)]
+		putTwin(twin, value, h.Usage, i)
 		parts = append(parts, twin)
 	}
 	var wrapped [][]byte
 	for _, part := range parts {
-		w, err := m.wrap(session, keyType, part)
+		w, err := m.wrap(session, m.wrapping(h.Custody), keyType, part)
 		if err != nil {
 			return nil, err
 		}
@@ -78,7 +79,7 @@ func (m *Masters) Seal(session *token.Session, h hsm.Header, value []byte) ([]by
 		return nil, err
 	}
 	mac := make([]byte, hsm.MACSize)
-	if err := m.authenticate(session, mac, body); err != nil {
+	if err := code(session, m.mac, mac, body); err != nil {
 		return nil, err
 	}
 	return slices.Concat(body, mac), nil
@@ -86,12 +87,12 @@ func (m *Masters) Seal(session *token.Session, h hsm.Header, value []byte) ([]by
 
 // wrap brings a clear value into the token as an extractable session object, wraps
 // it and destroys the object.
-func (m *Masters) wrap(session *token.Session, keyType uint, value []byte) ([]byte, error) {
+func (m *Masters) wrap(session *token.Session, wrapping token.Object, keyType uint, value []byte) ([]byte, error) {
 	object, err := session.Import(keyType, token.Extractable, value)
 	if err != nil {
 		return nil, err
 	}
-	wrapped, err := session.Wrap(token.CKMAESKeyWrapPad, m.wrapToken, object)
+	wrapped, err := session.Wrap(token.CKMAESKeyWrapPad, wrapping, object)
 	if gone := session.Destroy(object); err == nil {
 		err = gone
 	}
@@ -127,13 +128,26 @@ func paddedSize(algorithm string, size int) int {
 	return max(32, (size+7)/8*8)
 }
 
+// CheckValue returns the KCV of a clear value, which must be a key of the algorithm.
+func CheckValue(session *token.Session, algorithm string, value []byte) (string, error) {
+	keyType, err := KeyType(algorithm, len(value))
+	if err != nil {
+		return "", err
+	}
+	return checkValue(session, algorithm, keyType, value)
+}
+
 // checkValue computes the KCV of ANSI X9.24-1 annex A: three bytes, as six
 // upper-case hex digits. TDES enciphers a block of zeros, AES makes a CMAC of one,
 // and HMAC is over the empty message (ANSI X9.143, KC block).
 func checkValue(session *token.Session, algorithm string, keyType uint, value []byte) (string, error) {
 	if algorithm == "H" {
-		mac := hmac.New(sha256.New, value)
-		return kcv(mac.Sum(nil)), nil
+		var check string
+		erase.Do(func() {
+			mac := hmac.New(sha256.New, value)
+			check = kcv(mac.Sum(nil))
+		})
+		return check, nil
 	}
 	object, err := session.Import(keyType, token.MayEncrypt|token.MaySign, value)
 	if err != nil {
@@ -153,10 +167,11 @@ func checkValue(session *token.Session, algorithm string, keyType uint, value []
 
 func kcv(b []byte) string { return strings.ToUpper(hex.EncodeToString(b[:3])) }
 
-// fingerprint is a keyed digest of a key value: equal for values that are the same key,
-// useless to whoever has not the token. Parity bits of TDES keys do not count, and K1 K2 K1
-// is the same key as K1 K2. buffer is locked memory.
-func (m *Masters) fingerprint(session *token.Session, algorithm string, value, buffer []byte) (string, error) {
+// Fingerprint is a keyed digest of a key value: equal for values that are the same key of the
+// same algorithm, useless to whoever has not the token. Parity bits of TDES keys do not count,
+// and K1 K2 K1 is the same key as K1 K2. buffer is locked memory, 32 bytes longer than the
+// value, or more.
+func (m *Masters) Fingerprint(session *token.Session, algorithm string, value, buffer []byte) (string, error) {
 	const domain = "keyd key fingerprint\x00"
 	message := buffer[:0]
 	message = append(message, domain...)
@@ -166,7 +181,7 @@ func (m *Masters) fingerprint(session *token.Session, algorithm string, value, b
 		message = normalize(message, len(message)-len(value))
 	}
 	mac := make([]byte, hsm.MACSize)
-	err := m.authenticate(session, mac, message)
+	err := code(session, m.fingerprints, mac, message)
 	clear(message)
 	return strings.ToUpper(hex.EncodeToString(mac)), err
 }

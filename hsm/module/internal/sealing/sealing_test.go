@@ -66,7 +66,7 @@ func open(t testing.TB, tok *token.Token, c *sealing.Cache, name string, sealed 
 
 func TestSealedKeyWorksAndIsAuthentic(t *testing.T) {
 	tok, masters := setUp(t, 2)
-	cache := sealing.NewCache(tok, masters, 8)
+	cache := sealing.NewCache(tok, sealing.NewSet(masters), 8)
 	value := bytes.Repeat([]byte{0x13, 0x57}, 8)
 	sealed := seal(t, tok, masters, header("zone", "P0", "T", "B"), value)
 	if bytes.Contains(sealed, value) {
@@ -115,7 +115,7 @@ func TestSealedKeyWorksAndIsAuthentic(t *testing.T) {
 
 func TestSealedPartsCannotBeSwapped(t *testing.T) {
 	tok, masters := setUp(t, 1)
-	cache := sealing.NewCache(tok, masters, 8)
+	cache := sealing.NewCache(tok, sealing.NewSet(masters), 8)
 	a := seal(t, tok, masters, header("a", "P0", "T", "D"), bytes.Repeat([]byte{1}, 16))
 	b := seal(t, tok, masters, header("b", "P0", "T", "E"), bytes.Repeat([]byte{2}, 16))
 	pa, err := hsm.ParseSealed(a)
@@ -136,14 +136,14 @@ func TestSealedPartsCannotBeSwapped(t *testing.T) {
 		}
 	}
 	other, otherMasters := setUp(t, 1) // another token
-	if _, err := open(t, other, sealing.NewCache(other, otherMasters, 8), "a", a); fault.Of(err).Reason != fault.KeySealInvalid {
+	if _, err := open(t, other, sealing.NewCache(other, sealing.NewSet(otherMasters), 8), "a", a); fault.Of(err).Reason != fault.KeySealInvalid {
 		t.Errorf("another token opened the key: %v", err)
 	}
 }
 
 func TestModeOfUseBecomesTokenRights(t *testing.T) {
 	tok, masters := setUp(t, 1)
-	cache := sealing.NewCache(tok, masters, 8)
+	cache := sealing.NewCache(tok, sealing.NewSet(masters), 8)
 	for mode, may := range map[string][2]bool{"E": {true, false}, "D": {false, true}, "B": {true, true}} {
 		sealed := seal(t, tok, masters, header("k"+mode, "P0", "A", mode), bytes.Repeat([]byte{7}, 32))
 		k, err := open(t, tok, cache, "k"+mode, sealed)
@@ -227,7 +227,7 @@ func TestKeysThatAreRefused(t *testing.T) {
 
 func TestCacheIsBoundedSharedAndRenewed(t *testing.T) {
 	tok, masters := setUp(t, 4)
-	cache := sealing.NewCache(tok, masters, 4)
+	cache := sealing.NewCache(tok, sealing.NewSet(masters), 4)
 	var sealed [12][]byte
 	for i := range sealed {
 		sealed[i] = seal(t, tok, masters, header(fmt.Sprint(i), "P0", "A", "B"), bytes.Repeat([]byte{byte(i)}, 16))

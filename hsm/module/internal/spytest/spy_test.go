@@ -18,6 +18,7 @@ import (
 	"keyd/dukpt/software"
 	"keyd/hsm"
 	"keyd/hsm/module/internal/pinops"
+	"keyd/hsm/module/internal/sealedtest"
 	"keyd/hsm/module/internal/sealing"
 	"keyd/hsm/module/internal/token"
 	"keyd/hsm/module/internal/token/tokentest"
@@ -73,7 +74,7 @@ func TestNoDerivedOrUnsealedKeyCrosses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	engine := pinops.NewEngine(working.New(tok, sealing.NewCache(tok, masters, 8), 8, time.Now), nil)
+	engine := pinops.NewEngine(working.New(tok, sealing.NewCache(tok, sealing.NewSet(masters), 8), 8, sealedtest.Unregistered(time.Now)), nil)
 	op := pinops.Operation{Translate: &hsm.TranslatePIN{
 		Incoming: hsm.PINKey{Key: hsm.Key{Name: "bdk", Sealed: sealedBDK}, KSN: ksn, Format: 4},
 		Outgoing: hsm.PINKey{Key: hsm.Key{Name: "zone", Sealed: sealedZone}, Format: 4},

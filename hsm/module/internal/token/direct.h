@@ -54,3 +54,50 @@ keyd_ulong keyd_derive(keyd_library *, keyd_ulong session, keyd_ulong mechanism,
                        int rights, keyd_ulong *object);
 
 keyd_ulong keyd_destroy(keyd_library *, keyd_ulong session, keyd_ulong object);
+
+/* One-part signature over a digest with a private key. parameter is the mechanism's
+ * own or NULL; *out_len is the room on entry and the length on return. */
+keyd_ulong keyd_sign_digest(keyd_library *, keyd_ulong session, keyd_ulong mechanism,
+                            void *parameter, keyd_ulong parameter_len, keyd_ulong key,
+                            void *in, keyd_ulong in_len, void *out, keyd_ulong *out_len);
+
+/* One-part decryption with RSA-OAEP without a label; out has room for a modulus. */
+keyd_ulong keyd_decrypt_oaep(keyd_library *, keyd_ulong session, keyd_ulong mechanism, keyd_ulong hash, keyd_ulong mgf,
+                             keyd_ulong key, void *in, keyd_ulong in_len, void *out, keyd_ulong *out_len);
+
+/* Agrees on a secret with a peer's public key (an uncompressed point; CKD_NULL) as a
+ * session object of size bytes whose value can be read and which has no rights. */
+keyd_ulong keyd_ecdh(keyd_library *, keyd_ulong session, keyd_ulong key, void *peer, keyd_ulong peer_len,
+                     keyd_ulong size, keyd_ulong *object);
+
+/* Reads an object's CKA_VALUE; with out NULL only its length. *out_len is the room on
+ * entry and the length on return, 0 after an error. */
+keyd_ulong keyd_value(keyd_library *, keyd_ulong session, keyd_ulong object, void *out, keyd_ulong *out_len);
+
+/* Puts a private, unmodifiable data object on the token. */
+keyd_ulong keyd_put_data(keyd_library *, keyd_ulong session, void *label, keyd_ulong label_len,
+                         void *application, keyd_ulong application_len,
+                         void *value, keyd_ulong value_len, keyd_ulong *object);
+
+enum { KEYD_UNWRAP_TEMPLATE_MAX = 16 };
+
+/* Brings a clear AES master key into the token, with these boolean attributes, one
+ * mechanism, and an unwrap template of booleans (at most 16). */
+keyd_ulong keyd_import_master(keyd_library *, keyd_ulong session, void *label, keyd_ulong label_len,
+                              keyd_ulong *flags, unsigned char *on, keyd_ulong flags_len,
+                              keyd_ulong mechanism,
+                              keyd_ulong *unwrap, unsigned char *unwrap_on, keyd_ulong unwrap_len,
+                              void *value, keyd_ulong value_len, keyd_ulong *object);
+
+/* Unwraps a key as a sensitive session object that can be wrapped again and has no
+ * other right. */
+keyd_ulong keyd_unwrap_extractable(keyd_library *, keyd_ulong session, keyd_ulong mechanism, keyd_ulong wrapping_key,
+                                   void *wrapped, keyd_ulong wrapped_len, keyd_ulong key_type, keyd_ulong *object);
+
+/* Unwraps a key as a session object whose value can be read, without any right. */
+keyd_ulong keyd_unwrap_readable(keyd_library *, keyd_ulong session, keyd_ulong mechanism, keyd_ulong wrapping_key,
+                                void *wrapped, keyd_ulong wrapped_len, keyd_ulong *object);
+
+/* Derives a key likewise (CKM_AES_ECB_ENCRYPT_DATA). */
+keyd_ulong keyd_derive_readable(keyd_library *, keyd_ulong session, keyd_ulong mechanism, keyd_ulong base_key,
+                                void *data, keyd_ulong data_len, keyd_ulong size, keyd_ulong *object);

@@ -18,10 +18,13 @@ type Kept[K comparable, V any] struct {
 	current uint64              // the token's generation that the entries are of
 }
 
+// Objects are the objects of one entry.
+type Objects [3]Object
+
 // Held is an entry in use: its objects exist until [Held.Release].
 type Held[K comparable, V any] struct {
 	Value   V
-	Objects [2]Object // zero where there is none
+	Objects Objects // zero where there is none
 
 	kept       *Kept[K, V]
 	key        K
@@ -69,7 +72,7 @@ func (c *Kept[K, V]) Get(key K) *Held[K, V] {
 // Add keeps objects of the keeper's under a key, and returns the entry, which the
 // caller releases. Where somebody else has added the key meanwhile, these objects are
 // destroyed and the other's entry is returned.
-func (c *Kept[K, V]) Add(key K, value V, objects [2]Object) *Held[K, V] {
+func (c *Kept[K, V]) Add(key K, value V, objects Objects) *Held[K, V] {
 	fresh := &Held[K, V]{Value: value, Objects: objects, kept: c, key: key, generation: c.token.Generation(), users: 1}
 	var gone []*Held[K, V]
 	c.mu.Lock()

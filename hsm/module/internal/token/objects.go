@@ -1,10 +1,8 @@
 package token
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"unsafe"
 
 	"github.com/miekg/pkcs11"
@@ -22,6 +20,13 @@ var ErrNoObject = errors.New("the token has no such object")
 // Find returns the one token object that the template describes. CKA_TOKEN is added:
 // an unfiltered search races with the session objects of other sessions.
 func (s *Session) Find(template ...*pkcs11.Attribute) (Object, error) {
+	s.token.tokenObjects.Lock()
+	defer s.token.tokenObjects.Unlock()
+	return s.find(template...)
+}
+
+// find is Find for a caller that holds the lock of token objects.
+func (s *Session) find(template ...*pkcs11.Attribute) (Object, error) {
 	ctx := s.token.lib.ctx
 	template = append([]*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true)}, template...)
 	if err := ctx.FindObjectsInit(s.handle, template); err != nil {
@@ -53,8 +58,10 @@ func (s *Session) GenerateMaster(label string, rights Rights, mechanism uint, un
 	}
 	defer free()
 	ctx := s.token.lib.ctx
+	s.token.tokenObjects.Lock()
 	handle, err := ctx.GenerateKey(s.handle, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_KEY_GEN, nil)},
 		append(attributes, pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, 32)))
+	s.token.tokenObjects.Unlock()
 	if err != nil {
 		return 0, named("C_GenerateKey", err)
 	}
@@ -125,28 +132,10 @@ func masterFlags(rights Rights) []TemplateBool {
 // token, and the one mechanism it may be used with. An unwrap template cannot be read
 // through the pkcs11 package.
 func (s *Session) CheckMaster(key Object, rights Rights, mechanism uint) error {
-	want := []*pkcs11.Attribute{
-		pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_AES),
-		pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, 32),
-		pkcs11.NewAttribute(pkcs11.CKA_ALLOWED_MECHANISMS, binary.NativeEndian.AppendUint64(nil, uint64(mechanism))),
+	return s.checkAttributes("master key", key, append(commonMaster(rights, mechanism),
 		pkcs11.NewAttribute(pkcs11.CKA_LOCAL, true),
 		pkcs11.NewAttribute(pkcs11.CKA_ALWAYS_SENSITIVE, true),
-		pkcs11.NewAttribute(pkcs11.CKA_NEVER_EXTRACTABLE, true),
-	}
-	for _, flag := range masterFlags(rights) {
-		want = append(want, pkcs11.NewAttribute(flag.Type, flag.Value))
-	}
-	for _, w := range want {
-		got, err := s.token.lib.ctx.GetAttributeValue(s.handle, pkcs11.ObjectHandle(key),
-			[]*pkcs11.Attribute{pkcs11.NewAttribute(w.Type, nil)})
-		if err != nil {
-			return named("C_GetAttributeValue", err)
-		}
-		if len(got) != 1 || !bytes.Equal(got[0].Value, w.Value) {
-			return fmt.Errorf("master key: attribute 0x%X is not what keyd gives it: the key was not made by keyd or has been tampered with", w.Type)
-		}
-	}
-	return nil
+		pkcs11.NewAttribute(pkcs11.CKA_NEVER_EXTRACTABLE, true)))
 }
 
 // HasMark reports whether the token carries a public data object with that label.
@@ -160,6 +149,8 @@ func (s *Session) HasMark(label string) (bool, error) {
 
 // SetMark puts a public, unmodifiable data object with that label on the token.
 func (s *Session) SetMark(label string) error {
+	s.token.tokenObjects.Lock()
+	defer s.token.tokenObjects.Unlock()
 	_, err := s.token.lib.ctx.CreateObject(s.handle, []*pkcs11.Attribute{
 		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_DATA),
 		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),

@@ -8,6 +8,7 @@ import "C"
 import (
 	"encoding/binary"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"github.com/miekg/pkcs11"
@@ -49,6 +50,10 @@ func (s *Session) reopen() error {
 	s.handle, err = s.token.openSession()
 	return err
 }
+
+// Patience lets the present operation take that much longer before it counts as hanging
+// ([Token.Stuck]).
+func (s *Session) Patience(d time.Duration) { s.since.Add(int64(d)) }
 
 // Scratch returns the session's locked memory. It is wiped when the operation ends.
 func (s *Session) Scratch() []byte { return s.scratch.Bytes() }

@@ -7,8 +7,13 @@
 // is closed, not used again. What a return value means stands in one table (ckr.go);
 // a value that is not there means the token is dead, and the process ends.
 //
-// Calls that carry a clear value go through direct.c into memory of the caller's,
-// which is locked (package locked); all others use miekg/pkcs11.
+// Calls that carry a clear value go through C of keyd's own (direct.h) into memory of the
+// caller's, which is locked (package locked); all others use miekg/pkcs11. Sizes are in
+// bytes.
+//
+// Besides session keys the token holds master keys, key pairs ([Pair]) and data objects
+// ([Data]), found by their labels. What a label leads to is believed only after its
+// attributes were read back.
 //
 // Only hsm/module uses it.
 package token
@@ -110,6 +115,12 @@ type Token struct {
 	mu         sync.Mutex // one call at a time on the keeper
 	keeper     pkcs11.SessionHandle
 	generation atomic.Uint64 // of the objects that the keeper owns
+
+	// tokenObjects is held while token objects are searched for, read, made or destroyed.
+	// Where one session makes or destroys them SoftHSM 2.6.1 fails in another that
+	// searches or reads: CKR_GENERAL_ERROR, after which the process would end. What
+	// merely uses a key that stays needs no lock.
+	tokenObjects sync.Mutex
 
 	tallies tallies
 }

@@ -54,7 +54,7 @@ func (k *Keys) DeriveAES(s *token.Session, bdk *sealing.Key, ksn dukpt.KSN, usag
 		if err != nil {
 			return 0, err
 		}
-		fresh := k.derived.Add(derivation{bdk.Header.Fingerprint, step.ID}, struct{}{}, [2]token.Object{object})
+		fresh := k.derived.Add(derivation{bdk.Header.Fingerprint, step.ID}, struct{}{}, token.Objects{object})
 		if held != nil {
 			held.Release()
 		}

@@ -15,13 +15,21 @@ type Keys struct {
 	token   *token.Token
 	sealed  *sealing.Cache
 	derived *token.Kept[derivation, struct{}]
-	now     func() time.Time
+	admits  Admission
+}
+
+// Admission decides whether an unsealed key may be used at all, by what officers have
+// decided, and what time it is.
+type Admission interface {
+	// Admit returns a refusal, or nil. digest is that of the header (ceremony.HeaderDigest).
+	Admit(h *hsm.Header, digest string) error
+	Now() time.Time
 }
 
 // New returns the keys of a token. At most derived AES DUKPT derivation keys are kept in
-// it. now is the clock by which keys are valid.
-func New(t *token.Token, sealed *sealing.Cache, derived int, now func() time.Time) *Keys {
-	return &Keys{token: t, sealed: sealed, derived: token.NewKept[derivation, struct{}](t, derived), now: now}
+// it.
+func New(t *token.Token, sealed *sealing.Cache, derived int, admits Admission) *Keys {
+	return &Keys{token: t, sealed: sealed, derived: token.NewKept[derivation, struct{}](t, derived), admits: admits}
 }
 
 // Token returns the token.
@@ -34,15 +42,20 @@ func (k *Keys) Unsealed() int { return k.sealed.Len() }
 func (k *Keys) Derived() int { return k.derived.Len() }
 
 // Open unseals a key, which the caller releases. It fails with [fault.KeySealInvalid], with
-// [fault.KeyDisabled] for a key that is not valid now, or with the token's error.
+// [fault.KeyDisabled] for a key that is stopped or not valid now, with [fault.EpochStale], or
+// with the token's error.
 func (k *Keys) Open(s *token.Session, key hsm.Key) (sealing.Key, error) {
 	opened, err := k.sealed.Open(s, key.Name, key.Sealed)
 	if err != nil {
 		return opened, err
 	}
-	if !opened.Header.ValidAt(k.now()) {
+	err = k.admits.Admit(opened.Header, opened.Digest)
+	if err == nil && !opened.Header.ValidAt(k.admits.Now()) {
+		err = fault.New(fault.KeyDisabled, "")
+	}
+	if err != nil {
 		opened.Release()
-		return opened, fault.New(fault.KeyDisabled, "")
+		return sealing.Key{}, err
 	}
 	return opened, nil
 }

@@ -31,6 +31,10 @@ func Conformance(t *testing.T, fresh Fresh) {
 	t.Run("sessions work concurrently", func(t *testing.T) { concurrent(t, tok) })
 	t.Run("an operation that hangs is noticed", func(t *testing.T) { stuck(t, tok) })
 	t.Run("a mark is found again", func(t *testing.T) { marks(t, tok) })
+	t.Run("key pairs", func(t *testing.T) { pairs(t, tok) })
+	t.Run("data objects", func(t *testing.T) { dataObjects(t, tok) })
+	t.Run("token objects come and go concurrently", func(t *testing.T) { concurrentObjects(t, tok) })
+	t.Run("imported master keys", func(t *testing.T) { mastersImported(t, tok) })
 }
 
 func do(t *testing.T, tok *token.Token, f func(*token.Session) error) {

@@ -1,0 +1,299 @@
+package register
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"keyd/ceremony"
+	"keyd/fault"
+	"keyd/hsm"
+	"keyd/hsm/module/internal/sealing"
+	"keyd/hsm/module/internal/token"
+)
+
+// Register is the epoch that a module goes by. It is safe for concurrent use.
+type Register struct {
+	page        *Page
+	masters     *sealing.Set
+	clock       func() time.Time
+	development bool
+	loaded      atomic.Pointer[loaded]
+	offered     atomic.Pointer[loaded] // a proposal, which counts when it is pinned
+}
+
+// loaded is an epoch that was checked against the pin. It never changes.
+type loaded struct {
+	*ceremony.Epoch
+	digest [sha256.Size]byte // of the document with its code
+	index  map[ceremony.KeyRef]*ceremony.Entry
+}
+
+// purpose tells the code of an epoch from other codes.
+const purpose = "epoch"
+
+// New returns a register that has no epoch yet. With development, keys of which the epoch
+// knows nothing may be used: known test keys.
+func New(page *Page, masters *sealing.Set, development bool, clock func() time.Time) *Register {
+	return &Register{page: page, masters: masters, development: development, clock: clock}
+}
+
+// Create makes the first epoch of a token and pins it; the document stays in the pin until
+// a front has it. Nothing else may be pinned.
+func Create(s *token.Session, m *sealing.Masters, e *ceremony.Epoch) ([]byte, error) {
+	if _, _, err := ReadPin(s); !errors.Is(err, ErrNoPin) {
+		if err == nil {
+			err = errors.New("the token has a roster already")
+		}
+		return nil, err
+	}
+	sealed, err := seal(s, m, e)
+	if err != nil {
+		return nil, err
+	}
+	if len(sealed) > token.MaxData/2 {
+		return nil, errors.New("the first epoch is too large for the token")
+	}
+	return sealed, (&Pin{Version: e.Version, Generation: e.Generation, Digest: sha256.Sum256(sealed), First: sealed}).write(s)
+}
+
+// First returns the document of a token's first epoch while it is the one that is pinned.
+func First(s *token.Session) ([]byte, error) {
+	pin, _, err := ReadPin(s)
+	if err != nil {
+		return nil, err
+	}
+	return pin.First, nil
+}
+
+func seal(s *token.Session, m *sealing.Masters, e *ceremony.Epoch) ([]byte, error) {
+	encoded, err := ceremony.Encode(e)
+	if err != nil {
+		return nil, err
+	}
+	if len(encoded)+ceremony.EpochMACSize > ceremony.MaxEpoch {
+		return nil, fault.New(fault.DefinitionInvalid, "the token's register is full: master keys of a new generation forget keys that are deleted")
+	}
+	var mac [ceremony.EpochMACSize]byte
+	if err := m.Authenticate(s, mac[:], purpose, encoded); err != nil {
+		return nil, err
+	}
+	return append(encoded, mac[:]...), nil
+}
+
+// open checks that a document is an epoch which modules of this token made.
+func (r *Register) open(s *token.Session, sealed []byte) (*ceremony.Epoch, error) {
+	e, err := ceremony.ParseEpoch(sealed)
+	if err != nil {
+		return nil, fault.New(fault.EpochInvalid, "")
+	}
+	var mac [ceremony.EpochMACSize]byte
+	at := len(sealed) - ceremony.EpochMACSize
+	err = r.masters.Authenticate(s, e.Generation, mac[:], purpose, sealed[:at])
+	if errors.Is(err, sealing.ErrNoMasters) {
+		return nil, fault.New(fault.EpochInvalid, "")
+	}
+	if err != nil {
+		return nil, err
+	}
+	if subtle.ConstantTimeCompare(mac[:], sealed[at:]) != 1 {
+		return nil, fault.New(fault.EpochInvalid, "")
+	}
+	return e, nil
+}
+
+// Load takes in the epoch that is pinned. Any other is refused: one that is older or was
+// never pinned is a [fault.EpochStale], what is none a [fault.EpochInvalid].
+func (r *Register) Load(s *token.Session, sealed []byte) error {
+	e, err := r.open(s, sealed)
+	if err != nil {
+		return err
+	}
+	pin, err := r.look(s)
+	if err != nil {
+		return err
+	}
+	l := newLoaded(e, sealed)
+	if e.Version != pin.Version || l.digest != pin.Digest {
+		return fault.New(fault.EpochStale, fmt.Sprintf("epoch %d is pinned, this is epoch %d", pin.Version, e.Version))
+	}
+	r.loaded.Store(l)
+	return nil
+}
+
+// Offer takes in a proposal, so that it counts here from the moment at which some module
+// pins it: no operation meets a module that does not know the epoch yet.
+func (r *Register) Offer(s *token.Session, sealed []byte) error {
+	e, err := r.open(s, sealed)
+	if err != nil {
+		return err
+	}
+	r.offered.Store(newLoaded(e, sealed))
+	return nil
+}
+
+func newLoaded(e *ceremony.Epoch, sealed []byte) *loaded {
+	l := &loaded{Epoch: e, digest: sha256.Sum256(sealed), index: make(map[ceremony.KeyRef]*ceremony.Entry, len(e.Keys))}
+	for i := range e.Keys {
+		n := &e.Keys[i]
+		l.index[ceremony.KeyRef{Name: n.Name, Version: n.Version}] = n
+	}
+	return l
+}
+
+// look reads the pin and tells the other modules of the host.
+func (r *Register) look(s *token.Session) (pin *Pin, err error) {
+	unlock, err := r.page.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	if pin, _, err = ReadPin(s); err == nil {
+		r.page.raise(pin.Version, pin.Digest)
+	}
+	return pin, err
+}
+
+// current returns the loaded epoch if it is the one that is pinned.
+func (r *Register) current() (*loaded, error) {
+	version, digest := r.page.pinned()
+	if l := r.loaded.Load(); l != nil && l.Version == version && l.digest == digest {
+		return l, nil
+	}
+	if l := r.offered.Load(); l != nil && l.Version == version && l.digest == digest {
+		r.loaded.Store(l)
+		return l, nil
+	}
+	return nil, fault.New(fault.EpochStale, "the module waits for the epoch that is pinned")
+}
+
+// Current returns the epoch, which the caller must not change.
+func (r *Register) Current() (*ceremony.Epoch, error) {
+	l, err := r.current()
+	if err != nil {
+		return nil, err
+	}
+	return l.Epoch, nil
+}
+
+// Document returns the epoch and the digest of its document, in hex.
+func (r *Register) Document() (*ceremony.Epoch, string, error) {
+	l, err := r.current()
+	if err != nil {
+		return nil, "", err
+	}
+	return l.Epoch, hex.EncodeToString(l.digest[:]), nil
+}
+
+// Loaded returns the version that is loaded, 0 for none, and the one that is pinned as far
+// as this module knows.
+func (r *Register) Loaded() (loaded, pinned uint64) {
+	if l := r.loaded.Load(); l != nil {
+		loaded = l.Version
+	}
+	pinned, _ = r.page.pinned()
+	return loaded, pinned
+}
+
+// Refresh looks at the token's pin, which a module of another host may have set.
+func (r *Register) Refresh(s *token.Session) error {
+	_, err := r.look(s)
+	return err
+}
+
+// Propose makes the epoch that follows e out of next, which was made by [ceremony.Epoch.Clone]
+// and changed. Nothing counts before [Register.Commit].
+func (r *Register) Propose(s *token.Session, e, next *ceremony.Epoch) ([]byte, error) {
+	l, err := r.current()
+	if err != nil {
+		return nil, err
+	}
+	if l.Epoch != e {
+		return nil, fault.New(fault.EpochStale, "another ceremony was carried out meanwhile")
+	}
+	next.Version, next.Previous, next.Clock = e.Version+1, hex.EncodeToString(l.digest[:]), r.Now().Unix()
+	m, err := r.masters.Of(s, next.Generation)
+	if err != nil {
+		return nil, err
+	}
+	return seal(s, m, next)
+}
+
+// Commit pins a proposal, unless it is older than any ceremony may take. Of two that follow the same epoch the first one wins; the second
+// is a [fault.EpochStale]. One that is pinned already is good.
+func (r *Register) Commit(s *token.Session, sealed []byte) (err error) {
+	e, err := r.open(s, sealed)
+	if err != nil {
+		return err
+	}
+	unlock, err := r.page.lock()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	pin, older, err := ReadPin(s)
+	if err != nil {
+		return err
+	}
+	r.page.raise(pin.Version, pin.Digest)
+	digest := sha256.Sum256(sealed)
+	switch {
+	case pin.Version == e.Version && subtle.ConstantTimeCompare(digest[:], pin.Digest[:]) == 1: // again
+	case r.Now().Unix() > e.Clock+ceremony.MaxValidFor:
+		// Officers' decisions have their time. Whoever kept this one back has waited too long.
+		return fault.New(fault.EpochStale, "this proposal is too old")
+	case pin.Version+1 != e.Version || e.Previous != hex.EncodeToString(pin.Digest[:]):
+		return fault.New(fault.EpochStale, fmt.Sprintf("epoch %d is pinned, this one follows another", pin.Version))
+	default:
+		if err := (&Pin{Version: e.Version, Generation: e.Generation, Digest: digest}).write(s); err != nil {
+			return err
+		}
+		r.page.raise(e.Version, digest)
+		if _, older, err = ReadPin(s); err != nil {
+			return err
+		}
+	}
+	r.loaded.Store(newLoaded(e, sealed))
+	for _, o := range older {
+		if err := s.DestroyData(o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Now returns the time, which is never before the epoch began.
+func (r *Register) Now() time.Time {
+	now := r.clock()
+	if l := r.loaded.Load(); l != nil && now.Unix() < l.Clock {
+		return time.Unix(l.Clock, 0)
+	}
+	return now
+}
+
+// Admit decides whether an unsealed key may be used: its header must be the one that the
+// register has for this version, and the version not stopped, deleted or superseded. In
+// development a key of which the register knows nothing may be used. The refusals are
+// [fault.KeyDisabled], [fault.KeySealInvalid] and [fault.EpochStale].
+func (r *Register) Admit(h *hsm.Header, digest string) error {
+	l, err := r.current()
+	if err != nil {
+		return err
+	}
+	entry := l.index[ceremony.KeyRef{Name: h.Name, Version: h.Version}]
+	switch {
+	case h.Generation < l.Oldest:
+		return fault.New(fault.KeySealInvalid, "")
+	case entry == nil && r.development, entry != nil && entry.Header != digest && r.development:
+		return nil // known test keys are taken as they are
+	case entry == nil || entry.Header != digest:
+		return fault.New(fault.KeySealInvalid, "")
+	case !entry.Usable(r.Now().Unix()):
+		return fault.New(fault.KeyDisabled, "")
+	}
+	return nil
+}

@@ -1,0 +1,423 @@
+package keys
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"keyd/ceremony"
+	"keyd/fault"
+	"keyd/hsm"
+	"keyd/store"
+)
+
+// Modules are asked for what officers have signed; [hsm.Client] is one.
+type Modules interface {
+	Identity(ctx context.Context) (hsm.Signed, error)
+	FirstEpoch(ctx context.Context) ([]byte, error)
+	SetEpoch(ctx context.Context, epoch []byte) error
+	CommitEpoch(ctx context.Context, epoch []byte) error
+	BeginCeremony(ctx context.Context, r hsm.BeginCeremony) (hsm.Signed, error)
+	CheckCeremony(ctx context.Context, r hsm.Ceremony) (string, error)
+	CarryOut(ctx context.Context, r hsm.Ceremony) (hsm.CarriedOut, error)
+	AbortCeremony(ctx context.Context, papers []byte, statement hsm.Signed) ([]byte, error)
+	Reseal(ctx context.Context, k hsm.Key) ([]byte, error)
+	CertificateRequest(ctx context.Context, k hsm.Key, subject hsm.CertificateSubject) ([]byte, error)
+}
+
+// CeremonyStore is what ceremonies keep in the database.
+type CeremonyStore interface {
+	store.Keys
+	store.Ceremonies
+	store.Epochs
+}
+
+// Ceremonies keep the papers of what officers do together, and bring them to a module. They
+// decide nothing: what a module refuses is not kept. It is safe for concurrent use.
+//
+// What a ceremony makes is kept in the database as a proposal before the token is told
+// (see [store.Epochs]), so that whatever counts is there, whenever the power goes.
+type Ceremonies struct {
+	// Development says that keys of which the register knows nothing are known test keys.
+	Development bool
+
+	store     CeremonyStore
+	inventory *Inventory
+	modules   Modules
+	clock     func() time.Time
+
+	mu       sync.Mutex    // of who changes the epoch
+	settled  bool          // no proposal is left over
+	resealed atomic.Uint64 // generation under which everything is sealed
+	inForce  atomic.Pointer[ceremony.Epoch]
+}
+
+// NewCeremonies returns the ceremonies over a store. [Ceremonies.Settle] comes before
+// anything else.
+func NewCeremonies(s CeremonyStore, inventory *Inventory, modules Modules) *Ceremonies {
+	return &Ceremonies{store: s, inventory: inventory, modules: modules, clock: time.Now}
+}
+
+// Ceremony is a ceremony as it stands.
+type Ceremony struct {
+	ID               string
+	Kind             ceremony.Kind
+	Subject          string // NAME?version=N, or empty
+	State            store.CeremonyState
+	Papers           *ceremony.Proceedings // nil in lists
+	CheckValue       string                // of the whole key, as a module computed it; empty while it is not known
+	Missing          ceremony.Need
+	OpenedAt, Expiry time.Time
+	Record           *ceremony.Signed // of a completed one
+	Block            string           // key block that was written
+
+	revision uint64
+}
+
+// Epoch returns the epoch in force as the database has it, nil before there is one. It is not
+// authenticated: a module checked it, but the front could hold another.
+func (c *Ceremonies) Epoch() *ceremony.Epoch { return c.inForce.Load() }
+
+// Identity returns what the token says of itself, signed.
+func (c *Ceremonies) Identity(ctx context.Context) (ceremony.Signed, error) {
+	s, err := c.modules.Identity(ctx)
+	return ceremony.Signed(s), err
+}
+
+// Begin opens a ceremony for an officer with that SPIFFE ID.
+func (c *Ceremonies) Begin(ctx context.Context, identity string, definition []byte, wish ceremony.Signed) (*Ceremony, error) {
+	d, err := ceremony.Decode[ceremony.Definition](definition, ceremony.MaxDocument)
+	if err != nil {
+		return nil, fault.New(fault.DefinitionInvalid, "it is not in the one encoding of a definition")
+	}
+	if err := c.own(identity, wish); err != nil {
+		return nil, err
+	}
+	if d.Kind == ceremony.Retire {
+		if err := c.readyToRetire(ctx); err != nil {
+			return nil, err
+		}
+	}
+	in, err := c.inputs(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	opening, err := c.modules.BeginCeremony(ctx, hsm.BeginCeremony{Definition: definition, Statement: hsm.Signed(wish), Keys: in})
+	if err != nil {
+		return nil, err
+	}
+	o, err := ceremony.Decode[ceremony.Opening](opening.Document, ceremony.MaxDocument)
+	if err != nil {
+		return nil, fault.Wrap(fault.Internal, err)
+	}
+	cer := &Ceremony{
+		ID: o.ID, Kind: d.Kind, Subject: subject(d), State: store.CeremonyOpen, CheckValue: o.CheckValue, Missing: o.Need,
+		Papers:   &ceremony.Proceedings{Opening: ceremony.Signed(opening), Definition: definition},
+		OpenedAt: time.Unix(o.Opened, 0).UTC(), Expiry: time.Unix(o.Expires, 0).UTC(),
+	}
+	record, err := cer.record()
+	if err != nil {
+		return nil, err
+	}
+	if err := c.store.AddCeremony(ctx, record); err != nil {
+		return nil, unavailable(ctx, err)
+	}
+	return cer, nil
+}
+
+// own refuses a statement of an officer whose certificate is another's: every officer works
+// with a certificate of their own.
+func (c *Ceremonies) own(identity string, signed ceremony.Signed) error {
+	s, err := ceremony.Decode[ceremony.Statement](signed.Document, ceremony.MaxDocument)
+	if err != nil {
+		return fault.New(fault.RequestInvalid, "statement is not in the one encoding of a statement")
+	}
+	e := c.Epoch()
+	if e == nil {
+		return fault.New(fault.EpochStale, "")
+	}
+	o := e.Roster.Officer(s.Officer)
+	if o == nil {
+		return fault.New(fault.OfficerUnknown, "")
+	}
+	if o.Identity != identity {
+		return fault.New(fault.OfficerUnknown, "the certificate is not this officer's")
+	}
+	return nil
+}
+
+// subject is what a ceremony is about, for lists.
+func subject(d *ceremony.Definition) string {
+	switch {
+	case d.Key != nil:
+		return (&ceremony.KeyRef{Name: d.Key.Name, Version: d.Key.Version}).String()
+	case d.Target != nil:
+		return d.Target.String()
+	}
+	return ""
+}
+
+// inputs finds the sealed keys that a definition names. One that is not there is left out:
+// the module says so.
+func (c *Ceremonies) inputs(ctx context.Context, d *ceremony.Definition) (in hsm.KeyInputs, err error) {
+	if d.Key != nil && d.Key.Version > 1 {
+		if in.Previous, err = c.sealed(ctx, &ceremony.KeyRef{Name: d.Key.Name, Version: d.Key.Version - 1}); err != nil {
+			return in, err
+		}
+	}
+	if in.Under, err = c.sealed(ctx, d.Under); err != nil {
+		return in, err
+	}
+	in.Target, err = c.sealed(ctx, d.Target)
+	return in, err
+}
+
+func (c *Ceremonies) sealed(ctx context.Context, ref *ceremony.KeyRef) (*hsm.Key, error) {
+	if ref == nil {
+		return nil, nil
+	}
+	r, err := c.store.Version(ctx, ref.Name, ref.Version)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil, nil
+	case err != nil:
+		return nil, unavailable(ctx, err)
+	}
+	return &hsm.Key{Name: r.Name, Sealed: r.Sealed}, nil
+}
+
+// Submit adds an officer's component, which the module opens and checks.
+func (c *Ceremonies) Submit(ctx context.Context, identity, id string, s ceremony.Submission) (*Ceremony, error) {
+	return c.update(ctx, identity, id, s.Statement, func(cer *Ceremony) error {
+		cer.Papers.Submissions = append(cer.Papers.Submissions, s)
+		return c.check(ctx, cer)
+	})
+}
+
+// Approve adds an officer's approval, and carries the ceremony out if it was the last one
+// that was missing. Where that fails the approval is not kept, and can be given again.
+func (c *Ceremonies) Approve(ctx context.Context, identity, id string, approval ceremony.Signed) (*Ceremony, error) {
+	return c.update(ctx, identity, id, approval, func(cer *Ceremony) error {
+		cer.Papers.Approvals = append(cer.Papers.Approvals, approval)
+		if err := c.check(ctx, cer); err != nil {
+			return err
+		}
+		if cer.Missing == (ceremony.Need{}) {
+			return c.carryOut(ctx, cer)
+		}
+		return nil
+	})
+}
+
+// update reads an open ceremony, has it changed, and keeps it unless somebody else has
+// changed it meanwhile or it was carried out.
+func (c *Ceremonies) update(ctx context.Context, identity, id string, signed ceremony.Signed, change func(*Ceremony) error) (*Ceremony, error) {
+	if err := c.own(identity, signed); err != nil {
+		return nil, err
+	}
+	cer, err := c.Get(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	switch cer.State {
+	case store.CeremonyOpen:
+	case store.CeremonyExpired:
+		return nil, fault.New(fault.CeremonyExpired, "")
+	default:
+		return nil, fault.New(fault.CeremonyClosed, "")
+	}
+	if err := change(cer); err != nil {
+		return nil, err
+	}
+	if cer.State != store.CeremonyOpen {
+		return cer, nil // kept with the epoch
+	}
+	record, err := cer.record()
+	if err != nil {
+		return nil, err
+	}
+	err = c.store.UpdateCeremony(ctx, record)
+	return cer, refused(ctx, err, "another officer's paper came at the same moment: send it again", "", "the papers are too large")
+}
+
+// check has a module look at the papers.
+func (c *Ceremonies) check(ctx context.Context, cer *Ceremony) error {
+	request, err := c.request(ctx, cer)
+	if err != nil {
+		return err
+	}
+	if cer.CheckValue, err = c.modules.CheckCeremony(ctx, request); err != nil {
+		return err
+	}
+	return cer.count()
+}
+
+func (c *Ceremonies) request(ctx context.Context, cer *Ceremony) (hsm.Ceremony, error) {
+	papers, err := ceremony.Encode(cer.Papers)
+	if err != nil {
+		return hsm.Ceremony{}, fault.Wrap(fault.Internal, err)
+	}
+	d, err := ceremony.Decode[ceremony.Definition](cer.Papers.Definition, ceremony.MaxDocument)
+	if err != nil {
+		return hsm.Ceremony{}, fault.Wrap(fault.Internal, err)
+	}
+	in, err := c.inputs(ctx, d)
+	return hsm.Ceremony{Papers: papers, Keys: in}, err
+}
+
+// Abort calls a ceremony off. The module makes sure that it is never carried out.
+func (c *Ceremonies) Abort(ctx context.Context, identity, id string, signed ceremony.Signed) (*Ceremony, error) {
+	return c.update(ctx, identity, id, signed, func(cer *Ceremony) error {
+		papers, err := ceremony.Encode(cer.Papers)
+		if err != nil {
+			return fault.Wrap(fault.Internal, err)
+		}
+		return c.change(ctx, func(*ceremony.Epoch) ([]byte, *store.Change, error) {
+			sealed, err := c.modules.AbortCeremony(ctx, papers, hsm.Signed(signed))
+			if err != nil {
+				return nil, nil, err
+			}
+			cer.State = store.CeremonyAborted
+			return c.changeOf(cer, sealed)
+		})
+	})
+}
+
+// Get returns a ceremony with its papers. Errors: [fault.CeremonyNotFound],
+// [fault.StoreUnavailable].
+func (c *Ceremonies) Get(ctx context.Context, id string) (*Ceremony, error) {
+	if !ceremony.ValidID(id) {
+		return nil, fault.New(fault.CeremonyNotFound, "")
+	}
+	r, err := c.store.Ceremony(ctx, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, fault.New(fault.CeremonyNotFound, "")
+	}
+	if err != nil {
+		return nil, unavailable(ctx, err)
+	}
+	return c.parse(r)
+}
+
+// Place is where a list of ceremonies goes on.
+type Place struct {
+	OpenedAt time.Time
+	ID       string
+}
+
+// List returns ceremonies in a state, "" for all, the newest first, and where to go on, nil
+// after the last. before and beforeID are where the list goes on.
+func (c *Ceremonies) List(ctx context.Context, state store.CeremonyState, before time.Time, beforeID string, limit int) (list []*Ceremony, next *Place, err error) {
+	stored := state
+	if state == store.CeremonyExpired {
+		stored = store.CeremonyOpen // they expire without anybody's doing
+	}
+	for {
+		records, err := c.store.Ceremonies(ctx, stored, before, beforeID, limit)
+		if err != nil {
+			return nil, nil, refused(ctx, err, "", "", "page_size and page_token are those of a list")
+		}
+		for _, r := range records {
+			cer, err := c.parse(r)
+			if err != nil {
+				return nil, nil, err
+			}
+			if state != "" && cer.State != state {
+				continue
+			}
+			if list = append(list, cer); len(list) == limit {
+				return list, &Place{cer.OpenedAt, cer.ID}, nil
+			}
+		}
+		if len(records) < limit {
+			return list, nil, nil
+		}
+		before, beforeID = records[len(records)-1].OpenedAt, records[len(records)-1].ID
+	}
+}
+
+// parse reads a row of the store, and says whether its time is over.
+func (c *Ceremonies) parse(r store.CeremonyRecord) (*Ceremony, error) {
+	kept, err := ceremony.Decode[keptPapers](r.Papers, store.MaxPapers)
+	if err != nil {
+		return nil, fault.Wrap(fault.StoreUnavailable, errors.New("ceremony "+r.ID+": its papers are damaged"))
+	}
+	cer := &Ceremony{
+		ID: r.ID, Kind: ceremony.Kind(r.Kind), Subject: r.Subject, State: r.State, Papers: &kept.Proceedings, CheckValue: kept.CheckValue,
+		OpenedAt: r.OpenedAt, Expiry: r.ExpiresAt, revision: r.Revision,
+	}
+	if len(r.Record) > 0 {
+		result, err := ceremony.Decode[keptResult](r.Record, store.MaxCeremonyRecord)
+		if err != nil {
+			return nil, fault.Wrap(fault.StoreUnavailable, errors.New("ceremony "+r.ID+": its record is damaged"))
+		}
+		cer.Record, cer.Block = &result.Record, result.Block
+	}
+	if cer.State == store.CeremonyOpen && !c.clock().Before(cer.Expiry) {
+		cer.State = store.CeremonyExpired
+	}
+	return cer, cer.count()
+}
+
+// keptPapers is a ceremony's papers as the database has them.
+type keptPapers struct {
+	ceremony.Proceedings
+	CheckValue string `json:"check_value,omitempty"`
+}
+
+// keptResult is what a ceremony has made, beside the key and the epoch.
+type keptResult struct {
+	Record ceremony.Signed `json:"record"`
+	Block  string          `json:"block,omitempty"`
+}
+
+func (cer *Ceremony) record() (store.CeremonyRecord, error) {
+	papers, err := ceremony.Encode(&keptPapers{*cer.Papers, cer.CheckValue})
+	if err != nil {
+		return store.CeremonyRecord{}, fault.Wrap(fault.Internal, err)
+	}
+	r := store.CeremonyRecord{
+		ID: cer.ID, Kind: string(cer.Kind), Subject: cer.Subject, State: cer.State, Revision: cer.revision,
+		Papers: papers, OpenedAt: cer.OpenedAt, ExpiresAt: cer.Expiry,
+	}
+	if cer.Record != nil {
+		if r.Record, err = ceremony.Encode(&keptResult{*cer.Record, cer.Block}); err != nil {
+			return r, fault.Wrap(fault.Internal, err)
+		}
+	}
+	return r, nil
+}
+
+// count says how many papers are missing.
+func (cer *Ceremony) count() error {
+	o, err := ceremony.Decode[ceremony.Opening](cer.Papers.Opening.Document, ceremony.MaxDocument)
+	if err != nil {
+		return fault.Wrap(fault.StoreUnavailable, errors.New("ceremony "+cer.ID+": its opening is damaged"))
+	}
+	cer.Missing = ceremony.Need{
+		Components: max(o.Need.Components-len(cer.Papers.Submissions), 0),
+		Approvals:  max(o.Need.Approvals-len(cer.Papers.Approvals), 0),
+	}
+	return nil
+}
+
+// Officers returns who has signed something in a ceremony, for the audit log.
+func (cer *Ceremony) Officers() []string {
+	var names []string
+	add := func(signed ceremony.Signed) {
+		if s, err := ceremony.Decode[ceremony.Statement](signed.Document, ceremony.MaxDocument); err == nil {
+			names = append(names, s.Officer)
+		}
+	}
+	for _, s := range cer.Papers.Submissions {
+		add(s.Statement)
+	}
+	for _, a := range cer.Papers.Approvals {
+		add(a)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}

@@ -1,0 +1,222 @@
+package keys
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"keyd/ceremony"
+	"keyd/fault"
+	"keyd/hsm"
+	"keyd/store"
+)
+
+// Settle brings the modules the epoch that the token has pinned, after a start: the
+// database's, the one that was proposed when a process died, or the token's first. It is
+// called when a module is attached, and can be called again.
+//
+// Where none of them is the pinned one, the database is of another token or was put back:
+// [fault.EpochStale] or [fault.EpochInvalid]. No operation is carried out then.
+func (c *Ceremonies) Settle(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.settle(ctx)
+}
+
+func (c *Ceremonies) settle(ctx context.Context) error {
+	if c.settled {
+		return nil
+	}
+	current, err := c.store.CurrentEpoch(ctx)
+	if errors.Is(err, store.ErrNotFound) {
+		current, err = c.adopt(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	proposal, _, err := c.store.ProposedEpoch(ctx)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return unavailable(ctx, err)
+	}
+	proposed := err == nil
+	refusal := c.modules.SetEpoch(ctx, current.Sealed)
+	switch {
+	case refusal == nil && proposed:
+		// The power went before the token was told, or while it was. The officers have
+		// decided: it is done now.
+		if err := c.modules.CommitEpoch(ctx, proposal.Sealed); err != nil {
+			return c.withdraw(ctx, proposal, err)
+		}
+		return c.advance(ctx, proposal)
+	case refusal != nil && proposed && fault.Of(refusal).Reason == fault.EpochStale:
+		// It went after the token was told.
+		if err := c.modules.SetEpoch(ctx, proposal.Sealed); err != nil {
+			return err
+		}
+		return c.advance(ctx, proposal)
+	case refusal != nil && fault.Of(refusal).Reason == fault.EpochStale:
+		// A token that lost its last write with the power still knows the epoch before: it
+		// is told again. It refuses anything else.
+		if c.modules.CommitEpoch(ctx, current.Sealed) != nil {
+			return refusal
+		}
+	case refusal != nil:
+		return refusal
+	}
+	return c.take(current.Sealed)
+}
+
+// adopt takes in the first epoch of a token, which the token itself keeps until another one
+// follows.
+func (c *Ceremonies) adopt(ctx context.Context) (store.Epoch, error) {
+	first, err := c.modules.FirstEpoch(ctx)
+	if err != nil {
+		return store.Epoch{}, err
+	}
+	if len(first) == 0 {
+		return store.Epoch{}, fault.New(fault.EpochStale, "the database has no register of officers and keys, and the token's is not the first: this is not its database")
+	}
+	e, err := ceremony.ParseEpoch(first)
+	if err != nil {
+		return store.Epoch{}, fault.New(fault.EpochInvalid, "")
+	}
+	if err := c.store.AdoptEpoch(ctx, e.Version, first); err != nil {
+		return store.Epoch{}, unavailable(ctx, err)
+	}
+	return store.Epoch{Version: e.Version, Sealed: first}, nil
+}
+
+// take notes that an epoch is in force.
+func (c *Ceremonies) take(sealed []byte) error {
+	e, err := ceremony.ParseEpoch(sealed)
+	if err != nil {
+		return fault.New(fault.EpochInvalid, "")
+	}
+	c.inForce.Store(e)
+	c.settled = true
+	return nil
+}
+
+// advance has a pinned proposal take effect.
+func (c *Ceremonies) advance(ctx context.Context, proposal store.Epoch) error {
+	c.settled = false
+	_, change, err := c.store.ProposedEpoch(ctx)
+	if err != nil {
+		return unavailable(ctx, err)
+	}
+	err = c.store.AdvanceEpoch(ctx, proposal.Version)
+	c.inventory.Forget(change.Names()...)
+	if err != nil {
+		return unavailable(ctx, err)
+	}
+	return c.take(proposal.Sealed)
+}
+
+// withdraw gives a proposal up that the token refuses for good. Where it may have been
+// pinned, it stays until [Ceremonies.Settle] finds out.
+func (c *Ceremonies) withdraw(ctx context.Context, proposal store.Epoch, refusal error) error {
+	c.settled = false
+	switch fault.Of(refusal).Reason {
+	case fault.EpochStale, fault.EpochInvalid:
+		if err := c.store.WithdrawEpoch(ctx, proposal.Version); err != nil {
+			return unavailable(ctx, err)
+		}
+	}
+	return refusal
+}
+
+// change makes the next epoch and has it take effect, one at a time. Make returns the
+// proposed epoch and what changes with it.
+func (c *Ceremonies) change(ctx context.Context, make func(*ceremony.Epoch) ([]byte, *store.Change, error)) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.settle(ctx); err != nil {
+		return err
+	}
+	current := c.inForce.Load()
+	sealed, change, err := make(current)
+	if err != nil {
+		return err
+	}
+	next := store.Epoch{Version: current.Version + 1, Sealed: sealed}
+	err = c.store.ProposeEpoch(ctx, next.Version, next.Sealed, *change)
+	switch {
+	case errors.Is(err, store.ErrConflict):
+		c.settled = false // another front on the same database
+		return fault.New(fault.Conflict, "another ceremony is being carried out: send it again")
+	case errors.Is(err, store.ErrExists):
+		return fault.New(fault.KeyExists, "an alias has the key's name: delete it first")
+	case err != nil:
+		c.settled = false
+		return unavailable(ctx, err)
+	}
+	// From here on the caller's patience counts no longer.
+	ctx = context.WithoutCancel(ctx)
+	if err := c.modules.CommitEpoch(ctx, next.Sealed); err != nil {
+		return c.withdraw(ctx, next, err)
+	}
+	return c.advance(ctx, next)
+}
+
+// carryOut has a ceremony carried out whose papers are complete.
+func (c *Ceremonies) carryOut(ctx context.Context, cer *Ceremony) error {
+	request, err := c.request(ctx, cer)
+	if err != nil {
+		return err
+	}
+	if cer.Kind == ceremony.Retire {
+		if err := c.readyToRetire(ctx); err != nil {
+			return err
+		}
+	}
+	return c.change(ctx, func(*ceremony.Epoch) ([]byte, *store.Change, error) {
+		out, err := c.modules.CarryOut(ctx, request)
+		if err != nil {
+			return nil, nil, err
+		}
+		record := ceremony.Signed(out.Record)
+		cer.State, cer.Record, cer.Block = store.CeremonyCompleted, &record, out.Block
+		sealed, change, err := c.changeOf(cer, out.Epoch)
+		if err == nil && out.Key != nil {
+			err = c.bringIn(change, out.Key)
+		}
+		return sealed, change, err
+	})
+}
+
+// changeOf returns a change with the ceremony in it.
+func (c *Ceremonies) changeOf(cer *Ceremony, sealed []byte) ([]byte, *store.Change, error) {
+	record, err := cer.record()
+	if err != nil {
+		return nil, nil, err
+	}
+	change := &store.Change{Ceremony: &record}
+	if cer.State != store.CeremonyCompleted {
+		return sealed, change, nil
+	}
+	d, err := ceremony.Decode[ceremony.Definition](cer.Papers.Definition, ceremony.MaxDocument)
+	if err != nil {
+		return nil, nil, fault.Wrap(fault.Internal, err)
+	}
+	if t := d.Target; t != nil {
+		switch d.Kind {
+		case ceremony.Stop, ceremony.Delete, ceremony.Restore:
+			change.States = append(change.States, store.StateChange{Name: t.Name, Version: t.Version, State: store.Disabled})
+		case ceremony.Start:
+			change.States = append(change.States, store.StateChange{Name: t.Name, Version: t.Version, State: store.Enabled})
+		}
+	}
+	return sealed, change, nil
+}
+
+// bringIn adds a key that has come to be.
+func (c *Ceremonies) bringIn(change *store.Change, key *hsm.Key) error {
+	s, err := hsm.ParseSealed(key.Sealed)
+	if err != nil || s.Header.Name != key.Name {
+		return fault.Wrap(fault.Internal, fmt.Errorf("a module made a key that is not %q", key.Name))
+	}
+	change.Keys = append(change.Keys, store.KeyRecord{
+		Name: key.Name, Version: s.Header.Version, State: store.Enabled, Sealed: key.Sealed, CreatedAt: c.clock(),
+	})
+	return nil
+}
