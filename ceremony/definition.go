@@ -25,6 +25,7 @@ const (
 	Masters Kind = "masters" // master keys of the next generation
 	Retire  Kind = "retire"  // older master keys are destroyed, once every key is sealed anew
 	Attach  Kind = "attach"  // a key that the token already holds
+	Adopt   Kind = "adopt"   // the register of another token with the same master keys
 )
 
 // Definition says what a ceremony does: what officers review, and sign the digest of.
@@ -44,6 +45,8 @@ type Definition struct {
 
 	Roster     *Roster     `json:"roster,omitempty"`  // Init, Change
 	MasterKeys *MasterSpec `json:"masters,omitempty"` // Init, Masters
+
+	Register string `json:"register,omitempty"` // Adopt: digest of the register that is taken over
 
 	// AllowWeaker lets a key be wrapped by a key block protection key that is weaker than it.
 	// It takes two officers, whatever the roster says.
@@ -83,7 +86,14 @@ type Optional struct {
 type MasterSpec struct {
 	Holders  []string `json:"holders"`            // officers, each of whom has one share of 32 bytes
 	Previous []string `json:"previous,omitempty"` // Masters: who has a share of the present ones
+
+	// Generation is that of the shares, of Init: 1 when it is 0, a later one for a token that
+	// takes the place of another.
+	Generation uint32 `json:"generation,omitempty"`
 }
+
+// FirstGeneration returns the generation of the master keys that a token begins with.
+func (m *MasterSpec) FirstGeneration() uint32 { return max(m.Generation, 1) }
 
 // Holder returns whose share belongs in a place, from 1: first come the shares of the master
 // keys that are made, then those of the present ones.
@@ -139,7 +149,7 @@ func (d *Definition) Validate() error {
 	}{
 		{"key", d.Key != nil}, {"components", d.Components != 0}, {"check_value", d.CheckValue != ""}, {"overlap", d.Overlap != 0},
 		{"block", d.Block != ""}, {"under", d.Under != nil}, {"target", d.Target != nil}, {"export", d.Export != nil},
-		{"wait", d.Wait != 0}, {"allow_weaker", d.AllowWeaker}, {"object", d.Object != ""}, {"roster", d.Roster != nil}, {"masters", d.MasterKeys != nil},
+		{"wait", d.Wait != 0}, {"allow_weaker", d.AllowWeaker}, {"object", d.Object != ""}, {"roster", d.Roster != nil}, {"masters", d.MasterKeys != nil}, {"register", d.Register != ""},
 	} {
 		switch needed := slices.Contains(shape.needs, field.name); {
 		case needed && !field.present:
@@ -165,11 +175,12 @@ var shapes = map[Kind]struct{ needs, takes []string }{
 	Change:  {needs: []string{"roster"}},
 	Masters: {needs: []string{"masters"}},
 	Retire:  {},
+	Adopt:   {needs: []string{"register"}},
 	Attach:  {needs: []string{"key", "object"}, takes: []string{"check_value", "overlap"}},
 }
 
 func kindNames() []string {
-	return []string{"init", "load", "create", "import", "export", "stop", "start", "delete", "restore", "change", "masters", "retire", "attach"}
+	return []string{"init", "load", "create", "import", "export", "stop", "start", "delete", "restore", "change", "masters", "retire", "attach", "adopt"}
 }
 
 func (d *Definition) validateKey() error {
@@ -245,6 +256,9 @@ func (d *Definition) validateRoster() error {
 			return fmt.Errorf("%w: %w", ErrDefinition, err)
 		}
 	}
+	if d.Register != "" && !validDigest(d.Register) {
+		return wrong("register is a digest: 64 lower-case hex digits")
+	}
 	m := d.MasterKeys
 	if m == nil {
 		return nil
@@ -257,6 +271,9 @@ func (d *Definition) validateRoster() error {
 	}
 	if d.Kind == Init && m.Previous != nil {
 		return wrong("masters.previous belongs to kind masters")
+	}
+	if d.Kind == Masters && m.Generation != 0 {
+		return wrong("masters.generation belongs to kind init")
 	}
 	for field, names := range map[string][]string{"holders": m.Holders, "previous": m.Previous} {
 		for i, h := range names {
@@ -295,7 +312,7 @@ func (q *Quorum) Need(d *Definition, usage string, sensitive bool) Need {
 		}
 	case Export, Start, Delete, Restore, Attach:
 		n.Approvals = max(rule.Approvals, 2)
-	case Change, Retire:
+	case Change, Retire, Adopt:
 		n.Approvals = max(q.Roster, 2)
 	case Masters, Init:
 		n.Approvals, n.Components = max(q.Roster, 2), len(d.MasterKeys.Holders)+len(d.MasterKeys.Previous)

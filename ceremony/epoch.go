@@ -20,8 +20,9 @@ type Epoch struct {
 	Generation uint32  `json:"generation"`         // of the master keys that seal
 	Oldest     uint32  `json:"oldest"`             // generation that is still unsealed
 	Roster     Roster  `json:"roster"`
-	Keys       []Entry `json:"keys,omitempty"` // in the order of name and version
-	Done       []Done  `json:"done,omitempty"` // ceremonies that could be carried out again
+	Lasting    []byte  `json:"lasting,omitempty"` // from generation 2 on: the fingerprint key, wrapped by the master keys that seal
+	Keys       []Entry `json:"keys,omitempty"`    // in the order of name and version
+	Done       []Done  `json:"done,omitempty"`    // ceremonies that could be carried out again
 }
 
 // Entry is what is remembered of one version of a key. It stays when the key is deleted.

@@ -21,7 +21,7 @@ import (
 // file is a definition as people write and review it. Its comments are the manual.
 type file struct {
 	// Kind says what is done: init, load, create, import, export, stop, start, delete,
-	// restore, change, masters, retire, attach.
+	// restore, change, masters, retire, attach, adopt.
 	Kind string `yaml:"kind"`
 
 	// Reason is for the record: why, or a ticket's number.
@@ -70,6 +70,9 @@ type file struct {
 	// Officers and Quorum are the roster.
 	Officers []officerFile `yaml:"officers"`
 	Quorum   *quorumFile   `yaml:"quorum"`
+
+	// Register is the digest of the register that is taken over, as keyd officer roster shows it.
+	Register string `yaml:"register"`
 
 	// Masters says who holds a share of the master keys.
 	Masters *mastersFile `yaml:"masters"`
@@ -136,6 +139,9 @@ type quorumFile struct {
 type mastersFile struct {
 	Holders  []string `yaml:"holders"`
 	Previous []string `yaml:"previous"`
+
+	// Generation is that of the shares; 1 when it is not set.
+	Generation uint32 `yaml:"generation"`
 }
 
 // Read reads a definition from a YAML file, in which an unknown field is an error, and
@@ -181,7 +187,7 @@ func Parse(text []byte, dir string) (*Definition, error) {
 func (f *file) definition(dir string) (*Definition, error) {
 	d := &Definition{
 		Kind: Kind(f.Kind), Components: f.Components, CheckValue: strings.ToUpper(f.CheckValue), Overlap: f.Overlap.seconds(),
-		Block: strings.TrimSpace(f.Block), Under: f.Under.ref(), Target: f.Target.ref(), Wait: f.Wait.seconds(), Object: f.Object, AllowWeaker: f.AllowWeaker,
+		Block: strings.TrimSpace(f.Block), Under: f.Under.ref(), Target: f.Target.ref(), Wait: f.Wait.seconds(), Object: f.Object, AllowWeaker: f.AllowWeaker, Register: strings.ToLower(strings.ReplaceAll(f.Register, " ", "")),
 		Approvals: f.Approvals, ValidFor: f.ValidFor.seconds(), Reason: f.Reason,
 	}
 	if d.Kind == Delete && d.Wait == 0 {
@@ -208,7 +214,7 @@ func (f *file) definition(dir string) (*Definition, error) {
 		}
 	}
 	if f.Masters != nil {
-		d.MasterKeys = &MasterSpec{Holders: f.Masters.Holders, Previous: f.Masters.Previous}
+		d.MasterKeys = &MasterSpec{Holders: f.Masters.Holders, Previous: f.Masters.Previous, Generation: f.Masters.Generation}
 	}
 	if f.Officers == nil && f.Quorum == nil {
 		return d, nil

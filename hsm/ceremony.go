@@ -21,6 +21,8 @@ type KeyInputs struct {
 	Under    *Key // the key block protection key
 	Target   *Key // the key that something happens to
 	Previous *Key // the newest version of a key that gets another one
+
+	Register []byte // the register of another token with the same master keys
 }
 
 // BeginCeremony asks for the opening of a ceremony.
@@ -176,7 +178,7 @@ func (k KeyInputs) wire() *wire.KeyInputs {
 		}
 		return key.wire()
 	}
-	return &wire.KeyInputs{Under: given(k.Under), Target: given(k.Target), Previous: given(k.Previous)}
+	return &wire.KeyInputs{Under: given(k.Under), Target: given(k.Target), Previous: given(k.Previous), Register: k.Register}
 }
 
 // CertificateSubject is whom a certificate is for. Empty parts are left out.

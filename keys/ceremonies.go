@@ -49,9 +49,10 @@ type Ceremonies struct {
 	modules   Modules
 	clock     func() time.Time
 
-	mu       sync.Mutex    // of who changes the epoch
-	settled  bool          // no proposal is left over
-	resealed atomic.Uint64 // generation under which everything is sealed
+	mu       sync.Mutex                  // of who changes the epoch
+	settled  bool                        // no proposal is left over
+	waiting  atomic.Pointer[store.Epoch] // register of another token, which officers can have this one take over
+	resealed atomic.Uint64               // generation under which everything is sealed
 	inForce  atomic.Pointer[ceremony.Epoch]
 }
 
@@ -81,6 +82,20 @@ type Ceremony struct {
 // authenticated: a module checked it, but the front could hold another.
 func (c *Ceremonies) Epoch() *ceremony.Epoch { return c.inForce.Load() }
 
+// Waiting returns the register of another token with the same master keys that the database
+// has, while this token has one of its own: its version and its digest in hex. No key can be
+// used until officers have the token take it over ([ceremony.Adopt]).
+func (c *Ceremonies) Waiting() (version uint64, digest string) {
+	w := c.waiting.Load()
+	if w == nil {
+		return 0, ""
+	}
+	return w.Version, ceremony.Digest(w.Sealed)
+}
+
+// Ready reports whether modules can use keys: they have the register that the database has.
+func (c *Ceremonies) Ready() bool { return c.Epoch() != nil && c.waiting.Load() == nil }
+
 // Identity returns what the token says of itself, signed.
 func (c *Ceremonies) Identity(ctx context.Context) (ceremony.Signed, error) {
 	s, err := c.modules.Identity(ctx)
@@ -100,6 +115,9 @@ func (c *Ceremonies) Begin(ctx context.Context, identity string, definition []by
 		if err := c.readyToRetire(ctx); err != nil {
 			return nil, err
 		}
+	}
+	if d.Kind != ceremony.Adopt && c.waiting.Load() != nil {
+		return nil, fault.New(fault.Conflict, "the database has the register of another token: have this one take it over first (kind adopt; keyd officer roster shows its digest)")
 	}
 	in, err := c.inputs(ctx, d)
 	if err != nil {
@@ -167,6 +185,9 @@ func (c *Ceremonies) inputs(ctx context.Context, d *ceremony.Definition) (in hsm
 		if in.Previous, err = c.sealed(ctx, &ceremony.KeyRef{Name: d.Key.Name, Version: d.Key.Version - 1}); err != nil {
 			return in, err
 		}
+	}
+	if w := c.waiting.Load(); w != nil && d.Kind == ceremony.Adopt {
+		in.Register = w.Sealed
 	}
 	if in.Under, err = c.sealed(ctx, d.Under); err != nil {
 		return in, err

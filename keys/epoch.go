@@ -49,21 +49,42 @@ func (c *Ceremonies) settle(ctx context.Context) error {
 		}
 		return c.advance(ctx, proposal)
 	case refusal != nil && proposed && fault.Of(refusal).Reason == fault.EpochStale:
-		// It went after the token was told.
-		if err := c.modules.SetEpoch(ctx, proposal.Sealed); err != nil {
-			return err
+		// It went after the token was told; or before, when a new token takes over this register.
+		if c.modules.SetEpoch(ctx, proposal.Sealed) == nil {
+			return c.advance(ctx, proposal)
+		}
+		if err := c.modules.CommitEpoch(ctx, proposal.Sealed); err != nil {
+			return c.withdraw(ctx, proposal, err)
 		}
 		return c.advance(ctx, proposal)
 	case refusal != nil && fault.Of(refusal).Reason == fault.EpochStale:
 		// A token that lost its last write with the power still knows the epoch before: it
 		// is told again. It refuses anything else.
 		if c.modules.CommitEpoch(ctx, current.Sealed) != nil {
-			return refusal
+			return c.wait(ctx, current, refusal)
 		}
 	case refusal != nil:
 		return refusal
 	}
 	return c.take(current.Sealed)
+}
+
+// wait has a new token go by its own first register, where the database has the one of a
+// token whose place it takes: officers can then have it take that one over. The register in
+// the database stays.
+func (c *Ceremonies) wait(ctx context.Context, other store.Epoch, refusal error) error {
+	first, err := c.modules.FirstEpoch(ctx)
+	if err != nil || len(first) == 0 {
+		return refusal
+	}
+	if c.modules.SetEpoch(ctx, first) != nil {
+		return refusal
+	}
+	if err := c.take(first); err != nil {
+		return err
+	}
+	c.waiting.Store(&other)
+	return nil
 }
 
 // adopt takes in the first epoch of a token, which the token itself keeps until another one
@@ -93,6 +114,7 @@ func (c *Ceremonies) take(sealed []byte) error {
 		return fault.New(fault.EpochInvalid, "")
 	}
 	c.inForce.Store(e)
+	c.waiting.Store(nil)
 	c.settled = true
 	return nil
 }
@@ -138,7 +160,11 @@ func (c *Ceremonies) change(ctx context.Context, make func(*ceremony.Epoch) ([]b
 	if err != nil {
 		return err
 	}
-	next := store.Epoch{Version: current.Version + 1, Sealed: sealed}
+	proposed, err := ceremony.ParseEpoch(sealed)
+	if err != nil {
+		return fault.Wrap(fault.Internal, errors.New("a module proposed what is no register"))
+	}
+	next := store.Epoch{Version: proposed.Version, Sealed: sealed}
 	err = c.store.ProposeEpoch(ctx, next.Version, next.Sealed, *change)
 	switch {
 	case errors.Is(err, store.ErrConflict):

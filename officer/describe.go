@@ -74,11 +74,17 @@ func Describe(d *ceremony.Definition) []Line {
 	if d.Object != "" {
 		l.add("object in the token", "%s", d.Object)
 	}
+	if d.Register != "" {
+		l.add("register", "%s, of another token with the same master keys", ceremony.FormatFingerprint(d.Register))
+	}
 	if d.Roster != nil {
 		l = append(l, DescribeRoster(d.Roster)...)
 	}
 	if m := d.MasterKeys; m != nil {
 		l.add("master keys", "of %s, XORed: by %s", count(len(m.Holders), "share", "shares"), strings.Join(m.Holders, ", "))
+		if m.Generation > 1 {
+			l.add("generation", "%d, which another token has", m.Generation)
+		}
 		if len(m.Previous) > 0 {
 			l.add("shares of the present ones", "by %s", strings.Join(m.Previous, ", "))
 		}
@@ -98,6 +104,7 @@ func Does(k ceremony.Kind) string {
 		ceremony.Start: "a stopped key is used again", ceremony.Delete: "the key is destroyed",
 		ceremony.Restore: "a deletion is called off; the key stays stopped", ceremony.Change: "another roster, or another quorum",
 		ceremony.Masters: "master keys of the next generation", ceremony.Retire: "older master keys are destroyed", ceremony.Attach: "a key that the token already holds",
+		ceremony.Adopt: "the register of another token is taken over, with all its keys",
 	}[k]
 }
 

@@ -29,6 +29,11 @@ type Module struct {
 
 	Identity Fingerprint // of Key
 	Roster   Fingerprint // of Officers
+
+	// Waiting is the digest of another token's register that the database has, in hex, and its
+	// version: the service's word. Empty where there is none.
+	Waiting        string
+	WaitingVersion uint64
 }
 
 // FetchModule asks a service what its module says of itself.
@@ -37,7 +42,12 @@ func FetchModule(ctx context.Context, conn grpc.ClientConnInterface) (*Module, e
 	if err != nil {
 		return nil, err
 	}
-	return ParseModule(fromWire(answer.GetIdentity()))
+	m, err := ParseModule(fromWire(answer.GetIdentity()))
+	if err != nil {
+		return nil, err
+	}
+	m.Waiting, m.WaitingVersion = answer.WaitingRegister, answer.WaitingRegisterVersion
+	return m, nil
 }
 
 // ParseModule checks the module's signature on what it says of itself. The error wraps

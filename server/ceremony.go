@@ -36,7 +36,8 @@ func (b ceremonyBinding) GetModule(ctx context.Context, _ *keydv1.GetModuleReque
 	if err != nil {
 		return nil, err
 	}
-	return &keydv1.GetModuleResponse{Identity: signedMessage(identity)}, nil
+	version, digest := b.officers.Waiting()
+	return &keydv1.GetModuleResponse{Identity: signedMessage(identity), WaitingRegisterVersion: version, WaitingRegister: digest}, nil
 }
 
 // BeginCeremony implements keyd.v1.CeremonyService.

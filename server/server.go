@@ -126,7 +126,7 @@ func New(c Config) (*Server, error) {
 		services[name] = true
 	}
 	health.RegisterHealthServer(s.grpc, healthBinding{services: services, attached: func() int {
-		if c.Officers.Epoch() == nil { // no module takes a key without the register
+		if !c.Officers.Ready() { // no module takes a key without the register
 			return 0
 		}
 		return c.Modules.Attached()

@@ -266,6 +266,9 @@ func writeModule(w io.Writer, m *officer.Module) {
 	}
 	row(w, "epoch", fmt.Sprintf("%d, signed at %s", m.Said.Epoch, officer.At(m.Said.Time)))
 	row(w, "master keys", fmt.Sprintf("generation %d, check value %s", m.Said.Generation, m.Said.Masters))
+	if m.Waiting != "" {
+		row(w, "waiting", fmt.Sprintf("the database has register %d of another token, %s: no key is used until this token takes it over (kind: adopt)", m.WaitingVersion, printable(ceremony.FormatFingerprint(m.Waiting))))
+	}
 	row(w)
 	row(w, "OFFICER", "KEY", "IDENTITY")
 	for i := range m.Officers.Officers {

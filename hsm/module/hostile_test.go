@@ -62,6 +62,19 @@ type siege struct {
 
 func besiege(t *testing.T) *siege {
 	t.Helper()
+	b, roster := newSiege(t)
+	b.found(sealing.FirstGeneration, func(s *token.Session, clock func() time.Time) error {
+		if err := sealing.ImportMasters(s, sealing.FirstGeneration, xor(t, presentShares...)); err != nil {
+			return err
+		}
+		return quorum.Found(s, roster, clock)
+	})
+	return b
+}
+
+// newSiege has three officers, and a token that nobody has set up.
+func newSiege(t *testing.T) (*siege, *ceremony.Roster) {
+	t.Helper()
 	b := &siege{t: t, officers: make(map[string]*ecdsa.PrivateKey), keys: make(map[string]hsm.Key), now: time.Now()}
 	roster := &ceremony.Roster{Quorum: ceremony.Quorum{Components: 2, Approvals: 2, Roster: 2}}
 	for _, name := range []string{"alice", "bob", "carol"} {
@@ -72,6 +85,13 @@ func besiege(t *testing.T) *siege {
 		b.officers[name] = key
 		roster.Officers = append(roster.Officers, ceremony.Officer{Name: name, Identity: "spiffe://bank.example/" + name, Key: der})
 	}
+	return b, roster
+}
+
+// found sets a fresh token up, and starts a module on it.
+func (b *siege) found(generation uint32, setUp func(*token.Session, func() time.Time) error) {
+	t := b.t
+	t.Helper()
 	b.fresh = tokentest.SoftHSM(t)
 	tok := b.fresh.Open(t, 2)
 	clock := func() time.Time { return b.now }
@@ -83,13 +103,10 @@ func besiege(t *testing.T) *siege {
 	set := sealing.NewSet()
 	reg := register.New(page, set, false, clock)
 	b.must(tok.Do(func(s *token.Session) (err error) {
-		if err = sealing.ImportMasters(s, sealing.FirstGeneration, xor(t, presentShares...)); err != nil {
+		if err = setUp(s, clock); err != nil {
 			return err
 		}
-		if masters, err = sealing.FindMasters(s, sealing.FirstGeneration); err != nil {
-			return err
-		}
-		if err = quorum.Found(s, roster, clock); err != nil {
+		if masters, err = sealing.FindMasters(s, generation); err != nil {
 			return err
 		}
 		keys = working.New(tok, sealing.NewCache(tok, set, 64), 64, reg)
@@ -128,7 +145,6 @@ func besiege(t *testing.T) *siege {
 	b.must(err)
 	b.roster, err = r.Fingerprint()
 	b.must(err)
-	return b
 }
 
 func (b *siege) must(err error) {

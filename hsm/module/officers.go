@@ -100,6 +100,7 @@ func keyInputs(m *wire.KeyInputs) (in quorum.Inputs, err error) {
 		}
 		*k.into = &given
 	}
+	in.Register = m.GetRegister()
 	return in, nil
 }
 

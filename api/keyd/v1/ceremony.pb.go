@@ -170,10 +170,14 @@ func (*GetModuleRequest) Descriptor() ([]byte, []int) {
 }
 
 type GetModuleResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Identity      *SignedDocument        `protobuf:"bytes,1,opt,name=identity,proto3" json:"identity,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Identity *SignedDocument        `protobuf:"bytes,1,opt,name=identity,proto3" json:"identity,omitempty"`
+	// The register of another token with the same master keys that the database has, while the
+	// token has one of its own: version and SHA-256, hex. It is the service's word.
+	WaitingRegisterVersion uint64 `protobuf:"varint,2,opt,name=waiting_register_version,json=waitingRegisterVersion,proto3" json:"waiting_register_version,omitempty"`
+	WaitingRegister        string `protobuf:"bytes,3,opt,name=waiting_register,json=waitingRegister,proto3" json:"waiting_register,omitempty"`
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
 }
 
 func (x *GetModuleResponse) Reset() {
@@ -211,6 +215,20 @@ func (x *GetModuleResponse) GetIdentity() *SignedDocument {
 		return x.Identity
 	}
 	return nil
+}
+
+func (x *GetModuleResponse) GetWaitingRegisterVersion() uint64 {
+	if x != nil {
+		return x.WaitingRegisterVersion
+	}
+	return 0
+}
+
+func (x *GetModuleResponse) GetWaitingRegister() string {
+	if x != nil {
+		return x.WaitingRegister
+	}
+	return ""
 }
 
 type BeginCeremonyRequest struct {
@@ -750,9 +768,11 @@ const file_keyd_v1_ceremony_proto_rawDesc = "" +
 	"\x0eSignedDocument\x12\x1a\n" +
 	"\bdocument\x18\x01 \x01(\fR\bdocument\x12\x1c\n" +
 	"\tsignature\x18\x02 \x01(\fR\tsignature\"\x12\n" +
-	"\x10GetModuleRequest\"H\n" +
+	"\x10GetModuleRequest\"\xad\x01\n" +
 	"\x11GetModuleResponse\x123\n" +
-	"\bidentity\x18\x01 \x01(\v2\x17.keyd.v1.SignedDocumentR\bidentity\"m\n" +
+	"\bidentity\x18\x01 \x01(\v2\x17.keyd.v1.SignedDocumentR\bidentity\x128\n" +
+	"\x18waiting_register_version\x18\x02 \x01(\x04R\x16waitingRegisterVersion\x12)\n" +
+	"\x10waiting_register\x18\x03 \x01(\tR\x0fwaitingRegister\"m\n" +
 	"\x14BeginCeremonyRequest\x12\x1e\n" +
 	"\n" +
 	"definition\x18\x01 \x01(\fR\n" +

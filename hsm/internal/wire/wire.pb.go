@@ -2514,6 +2514,7 @@ type KeyInputs struct {
 	Under         *SealedKey             `protobuf:"bytes,1,opt,name=under,proto3" json:"under,omitempty"`
 	Target        *SealedKey             `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
 	Previous      *SealedKey             `protobuf:"bytes,3,opt,name=previous,proto3" json:"previous,omitempty"`
+	Register      []byte                 `protobuf:"bytes,4,opt,name=register,proto3" json:"register,omitempty"` // an epoch of another token
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2565,6 +2566,13 @@ func (x *KeyInputs) GetTarget() *SealedKey {
 func (x *KeyInputs) GetPrevious() *SealedKey {
 	if x != nil {
 		return x.Previous
+	}
+	return nil
+}
+
+func (x *KeyInputs) GetRegister() []byte {
+	if x != nil {
+		return x.Register
 	}
 	return nil
 }
@@ -3951,11 +3959,12 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\x05epoch\x18\x01 \x01(\fR\x05epoch\"\r\n" +
 	"\vGetIdentity\"A\n" +
 	"\x10IdentityDocument\x12-\n" +
-	"\bidentity\x18\x01 \x01(\v2\x11.keyd.wire.SignedR\bidentity\"\x97\x01\n" +
+	"\bidentity\x18\x01 \x01(\v2\x11.keyd.wire.SignedR\bidentity\"\xb3\x01\n" +
 	"\tKeyInputs\x12*\n" +
 	"\x05under\x18\x01 \x01(\v2\x14.keyd.wire.SealedKeyR\x05under\x12,\n" +
 	"\x06target\x18\x02 \x01(\v2\x14.keyd.wire.SealedKeyR\x06target\x120\n" +
-	"\bprevious\x18\x03 \x01(\v2\x14.keyd.wire.SealedKeyR\bprevious\"\x8a\x01\n" +
+	"\bprevious\x18\x03 \x01(\v2\x14.keyd.wire.SealedKeyR\bprevious\x12\x1a\n" +
+	"\bregister\x18\x04 \x01(\fR\bregister\"\x8a\x01\n" +
 	"\rBeginCeremony\x12\x1e\n" +
 	"\n" +
 	"definition\x18\x01 \x01(\fR\n" +

@@ -103,6 +103,7 @@ func sign[T any](s *token.Session, identity token.Pair, purpose ceremony.Purpose
 type Inputs struct {
 	Under, Target *hsm.Key
 	Previous      *hsm.Key // the newest version of a key that gets another one
+	Register      []byte   // the register of another token
 }
 
 // Begin opens a ceremony for an officer who signed that this definition be carried out.

@@ -118,7 +118,7 @@ func Finish(s *token.Session, p *ceremony.Proceedings, clock func() time.Time) (
 	if err != nil {
 		return record, err
 	}
-	epoch := &ceremony.Epoch{Version: 1, Clock: clock().Unix(), Generation: sealing.FirstGeneration, Oldest: sealing.FirstGeneration, Roster: *d.Roster}
+	epoch := &ceremony.Epoch{Version: 1, Clock: clock().Unix(), Generation: d.MasterKeys.FirstGeneration(), Oldest: d.MasterKeys.FirstGeneration(), Roster: *d.Roster}
 	roster, err := ceremony.Encode(d.Roster)
 	if err != nil {
 		return record, err
@@ -145,6 +145,7 @@ func Finish(s *token.Session, p *ceremony.Proceedings, clock func() time.Time) (
 // makeMasters makes the master keys of the shares, and returns them with their check value.
 func (e *Engine) makeMasters(s *token.Session, d *ceremony.Definition, p *ceremony.Proceedings, checked *ceremony.Checked) (*sealing.Masters, string, error) {
 	w := &work{engine: e, epoch: new(ceremony.Epoch), def: d, papers: p, checked: checked, header: hsm.Header{Algorithm: "A", Length: ceremony.MasterShareSize}}
+	generation := d.MasterKeys.FirstGeneration()
 	var err error
 	if w.region, err = locked.New(regionSize); err != nil {
 		return nil, "", err
@@ -160,13 +161,13 @@ func (e *Engine) makeMasters(s *token.Session, d *ceremony.Definition, p *ceremo
 		return nil, "", fault.New(fault.KeyValueRefused, why)
 	}
 	// What an interrupted call has left could be of other shares.
-	if err := sealing.DestroyMasters(s, sealing.FirstGeneration); err != nil {
+	if err := sealing.DestroyMasters(s, generation, true); err != nil {
 		return nil, "", err
 	}
-	if err := sealing.ImportMasters(s, sealing.FirstGeneration, w.key); err != nil {
+	if err := sealing.ImportMasters(s, generation, w.key); err != nil {
 		return nil, "", err
 	}
-	m, err := sealing.FindMasters(s, sealing.FirstGeneration)
+	m, err := sealing.FindMasters(s, generation)
 	if err != nil {
 		return nil, "", err
 	}
@@ -177,7 +178,7 @@ func (e *Engine) makeMasters(s *token.Session, d *ceremony.Definition, p *ceremo
 	if d.CheckValue != "" && d.CheckValue != check {
 		return nil, "", errors.Join(
 			fault.New(fault.CheckValueMismatch, "the shares give master keys with the check value "+check+", the definition says "+d.CheckValue),
-			sealing.DestroyMasters(s, sealing.FirstGeneration))
+			sealing.DestroyMasters(s, generation, true))
 	}
 	return m, check, nil
 }

@@ -92,7 +92,7 @@ func (w *work) replaceMasters(s *token.Session, next *ceremony.Epoch) error {
 	}
 	generation := next.Generation + 1
 	w.engine.masters.Forget(generation)
-	if err := sealing.DestroyMasters(s, generation); err != nil {
+	if err := sealing.DestroyMasters(s, generation, false); err != nil {
 		return err
 	}
 	if err := sealing.ImportMasters(s, generation, secret); err != nil {
@@ -120,6 +120,9 @@ func (w *work) replaceMasters(s *token.Session, next *ceremony.Epoch) error {
 	} else if err != nil {
 		return err
 	}
+	if next.Lasting, err = current.Lasting(s, next.Lasting, secret, fresh); err != nil {
+		return err
+	}
 	next.Generation = generation
 	return nil
 }
@@ -144,7 +147,7 @@ func (w *work) retire(next *ceremony.Epoch) {
 // destroyOld destroys the master keys before a generation, as far as they are there.
 func destroyOld(s *token.Session, oldest uint32) error {
 	for generation := uint32(1); generation < oldest; generation++ {
-		if err := errors.Join(sealing.DestroyGeneration(s, generation), sealing.DestroyResealing(s, generation)); err != nil {
+		if err := errors.Join(sealing.DestroyMasters(s, generation, false), sealing.DestroyResealing(s, generation)); err != nil {
 			return err
 		}
 	}

@@ -27,6 +27,7 @@ type work struct {
 
 	header     hsm.Header      // of the key that comes to be
 	block      *keyblock.Block // Import
+	adopted    *ceremony.Epoch // Adopt
 	region     *locked.Region  // clear values
 	key        []byte          // the value, in region; nil while there is none
 	checkValue string          // of the value
@@ -57,6 +58,8 @@ func (e *Engine) look(s *token.Session, epoch *ceremony.Epoch, d *ceremony.Defin
 	case d.Kind == ceremony.Change:
 	case d.Kind == ceremony.Masters:
 		err = w.lookMasters()
+	case d.Kind == ceremony.Adopt:
+		err = w.lookRegister(s)
 	case d.Kind == ceremony.Retire:
 		if epoch.Oldest == epoch.Generation {
 			err = fault.New(fault.Conflict, "there are no older master keys")
@@ -254,6 +257,8 @@ func (w *work) carryOut(s *token.Session, next *ceremony.Epoch, out *CarriedOut)
 	case ceremony.Retire:
 		w.retire(next)
 		return nil
+	case ceremony.Adopt:
+		return w.adopt(s, next)
 	}
 	return errors.New("a ceremony of a kind that nothing carries out")
 }

@@ -106,6 +106,12 @@ func (r *Register) open(s *token.Session, sealed []byte) (*ceremony.Epoch, error
 	return e, nil
 }
 
+// Authentic checks that a document is an epoch which modules with these master keys made,
+// whether of this token or of another. The refusal is [fault.EpochInvalid].
+func (r *Register) Authentic(s *token.Session, sealed []byte) (*ceremony.Epoch, error) {
+	return r.open(s, sealed)
+}
+
 // Load takes in the epoch that is pinned. Any other is refused: one that is older or was
 // never pinned is a [fault.EpochStale], what is none a [fault.EpochInvalid].
 func (r *Register) Load(s *token.Session, sealed []byte) error {
@@ -206,7 +212,7 @@ func (r *Register) Refresh(s *token.Session) error {
 }
 
 // Propose makes the epoch that follows e out of next, which was made by [ceremony.Epoch.Clone]
-// and changed. Nothing counts before [Register.Commit].
+// and changed; its version is higher than both. Nothing counts before [Register.Commit].
 func (r *Register) Propose(s *token.Session, e, next *ceremony.Epoch) ([]byte, error) {
 	l, err := r.current()
 	if err != nil {
@@ -215,7 +221,7 @@ func (r *Register) Propose(s *token.Session, e, next *ceremony.Epoch) ([]byte, e
 	if l.Epoch != e {
 		return nil, fault.New(fault.EpochStale, "another ceremony was carried out meanwhile")
 	}
-	next.Version, next.Previous, next.Clock = e.Version+1, hex.EncodeToString(l.digest[:]), r.Now().Unix()
+	next.Version, next.Previous, next.Clock = max(e.Version, next.Version)+1, hex.EncodeToString(l.digest[:]), r.Now().Unix()
 	m, err := r.masters.Of(s, next.Generation)
 	if err != nil {
 		return nil, err
@@ -223,8 +229,9 @@ func (r *Register) Propose(s *token.Session, e, next *ceremony.Epoch) ([]byte, e
 	return seal(s, m, next)
 }
 
-// Commit pins a proposal, unless it is older than any ceremony may take. Of two that follow the same epoch the first one wins; the second
-// is a [fault.EpochStale]. One that is pinned already is good.
+// Commit pins a proposal, unless it is older than any ceremony may take. Of two that follow
+// the same epoch the first one wins; the second is a [fault.EpochStale]. One that is pinned
+// already is good.
 func (r *Register) Commit(s *token.Session, sealed []byte) (err error) {
 	e, err := r.open(s, sealed)
 	if err != nil {
@@ -246,7 +253,7 @@ func (r *Register) Commit(s *token.Session, sealed []byte) (err error) {
 	case r.Now().Unix() > e.Clock+ceremony.MaxValidFor:
 		// Officers' decisions have their time. Whoever kept this one back has waited too long.
 		return fault.New(fault.EpochStale, "this proposal is too old")
-	case pin.Version+1 != e.Version || e.Previous != hex.EncodeToString(pin.Digest[:]):
+	case e.Version <= pin.Version || e.Previous != hex.EncodeToString(pin.Digest[:]):
 		return fault.New(fault.EpochStale, fmt.Sprintf("epoch %d is pinned, this one follows another", pin.Version))
 	default:
 		if err := (&Pin{Version: e.Version, Generation: e.Generation, Digest: digest}).write(s); err != nil {

@@ -80,9 +80,13 @@ func (s masterSpec) label(generation uint32) string {
 }
 
 func (s masterSpec) find(session *token.Session, generation uint32) (token.Object, error) {
+	return findLabel(session, s.label(generation))
+}
+
+func findLabel(session *token.Session, label string) (token.Object, error) {
 	return session.Find(
 		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
-		pkcs11.NewAttribute(pkcs11.CKA_LABEL, s.label(generation)))
+		pkcs11.NewAttribute(pkcs11.CKA_LABEL, label))
 }
 
 // CreateMasters makes the master keys of a generation of a random secret, which nobody
@@ -132,25 +136,11 @@ func ImportMasters(session *token.Session, generation uint32, secret []byte) err
 	return nil
 }
 
-// DestroyMasters destroys the master keys of a generation as far as they are there, the
-// fingerprint key too if it is the first.
-func DestroyMasters(session *token.Session, generation uint32) error {
+// DestroyMasters destroys the master keys of a generation as far as they are there, and with
+// everything the key that has no generation, too.
+func DestroyMasters(session *token.Session, generation uint32, everything bool) error {
 	for _, spec := range masterSpecs {
-		if spec.lasting && generation != FirstGeneration {
-			continue
-		}
-		if err := session.DestroyMaster(spec.label(generation)); err != nil && !errors.Is(err, token.ErrNoObject) {
-			return fmt.Errorf("master key %q: %w", spec.label(generation), err)
-		}
-	}
-	return nil
-}
-
-// DestroyGeneration destroys the master keys of a generation that is retired, as far as they
-// are there. What has no generation stays.
-func DestroyGeneration(session *token.Session, generation uint32) error {
-	for _, spec := range masterSpecs {
-		if spec.lasting {
+		if spec.lasting && !everything {
 			continue
 		}
 		if err := session.DestroyMaster(spec.label(generation)); err != nil && !errors.Is(err, token.ErrNoObject) {
@@ -166,6 +156,9 @@ func FindMasters(session *token.Session, generation uint32) (*Masters, error) {
 	m := &Masters{Generation: generation}
 	for _, spec := range masterSpecs {
 		object, err := spec.find(session, generation)
+		if errors.Is(err, token.ErrNoObject) && spec.lasting {
+			object, err = findLabel(session, substitute)
+		}
 		if errors.Is(err, token.ErrNoObject) {
 			return nil, fmt.Errorf("%w: %q is missing", ErrNoMasters, spec.label(generation))
 		}

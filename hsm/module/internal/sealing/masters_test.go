@@ -110,7 +110,7 @@ func TestGenerations(t *testing.T) {
 		if _, err := set.Of(s, 3); !errors.Is(err, sealing.ErrNoMasters) {
 			t.Errorf("generation 3: %v", err)
 		}
-		if err := sealing.DestroyMasters(s, 2); err != nil {
+		if err := sealing.DestroyMasters(s, 2, false); err != nil {
 			return err
 		}
 		_, err := sealing.FindMasters(s, 1) // with the fingerprint key, which generation 2 had too
@@ -141,7 +141,7 @@ func TestMastersAfterALossOfPower(t *testing.T) {
 		if err := s.DestroyMaster("keyd master 1 mac"); err != nil {
 			return err
 		}
-		return errors.Join(sealing.DestroyMasters(s, 1), sealing.DestroyMasters(s, 1))
+		return errors.Join(sealing.DestroyMasters(s, 1, true), sealing.DestroyMasters(s, 1, true))
 	})
 }
 
