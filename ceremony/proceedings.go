@@ -100,7 +100,7 @@ func (c *Checked) submission(roster *Roster, s Submission) error {
 	if !validDigest(statement.Component) || len(statement.CheckValue) != 6 || !upperHex(statement.CheckValue) || statement.Components != nil {
 		return ErrDocument
 	}
-	places := c.places()
+	places := c.Places()
 	if statement.Index < 1 || statement.Index > places {
 		return ErrComplete
 	}
@@ -118,8 +118,8 @@ func (c *Checked) submission(roster *Roster, s Submission) error {
 	return nil
 }
 
-// places is how many components there can be.
-func (c *Checked) places() int {
+// Places returns how many components there can be.
+func (c *Checked) Places() int {
 	if m := c.Definition.MasterKeys; m != nil {
 		return len(m.Holders) + len(m.Previous)
 	}

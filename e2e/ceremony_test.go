@@ -5,7 +5,6 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -30,16 +29,8 @@ type published struct {
 
 func publishedComponents(t *testing.T) map[string]published {
 	t.Helper()
-	b, err := os.ReadFile("testdata/components.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var list []published
-	if err := json.Unmarshal(b, &list); err != nil {
-		t.Fatal(err)
-	}
 	byID := make(map[string]published)
-	for _, p := range list {
+	for _, p := range readVectors[published](t, "../officer/testdata/components.json") {
 		byID[p.ID] = p
 	}
 	return byID

@@ -85,7 +85,7 @@ func dukptData(t *testing.T, ring *keyring) (attempts []dataAttempt) {
 		TrackResult        string `json:"track_encrypted_with_data_key_cbc"`
 	}
 	const zero = "0000000000000000"
-	for _, v := range readVectors[tdesVector](t, "dukpt_tdes.json") {
+	for _, v := range readVectors[tdesVector](t, "../dukpt/software/testdata/dukpt_tdes.json") {
 		if v.Kind != "derivation" {
 			continue
 		}
@@ -107,7 +107,7 @@ func dukptData(t *testing.T, ring *keyring) (attempts []dataAttempt) {
 		"AES128": keydv1.DukptAttributes_AES_128, "AES192": keydv1.DukptAttributes_AES_192, "AES256": keydv1.DukptAttributes_AES_256,
 		"2TDEA": keydv1.DukptAttributes_TDES_2KEY, "3TDEA": keydv1.DukptAttributes_TDES_3KEY,
 	}
-	for _, v := range readVectors[aesVector](t, "dukpt_aes.json") {
+	for _, v := range readVectors[aesVector](t, "../dukpt/software/testdata/dukpt_aes.json") {
 		if v.BDK == "" {
 			continue // the advance of a KSN
 		}
@@ -252,7 +252,7 @@ func TestPublishedCardValues(t *testing.T) {
 		ServiceCode                     string `json:"service_code"`
 	}
 	ring := newKeyring()
-	vectors := readVectors[vector](t, "cvv.json")
+	vectors := readVectors[vector](t, "testdata/cvv.json")
 	names := make([]string, len(vectors))
 	for i, v := range vectors {
 		names[i] = ring.add("C0", "T", "C", v.CVK)

@@ -103,7 +103,7 @@ func staticMACs(t *testing.T, ring *keyring) (attempts []macAttempt) {
 		"X9.19":               {"M3", "T", keydv1.MacKey_ISO9797_ALGORITHM3},
 	}
 	skipped := map[string]int{}
-	for _, v := range readVectors[vector](t, "mac.json") {
+	for _, v := range readVectors[vector](t, "testdata/mac.json") {
 		kind, known := kinds[v.Algorithm]
 		switch {
 		case !known:
@@ -172,7 +172,7 @@ func dukptMACs(t *testing.T, ring *keyring) (attempts []macAttempt) {
 		OtherCMAC          string `json:"cmac_request_value"`
 	}
 	inModule := keydv1.Custody_CUSTODY_MODULE
-	for _, v := range readVectors[tdesVector](t, "dukpt_tdes.json") {
+	for _, v := range readVectors[tdesVector](t, "../dukpt/software/testdata/dukpt_tdes.json") {
 		if v.Kind != "derivation" {
 			continue
 		}
@@ -195,7 +195,7 @@ func dukptMACs(t *testing.T, ring *keyring) (attempts []macAttempt) {
 		Derived                                      string `json:"derived_key"`
 	}
 	aes := 0
-	for _, v := range readVectors[aesVector](t, "dukpt_aes.json") {
+	for _, v := range readVectors[aesVector](t, "../dukpt/software/testdata/dukpt_aes.json") {
 		if v.BDK == "" {
 			continue // the advance of a KSN
 		}

@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -24,9 +23,10 @@ func unhex(t testing.TB, s string) []byte {
 	return b
 }
 
+// readVectors reads a file of vectors, of this package or of the one that it is about.
 func readVectors[T any](t testing.TB, file string) (out []T) {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join("testdata", file))
+	b, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}

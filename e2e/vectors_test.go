@@ -122,7 +122,7 @@ func dukptTDES(t *testing.T, ring *keyring) (attempts []attempt) {
 		Format                       string `json:"pin_block_format"`
 	}
 	published := 0
-	for _, v := range readVectors[vector](t, "dukpt_tdes.json") {
+	for _, v := range readVectors[vector](t, "../dukpt/software/testdata/dukpt_tdes.json") {
 		if v.Kind != "derivation" {
 			continue
 		}
@@ -158,7 +158,7 @@ func dukptAES(t *testing.T, ring *keyring) (attempts []attempt) {
 		"2TDEA": keydv1.DukptAttributes_TDES_2KEY, "3TDEA": keydv1.DukptAttributes_TDES_3KEY,
 	}
 	published, derived := 0, 0
-	for _, v := range readVectors[vector](t, "dukpt_aes.json") {
+	for _, v := range readVectors[vector](t, "../dukpt/software/testdata/dukpt_aes.json") {
 		if v.Usage != "PIN" || (v.Kind != "iso4_pin_block" && v.Kind != "derived_key") {
 			continue
 		}
@@ -206,7 +206,7 @@ func blocks(t *testing.T, ring *keyring) (attempts []attempt) {
 		Block                        string `json:"encrypted_block"`
 		Valid                        bool
 	}
-	for _, v := range readVectors[vector](t, "pinblock.json") {
+	for _, v := range readVectors[vector](t, "../pinblock/testdata/pinblock.json") {
 		pan := v.PAN
 		if v.PAN12 != "" {
 			pan = v.PAN12 + "0"
@@ -269,7 +269,7 @@ func verifications(t *testing.T, ring *keyring) (attempts []attempt) {
 		Validation                                           string `json:"validation_data"`
 	}
 	singleDES := 0
-	for _, v := range readVectors[vector](t, "pin_verify.json") {
+	for _, v := range readVectors[vector](t, "../hsm/module/internal/pinverify/testdata/pin_verify.json") {
 		if len(v.PVK) == 16 {
 			singleDES++ // refused when the key is loaded: TestTestKeysAreChecked
 			continue
@@ -337,7 +337,7 @@ func translations(t *testing.T, ring *keyring) (attempts []attempt) {
 		Incoming, Outgoing   side
 	}
 	published, refused := 0, 0
-	for _, v := range readVectors[vector](t, "translate.json") {
+	for _, v := range readVectors[vector](t, "testdata/translate.json") {
 		pan := v.PAN
 		if v.PAN12 != "" {
 			pan = v.PAN12 + "0"

@@ -314,32 +314,19 @@ func (f *front) serve(control *child.Control, report confine.Report) error {
 	}
 	served := make(chan error, 1)
 	go func() { served <- service.Serve(f.listener) }()
-	purge := time.NewTicker(purgeInterval)
-	defer purge.Stop()
-	ctx, stopResealing := context.WithCancel(context.Background())
-	resealing := make(chan struct{})
-	go func() {
-		defer close(resealing)
-		f.reseal(ctx)
-	}()
-	defer func() { stopResealing(); <-resealing }()
-	settling, stop := context.WithCancel(context.Background())
-	defer stop()
-	go f.keepSettled(settling)
+	defer f.keepUp()()
 	ready := false
 	for {
 		select {
-		case <-purge.C:
-			f.purge()
 		case channel := <-control.Channels():
 			f.modules.Attach(channel.Module, channel.Conn)
-			f.settle()
 			if ready {
 				continue
 			}
 			// The front can serve when it has a module to ask.
 			ready = true
-			f.purge()
+			f.settle(context.Background())
+			f.purge(context.Background())
 			if err := control.Ready(); err != nil {
 				return err
 			}
@@ -356,87 +343,6 @@ func (f *front) serve(control *child.Control, report confine.Report) error {
 				return err
 			}
 			return <-served
-		}
-	}
-}
-
-// purgeInterval is how often the front looks for keys that are to be deleted.
-const purgeInterval = 10 * time.Minute
-
-// purge deletes keys whose deletion was not called off in time.
-func (f *front) purge() {
-	ctx, cancel := context.WithTimeout(context.Background(), f.OperationTimeout)
-	defer cancel()
-	gone, err := f.officers.Purge(ctx)
-	if err != nil {
-		f.Log.Error("keys that were to be deleted are still there", "cause", err)
-	}
-	for _, v := range gone {
-		err := f.log.Append(ctx, audit.Entry{Decision: audit.Event, Detail: "deleted, as officers decided", Keys: []audit.Key{{Name: v.Name, Version: v.Version}}})
-		if err != nil {
-			f.Log.Error("a deletion is not in the audit log", "key", v.Name, "version", v.Version, "cause", err)
-		}
-	}
-}
-
-// resealInterval is how often the front looks for keys that older master keys seal.
-const resealInterval = 2 * time.Second
-
-// reseal seals keys anew after a change of master keys, beside everything else, until ctx
-// ends.
-func (f *front) reseal(ctx context.Context) {
-	look := time.NewTicker(resealInterval)
-	defer look.Stop()
-	said := ""
-	for {
-		r, err := f.officers.Reseal(ctx)
-		if r.Done > 0 {
-			f.Log.Info("keys were sealed anew under the present master keys", "done", r.Done, "left", r.Left)
-		}
-		if err == nil {
-			err = r.Error
-		}
-		if err != nil && ctx.Err() == nil && err.Error() != said { // once for each cause
-			said = err.Error()
-			f.Log.Error("not every key could be sealed anew under the present master keys", "left", r.Left, "cause", err)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-look.C:
-		}
-	}
-}
-
-// settle brings the modules the register of officers and keys, until that has been done.
-func (f *front) settle() {
-	ctx, cancel := context.WithTimeout(context.Background(), 3*f.OperationTimeout)
-	defer cancel()
-	why := ""
-	if err := f.officers.Settle(ctx); err != nil {
-		why = err.Error()
-	}
-	if before := f.unsettled.Swap(why); why != "" && why != before { // once for each cause
-		f.Log.Error("no key can be used: the modules do not take the database's register of officers and keys", "cause", why)
-	}
-}
-
-// settleInterval is how often the front tries again to bring the modules the register: what was
-// in the way, a module that did not answer in time, may be gone.
-const settleInterval = time.Second
-
-// keepSettled tries again as long as that has failed. It waits for a ceremony that is being
-// carried out, as the front must not.
-func (f *front) keepSettled(ctx context.Context) {
-	for tick := time.NewTicker(settleInterval); ; {
-		select {
-		case <-ctx.Done():
-			tick.Stop()
-			return
-		case <-tick.C:
-			if f.modules.Attached() > 0 {
-				f.settle()
-			}
 		}
 	}
 }

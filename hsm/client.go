@@ -227,15 +227,15 @@ func (c *Client) callOn(ctx context.Context, ch *channel, op wire.Op, request, a
 
 func (c *Client) callWithin(ctx context.Context, timeout time.Duration, ch *channel, op wire.Op, request, answer proto.Message) error {
 	if c.observer == nil {
-		return c.carryOut(ctx, timeout, ch, op, request, answer)
+		return c.exchange(ctx, timeout, ch, op, request, answer)
 	}
 	done := c.observer(ctx, string(request.ProtoReflect().Descriptor().Name()), ch.module)
-	err := c.carryOut(ctx, timeout, ch, op, request, answer)
+	err := c.exchange(ctx, timeout, ch, op, request, answer)
 	done(err)
 	return err
 }
 
-func (c *Client) carryOut(ctx context.Context, timeout time.Duration, ch *channel, op wire.Op, request, answer proto.Message) error {
+func (c *Client) exchange(ctx context.Context, timeout time.Duration, ch *channel, op wire.Op, request, answer proto.Message) error {
 	frame, err := ch.roundTrip(ctx, timeout, op, request)
 	if err != nil {
 		return err

@@ -77,12 +77,6 @@ func (c *cache[V]) forgetAll() {
 	c.young, c.old = nil, nil
 }
 
-func (c *cache[V]) size() int {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	return len(c.young) + len(c.old)
-}
-
 func (c *cache[V]) add(name string, v V) {
 	if c.young == nil || len(c.young) >= maxCached/2 {
 		c.old = c.young

@@ -205,6 +205,3 @@ func (a *Accepting) Gather(accepted []*Acceptance, now time.Time) (*ceremony.Pro
 	}
 	return papers, nil
 }
-
-// PublicKey returns the identity's public key, in DER.
-func (a *Accepting) PublicKey() []byte { return a.request.Identity }

@@ -78,7 +78,7 @@ func Describe(d *ceremony.Definition) []Line {
 		l.add("register", "%s, of another token with the same master keys", ceremony.FormatFingerprint(d.Register))
 	}
 	if d.Roster != nil {
-		l = append(l, DescribeRoster(d.Roster)...)
+		l = append(l, describeRoster(d.Roster)...)
 	}
 	if m := d.MasterKeys; m != nil {
 		l.add("master keys", "of %s, XORed: by %s", count(len(m.Holders), "share", "shares"), strings.Join(m.Holders, ", "))
@@ -167,8 +167,8 @@ func (l *described) export(x *ceremony.BlockForm) {
 	}
 }
 
-// DescribeRoster writes a roster and its quorum.
-func DescribeRoster(r *ceremony.Roster) []Line {
+// describeRoster writes a roster and its quorum.
+func describeRoster(r *ceremony.Roster) []Line {
 	var l described
 	for i := range r.Officers {
 		o := &r.Officers[i]

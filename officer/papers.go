@@ -264,7 +264,7 @@ func (p *Papers) Waiting(r *ceremony.Roster) (action ceremony.Action, officers [
 	m := p.Missing()
 	switch {
 	case m.Components > 0 && p.Definition.MasterKeys != nil:
-		for index := 1; index <= p.places(); index++ {
+		for index := 1; index <= p.Places(); index++ {
 			if p.entered(index) == nil {
 				officers = append(officers, p.Definition.MasterKeys.Holder(index))
 			}

@@ -13,14 +13,6 @@ import (
 // What an officer can do with papers. The module has the last word; here it is said before
 // anybody types a component or signs.
 
-// places is how many components the ceremony has.
-func (p *Papers) places() int {
-	if m := p.Definition.MasterKeys; m != nil {
-		return len(m.Holders) + len(m.Previous)
-	}
-	return p.Opening.Need.Components
-}
-
 // entered returns the statement of the component at an index, nil if there is none.
 func (p *Papers) entered(index int) *ceremony.Statement {
 	for _, s := range p.Submissions {
@@ -35,7 +27,7 @@ func (p *Papers) entered(index int) *ceremony.Statement {
 // the first that is free, of master keys the officer's own.
 func (p *Papers) Place(officer string) (int, error) {
 	m, mine := p.Definition.MasterKeys, 0
-	for index := 1; index <= p.places(); index++ {
+	for index := 1; index <= p.Places(); index++ {
 		if m != nil && m.Holder(index) != officer {
 			continue
 		}
@@ -95,7 +87,7 @@ func (p *Papers) MayEnter(officer string, index int, now time.Time) error {
 	if err := p.acts(now); err != nil {
 		return err
 	}
-	places := p.places()
+	places := p.Places()
 	if places == 0 {
 		return p.noPlace()
 	}

@@ -2,11 +2,9 @@ package server
 
 import (
 	"context"
-	"encoding/base64"
 	"fmt"
-	"strconv"
+	"slices"
 	"strings"
-	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -60,11 +58,7 @@ func begin(ctx context.Context, access gate, officers *keys.Ceremonies, action s
 	if err := access.Authorize(ctx, action, nil); err != nil {
 		return nil, err
 	}
-	fits := len(kinds) == 0
-	for _, k := range kinds {
-		fits = fits || d.Kind == k
-	}
-	if !fits {
+	if len(kinds) > 0 && !slices.Contains(kinds, d.Kind) {
 		return nil, fault.New(fault.DefinitionInvalid, "this method begins no ceremony of this kind")
 	}
 	entry.Detail = "begin " + string(d.Kind)
@@ -211,36 +205,6 @@ func (b ceremonyBinding) ListCeremonies(ctx context.Context, r *keydv1.ListCerem
 		answer.NextPageToken = ceremonyToken(more)
 	}
 	return answer, nil
-}
-
-// A page token is where the next page begins: opening time and identifier.
-
-func ceremonyToken(at *keys.Place) string {
-	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d %s", at.OpenedAt.UnixMicro(), at.ID))
-}
-
-func parseCeremonyToken(token string) (before time.Time, id string, err error) {
-	if token == "" {
-		return before, "", nil
-	}
-	text, err := base64.RawURLEncoding.DecodeString(token)
-	micros, id, found := strings.Cut(string(text), " ")
-	at, number := strconv.ParseInt(micros, 10, 64)
-	if err != nil || number != nil || !found || !ceremony.ValidID(id) {
-		return before, "", fault.New(fault.RequestInvalid, "page_token is not one of an answer")
-	}
-	return time.UnixMicro(at).UTC(), id, nil
-}
-
-// pageSize is what a list is asked for, 100 where nothing is said.
-func pageSize(asked int32, most int) (int, error) {
-	switch {
-	case asked == 0:
-		return min(100, most), nil
-	case asked < 0 || asked > 1000:
-		return 0, fault.New(fault.RequestInvalid, "page_size is from 1 to 1000")
-	}
-	return min(int(asked), most), nil
 }
 
 func signedDocument(field string, m *keydv1.SignedDocument) (ceremony.Signed, error) {

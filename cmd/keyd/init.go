@@ -125,14 +125,16 @@ telephone. Each runs, on a machine of their own:
 `)
 	for _, name := range officer.Names(own.Roster) {
 		share := ""
-		if a.Share(name) != 0 {
+		if a.Share(name) != 0 && own.CheckValue == "" {
 			share = " --new"
+		} else if a.Share(name) != 0 {
+			share = " --written" // another token has these master keys: their shares are on paper
 		}
 		fmt.Printf("  keyd officer accept --request %s --definition %s --officer-key %s.key --out %s.accept%s\n", request, definition, name, name, share)
 	}
 	fmt.Printf(`
---new makes a share of the master keys, which is written down; without it the holder of a
-share types one from paper. Then, here:
+--new makes a share of the master keys, which is written down; with --written the holder of
+a share types one from paper. Then, here:
 
   keyd init --config FILE --request %s --accepted %s.accept
 `, request, strings.Join(officer.Names(own.Roster), ".accept --accepted "))
@@ -190,7 +192,7 @@ func initFinish(cmd *cobra.Command, loaded *config.Config, request string, accep
 		return err
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	row(w, "master keys", fmt.Sprintf("generation 1, check value %s", account.Outcome.Masters))
+	row(w, "master keys", fmt.Sprintf("generation %d, check value %s", a.Definition.MasterKeys.FirstGeneration(), account.Outcome.Masters))
 	row(w, "identity", account.Identity.String())
 	row(w, "roster", account.Roster.String())
 	row(w, "record", record)

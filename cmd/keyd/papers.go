@@ -155,6 +155,9 @@ func writeStatements(w io.Writer, c *ceremony.Checked) {
 
 func writeOutcome(w io.Writer, o *ceremony.Outcome) {
 	row(w, "epoch", fmt.Sprint(o.Epoch))
+	if o.Document != "" {
+		row(w, "register", printable(ceremony.FormatFingerprint(o.Document)))
+	}
 	if o.Key != nil {
 		row(w, "key", o.Key.String())
 	}

@@ -32,6 +32,7 @@ import (
 	"keyd/hsm/module/internal/quorum"
 	"keyd/hsm/module/internal/register"
 	"keyd/hsm/module/internal/sealing"
+	"keyd/hsm/module/internal/softhsm"
 	"keyd/hsm/module/internal/token"
 	"keyd/hsm/module/internal/token/tokentest"
 	"keyd/hsm/module/internal/tries"
@@ -101,7 +102,7 @@ func (b *siege) found(generation uint32, setUp func(*token.Session, func() time.
 	var officers *quorum.Engine
 	var keys *working.Keys
 	set := sealing.NewSet()
-	reg := register.New(page, set, false, clock)
+	reg := register.New(page, set, false, clock, softhsm.Store{b.fresh.Directory}.Keep)
 	b.must(tok.Do(func(s *token.Session) (err error) {
 		if err = setUp(s, clock); err != nil {
 			return err

@@ -11,6 +11,7 @@ import (
 	"keyd/ceremony"
 	"keyd/hsm/module/internal/quorum"
 	"keyd/hsm/module/internal/register"
+	"keyd/hsm/module/internal/softhsm"
 	"keyd/hsm/module/internal/token"
 )
 
@@ -54,7 +55,7 @@ func Initialise(o Options, in io.Reader, out io.Writer) error {
 		return err
 	}
 	var answer InitAnswer
-	err = tok.Do(func(s *token.Session) error {
+	step := func(s *token.Session) error {
 		pair, err := quorum.CreateIdentity(s)
 		if err != nil {
 			return err
@@ -70,8 +71,8 @@ func Initialise(o Options, in io.Reader, out io.Writer) error {
 		opening, err := quorum.Propose(s, request.Definition, time.Now)
 		answer.Opening = &opening
 		return err
-	})
-	if err != nil {
+	}
+	if err := softhsm.Store(o.Directories).Keep(func() error { return tok.Do(step) }); err != nil {
 		return Permanent{fmt.Errorf("keyd init: %w", quorum.Refuse(err))}
 	}
 	encoded, err := ceremony.Encode(&answer)

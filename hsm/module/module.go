@@ -96,7 +96,7 @@ func Run(o Options) error {
 		return Permanent{err}
 	}
 	set := sealing.NewSet(masters)
-	officers := register.New(page, set, o.Development, time.Now)
+	registered := register.New(page, set, o.Development, time.Now, softhsm.Store(o.Directories).Keep)
 	passed, err := powerOn(tok)
 	if err != nil {
 		return err
@@ -115,11 +115,11 @@ func Run(o Options) error {
 
 	atStart := token.FailureCount() // what was tried out until now is no fault of the token
 	dead := make(chan error, 1)
-	keys := working.New(tok, sealing.NewCache(tok, set, o.CachedKeys), o.DerivedKeys, officers)
-	var ceremonies *quorum.Engine
+	keys := working.New(tok, sealing.NewCache(tok, set, o.CachedKeys), o.DerivedKeys, registered)
+	var officers *quorum.Engine
 	err = tok.Do(func(s *token.Session) (err error) {
-		if ceremonies, err = quorum.New(s, keys, set, officers, o.Development); err == nil {
-			err = officers.Refresh(s)
+		if officers, err = quorum.New(s, keys, set, registered, o.Development); err == nil {
+			err = registered.Refresh(s)
 		}
 		return err
 	})
@@ -127,8 +127,10 @@ func Run(o Options) error {
 		return err
 	}
 	server := newServer(
-		newEngines(keys, tries.New(table), ceremonies, officers), tok.Sessions(),
-		func() *wire.Description { return describe(o, keys, officers, table, masters, report, passed, atStart) },
+		newEngines(keys, tries.New(table), officers, registered), tok.Sessions(),
+		func() *wire.Description {
+			return describe(o, keys, registered, table, masters, report, passed, atStart)
+		},
 		o.Log,
 		func(err error) {
 			select {
@@ -136,7 +138,7 @@ func Run(o Options) error {
 			default: // the process ends already
 			}
 		})
-	server.directories = o.Directories
+	server.store = softhsm.Store(o.Directories)
 	hangs := func() bool { return tok.Stuck(o.StuckAfter) || server.stuck(o.StuckAfter) }
 	stuck.Store(&hangs)
 	if err := control.Ready(); err != nil {
@@ -147,7 +149,7 @@ func Run(o Options) error {
 	for {
 		select {
 		case <-look.C: // modules of other hosts pin epochs too
-			if err := tok.Do(officers.Refresh); err != nil {
+			if err := tok.Do(registered.Refresh); err != nil {
 				return fmt.Errorf("the token's pin of the register cannot be read, so this process ends: %w", err)
 			}
 		case channel := <-control.Channels():
@@ -289,7 +291,7 @@ func Provision(o Options, keys []io.Reader, out io.Writer) error {
 	return nil
 }
 
-func describe(o Options, keys *working.Keys, officers *register.Register, table *velocity.Table, masters *sealing.Masters, report confine.Report, passed []string, atStart []token.Failures) *wire.Description {
+func describe(o Options, keys *working.Keys, registered *register.Register, table *velocity.Table, masters *sealing.Masters, report confine.Report, passed []string, atStart []token.Failures) *wire.Description {
 	tok := keys.Token()
 	d := &wire.Description{
 		Label: tok.Info.Label, Manufacturer: tok.Info.ManufacturerID, Model: tok.Info.Model,
@@ -297,7 +299,7 @@ func describe(o Options, keys *working.Keys, officers *register.Register, table 
 		SelfTests: passed, CachedKeys: int64(keys.Unsealed()), DerivedKeys: int64(keys.Derived()), Erasure: erase.How,
 		Velocity: describeVelocity(table, o.Velocity.Limits),
 	}
-	d.EpochLoaded, d.EpochPinned = officers.Loaded()
+	d.EpochLoaded, d.EpochPinned = registered.Loaded()
 	for _, c := range tok.Calls() {
 		d.Calls = append(d.Calls, &wire.TokenCalls{Name: c.Name, Count: c.Count, Blocks: c.Blocks})
 	}

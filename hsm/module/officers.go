@@ -2,12 +2,8 @@ package module
 
 import (
 	"crypto/x509/pkix"
-	"errors"
-	"fmt"
-	"os"
 	"unicode/utf8"
 
-	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
 	"keyd/ceremony"
@@ -50,25 +46,9 @@ func (s *server) commitEpoch(epoch []byte) (struct{}, error) {
 		return struct{}{}, s.engines.officers.Commit(session, epoch)
 	})
 	if err == nil {
-		err = syncTo(s.directories)
+		err = s.store.Sync() // that what was destroyed does not come back
 	}
 	return struct{}{}, err
-}
-
-// syncTo has the token's store on the disk before anybody is told that an epoch counts:
-// SoftHSM itself does not.
-func syncTo(directories []string) error {
-	for _, path := range directories {
-		dir, err := os.Open(path)
-		if err != nil {
-			return err
-		}
-		err = unix.Syncfs(int(dir.Fd()))
-		if err = errors.Join(err, dir.Close()); err != nil {
-			return fmt.Errorf("write the token's store to the disk: %w", err)
-		}
-	}
-	return nil
 }
 
 func epochCommitted(struct{}) proto.Message { return &wire.EpochCommitted{} }
@@ -174,7 +154,12 @@ func carryOutCeremony(m *wire.CarryOutCeremony) (proceeding, error) {
 
 func (s *server) carryOut(p proceeding) (*quorum.CarriedOut, error) {
 	return withSession(s, func(session *token.Session) (*quorum.CarriedOut, error) {
-		return s.engines.officers.CarryOut(session, p.papers, p.keys)
+		var out *quorum.CarriedOut
+		err := s.store.Keep(func() (err error) {
+			out, err = s.engines.officers.CarryOut(session, p.papers, p.keys)
+			return err
+		})
+		return out, err
 	})
 }
 

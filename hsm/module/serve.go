@@ -16,6 +16,7 @@ import (
 	"keyd/hsm"
 	"keyd/hsm/internal/wire"
 	"keyd/hsm/module/internal/pinops"
+	"keyd/hsm/module/internal/softhsm"
 	"keyd/hsm/module/internal/token"
 )
 
@@ -28,8 +29,8 @@ type server struct {
 	log      *slog.Logger
 	dead     func(error) // ends the process
 
-	directories []string // of the token's store
-	work        chan job
+	store softhsm.Store
+	work  chan job
 }
 
 type job struct {

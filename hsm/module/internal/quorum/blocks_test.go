@@ -49,7 +49,7 @@ var unfit = map[string]fault.Reason{
 func TestPublishedBlocksGoInAndOut(t *testing.T) {
 	var tokens []*vault
 	outcomes := make(map[string]int)
-	for i, v := range vectors[blockVector](t, "tr31.json", 60) {
+	for i, v := range vectors[blockVector](t, "testdata/tr31.json", 60) {
 		t.Run(v.ID, func(t *testing.T) {
 			outcome := "imported"
 			defer func() { outcomes[outcome]++ }()
@@ -196,23 +196,34 @@ func (b *bench) inside(block, algorithm string, kbpk []byte) []byte {
 	return out
 }
 
-// shelf is a bench with protection keys of every kind, and keys of every exportability.
+// shelf is a bench with protection keys, whose values the test knows.
 type shelf struct {
 	*bench
 	kbpk map[string][]byte
 }
 
-func newShelf(t testing.TB, change ...func(*ceremony.Roster)) *shelf {
-	s := &shelf{newBench(t, change...), make(map[string][]byte)}
-	for _, k := range []struct {
-		name, algorithm string
-		length          int
-		mode            string
-	}{{"t16", "T", 16, "B"}, {"t24", "T", 24, "B"}, {"a16", "A", 16, "B"}, {"a32", "A", 32, "B"}, {"sends", "A", 32, "E"}, {"receives", "A", 32, "D"}} {
-		s.kbpk[k.name] = random(k.length)
-		s.load(spec(k.name, "K1", k.algorithm, k.length, k.mode, "N"), s.kbpk[k.name])
-	}
+// protectionKeys are the key block protection keys that a shelf may have, of every kind.
+var protectionKeys = map[string]*ceremony.KeySpec{
+	"t16": spec("t16", "K1", "T", 16, "B", "N"), "t24": spec("t24", "K1", "T", 24, "B", "N"),
+	"a16": spec("a16", "K1", "A", 16, "B", "N"), "a32": spec("a32", "K1", "A", 32, "B", "N"),
+	"sends": spec("sends", "K1", "A", 32, "E", "N"), "receives": spec("receives", "K1", "A", 32, "D", "N"),
+}
+
+func newShelf(t testing.TB, names ...string) *shelf {
+	t.Helper()
+	s := &shelf{newBench(t), make(map[string][]byte)}
+	s.protect(names...)
 	return s
+}
+
+// protect loads protection keys by ceremony.
+func (s *shelf) protect(names ...string) {
+	s.Helper()
+	for _, name := range names {
+		k := protectionKeys[name]
+		s.kbpk[name] = random(int(k.Length))
+		s.load(k, s.kbpk[name])
+	}
 }
 
 // ref names version 1 of a key.
@@ -243,7 +254,7 @@ func (s *shelf) export(target, under string, form ceremony.BlockForm, change ...
 
 // What may leave, under what, as what: each rule, deny by default.
 func TestExportRules(t *testing.T) {
-	s := newShelf(t)
+	s := newShelf(t, slices.Sorted(maps.Keys(protectionKeys))...)
 	values := map[string][]byte{}
 	for _, k := range []struct {
 		name, usage, algorithm string
@@ -337,7 +348,8 @@ func TestExportRules(t *testing.T) {
 
 // Blocks of version C are written where the roster says so. Those of A are never.
 func TestVersionCNeedsTheRoster(t *testing.T) {
-	s := newShelf(t, func(r *ceremony.Roster) { r.Quorum.VersionC = true })
+	s := &shelf{newBench(t, func(r *ceremony.Roster) { r.Quorum.VersionC = true }), make(map[string][]byte)}
+	s.protect("t16")
 	value := random(16)
 	s.load(spec("key", "P0", "T", 16, "B", "E"), value)
 	block, err := s.export("key", "t16", ceremony.BlockForm{Version: "C", Exportability: "N"})
@@ -352,7 +364,7 @@ func TestVersionCNeedsTheRoster(t *testing.T) {
 // A key that left one token as a key block comes into another, and is the same key: its
 // check value says so, and it leaves that token again as what it was.
 func TestKeysTravelBetweenTokens(t *testing.T) {
-	first, second := newShelf(t), newShelf(t)
+	first, second := newShelf(t), newShelf(t, "t16", "t24", "a32")
 	for _, c := range []struct {
 		usage, algorithm, mode string
 		length                 int
@@ -362,7 +374,7 @@ func TestKeysTravelBetweenTokens(t *testing.T) {
 		{"P0", "T", "B", 16, "t16", "T", "B"}, {"D0", "T", "B", 24, "t24", "T", "B"}, {"P0", "A", "B", 32, "a32", "A", "D"}, {"M7", "H", "C", 32, "a32", "A", "D"}, {"B0", "T", "X", 16, "a32", "A", "D"}, {"K1", "A", "B", 32, "a32", "A", "D"},
 	} {
 		name := "zone-" + c.usage + c.algorithm
-		between := random(len(first.kbpk[c.under]))
+		between := random(len(second.kbpk[c.under]))
 		first.load(spec(name+"-between", "K1", c.algorithmOf, len(between), "E", "N"), between)
 		second.load(spec(name+"-between", "K1", c.algorithmOf, len(between), "D", "N"), between)
 		value := random(c.length)
@@ -389,7 +401,7 @@ func incoming(k *ceremony.KeySpec) *ceremony.KeySpec {
 
 // What a definition says of a key block must be what the block says, or less.
 func TestImportRules(t *testing.T) {
-	s := newShelf(t)
+	s := newShelf(t, "a32")
 	value := random(16)
 	s.load(spec("out", "P0", "T", 16, "B", "S"), value)
 	of := func(mode, exportability string) string {
@@ -398,7 +410,7 @@ func TestImportRules(t *testing.T) {
 		return string(block.Text())
 	}
 	trusted, anyhow, never, sending := of("", "E"), of("", "S"), of("", "N"), of("E", "E")
-	other := newShelf(t) // a token that does not know the key
+	other := newShelf(t, "a32", "sends", "t16") // a token that does not know the key
 	other.load(spec("zone", "K1", "A", 32, "B", "N"), s.kbpk["a32"])
 	other.load(spec("data", "D0", "A", 32, "B", "N"), random(32))
 	altered := func(at int) string {
@@ -470,7 +482,7 @@ func TestImportRules(t *testing.T) {
 
 // A protection key that is weaker than the key takes two officers, whatever the roster says.
 func TestWeakerProtectionTakesTwoOfficers(t *testing.T) {
-	s, other := newShelf(t), newShelf(t)
+	s, other := newShelf(t, "a16"), newShelf(t)
 	s.load(spec("out", "P0", "A", 32, "B", "E"), random(32))
 	block, err := s.export("out", "a16", ceremony.BlockForm{Version: "D", Exportability: "N"}, func(d *ceremony.Definition) { d.AllowWeaker = true })
 	s.must(err)
@@ -490,7 +502,7 @@ func TestOptionalBlocksGoWithTheKey(t *testing.T) {
 	b := newBench(t)
 	kbpk := unhex(t, "B8ED59E0A279A295E9F5ED7944FD06B9") // t31-124: BI, KC and KP
 	block := "B0136B0TX00E0300BI100008793E2500KC0C00F4B08DKP0C002F0EEA16BD28BCC923ED336AF77733257CD5238E406F957CEDFE9172E7B2C88377EAC6795E0ED00A4D5484"
-	for _, v := range vectors[blockVector](t, "tr31.json", 60) {
+	for _, v := range vectors[blockVector](t, "testdata/tr31.json", 60) {
 		if v.ID == "t31-124" {
 			block = v.KeyBlock
 		}
@@ -535,8 +547,8 @@ func TestInitialKeysAreThePublishedOnes(t *testing.T) {
 		KSN                string `json:"initial_key_id"`
 		Key                string `json:"initial_key"`
 	}
-	s := newShelf(t)
-	for i, v := range vectors[vector](t, "initialkeys.json", 6) {
+	s := newShelf(t, "a32", "t24")
+	for i, v := range vectors[vector](t, "testdata/initialkeys.json", 6) {
 		t.Run(v.ID, func(t *testing.T) {
 			s.bench.TB = t
 			name := fmt.Sprint("bdk-", i)
@@ -582,7 +594,7 @@ func TestInitialKeysAreThePublishedOnes(t *testing.T) {
 
 // A key whose time is over does not leave any more.
 func TestExpiredKeysDoNotLeave(t *testing.T) {
-	s := newShelf(t)
+	s := newShelf(t, "a32")
 	k := spec("short", "P0", "T", 16, "B", "E")
 	k.NotAfter = s.now.Unix() + 7200
 	s.load(k, random(16))

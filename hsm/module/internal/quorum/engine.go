@@ -316,7 +316,7 @@ func (e *Engine) CarryOut(s *token.Session, p *ceremony.Proceedings, in Inputs) 
 func (e *Engine) propose(s *token.Session, w *work, next *ceremony.Epoch, out *CarriedOut) (err error) {
 	now := e.register.Now().Unix()
 	finish(next, w.checked.Opening, now)
-	if out.Epoch, err = e.register.Propose(s, w.epoch, next); err != nil {
+	if out.Epoch, err = e.register.Propose(s, w.epoch, next, room(w.def.Kind)); err != nil {
 		return err
 	}
 	roster, err := ceremony.Encode(&w.epoch.Roster)
@@ -331,6 +331,21 @@ func (e *Engine) propose(s *token.Session, w *work, next *ceremony.Epoch, out *C
 	}
 	out.Record, err = sign(s, e.identity, ceremony.OfRecord, &record)
 	return err
+}
+
+// reserve is the room in the register, in bytes, that is kept twice over for what must always
+// be possible: one officer alone can fill the rest.
+const reserve = 64 << 10
+
+// room returns how large an epoch a kind of ceremony may make; with none, what calls one off.
+func room(k ceremony.Kind) int {
+	switch k {
+	case ceremony.Change, ceremony.Start, ceremony.Delete, ceremony.Restore, ceremony.Masters, ceremony.Retire:
+		return ceremony.MaxEpoch // several officers want it, and it brings no key
+	case ceremony.Stop:
+		return ceremony.MaxEpoch - reserve
+	}
+	return ceremony.MaxEpoch - 2*reserve
 }
 
 // finish notes in an epoch that a ceremony is done, and forgets those that nobody could carry
@@ -373,7 +388,7 @@ func (e *Engine) Abort(s *token.Session, p *ceremony.Proceedings, signed ceremon
 	}
 	next := current.Clone()
 	finish(next, o, now)
-	return e.register.Propose(s, current, next)
+	return e.register.Propose(s, current, next, room(""))
 }
 
 // Commit pins a proposed epoch, and destroys the key pairs of ceremonies that are over.

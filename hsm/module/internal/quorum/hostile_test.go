@@ -22,7 +22,7 @@ import (
 func TestHostileShapes(t *testing.T) {
 	b := newBench(t)
 	whole := ready(b)
-	export := newShelf(t)
+	export := newShelf(t, "a32")
 	export.load(spec("key", "P0", "T", 16, "B", "E"), random(16))
 	leaving := export.mustBegin("alice", &ceremony.Definition{Kind: ceremony.Export, Target: ref("key"), Under: ref("a32"), Export: &ceremony.BlockForm{Version: "D", Exportability: "N"}})
 	leaving.approve("alice", "bob")

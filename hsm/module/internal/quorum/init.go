@@ -48,7 +48,7 @@ func fresh(s *token.Session, clock func() time.Time) (*Engine, error) {
 		return nil, err
 	}
 	masters := sealing.NewSet()
-	return &Engine{masters: masters, register: register.New(page, masters, false, clock), identity: pair, public: public, fingerprint: fingerprint}, nil
+	return &Engine{masters: masters, register: register.New(page, masters, false, clock, nil), identity: pair, public: public, fingerprint: fingerprint}, nil
 }
 
 // Propose opens the ceremony in which a token gets its first roster and master keys.

@@ -26,7 +26,7 @@ func TestComponentsMakeThePublishedKey(t *testing.T) {
 		KCV        string
 	}
 	var loaded int
-	for _, v := range vectors[vector](t, "components.json", 4) {
+	for _, v := range vectors[vector](t, "../../../../officer/testdata/components.json", 4) {
 		t.Run(v.ID, func(t *testing.T) {
 			b := newBench(t)
 			r := b.mustBegin("dave", &ceremony.Definition{

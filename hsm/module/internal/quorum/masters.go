@@ -91,14 +91,19 @@ func (w *work) replaceMasters(s *token.Session, next *ceremony.Epoch) error {
 		return fault.New(fault.KeyValueRefused, why)
 	}
 	generation := next.Generation + 1
-	w.engine.masters.Forget(generation)
-	if err := sealing.DestroyMasters(s, generation, false); err != nil {
+	var fresh *sealing.Masters
+	// Not while another module pins those of another try.
+	err = w.engine.register.Exclusively(s, w.epoch, func() (err error) {
+		w.engine.masters.Forget(generation)
+		if err = sealing.DestroyMasters(s, generation, false); err != nil {
+			return err
+		}
+		if err = sealing.ImportMasters(s, generation, secret); err != nil {
+			return err
+		}
+		fresh, err = w.engine.masters.Of(s, generation)
 		return err
-	}
-	if err := sealing.ImportMasters(s, generation, secret); err != nil {
-		return err
-	}
-	fresh, err := w.engine.masters.Of(s, generation)
+	})
 	if err != nil {
 		return err
 	}

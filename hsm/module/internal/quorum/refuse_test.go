@@ -538,7 +538,7 @@ func TestCheckValueOfTheDefinition(t *testing.T) {
 // The keys that a definition names must be the ones in the register: the front cannot give
 // others in their place.
 func TestKeysGivenInPlaceOfOthers(t *testing.T) {
-	s := newShelf(t)
+	s := newShelf(t, "a16", "a32", "sends")
 	value := random(16)
 	s.load(spec("key", "P0", "T", 16, "B", "E"), value)
 	s.load(spec("other", "P0", "T", 16, "B", "E"), random(16))

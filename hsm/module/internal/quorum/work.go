@@ -103,10 +103,7 @@ func (w *work) lookKey(s *token.Session) (sensitive bool, err error) {
 	newest := w.epoch.Newest(spec.Name)
 	switch {
 	case newest == nil && spec.Version == 1:
-		// A partner's officer may know what comes in a block: nobody alone has PINs or data
-		// enciphered under it.
-		sends := spec.Direction == hsm.DirectionOutgoing || spec.Direction == hsm.DirectionBoth
-		return w.def.Kind == ceremony.Import && sends, nil
+		return w.sends(), nil
 	case newest == nil:
 		return false, fault.New(fault.DefinitionInvalid, "key.version is 1: there is no key of that name")
 	case spec.Version <= newest.Version:
@@ -121,7 +118,21 @@ func (w *work) lookKey(s *token.Session) (sensitive bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	return !ceremony.SameUse(previous, &w.header), nil
+	return w.sends() || weaker(&w.header, previous) || !ceremony.SameUse(previous, &w.header), nil
+}
+
+// sends reports whether a key comes from outside and things leave under it: a partner's
+// officer may know what comes in a block, and nobody alone has PINs or data enciphered under
+// it.
+func (w *work) sends() bool {
+	d := w.def.Key.Direction
+	return w.def.Kind == ceremony.Import && (d == hsm.DirectionOutgoing || d == hsm.DirectionBoth)
+}
+
+// weaker reports whether the next version of a key is shorter than the one before, or valid
+// without end where that one was not.
+func weaker(next, previous *hsm.Header) bool {
+	return next.Length < previous.Length || previous.NotAfter != 0 && next.NotAfter == 0
 }
 
 // registered returns the header of a sealed key that the front gave for a version in the

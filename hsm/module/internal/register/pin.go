@@ -75,8 +75,19 @@ func ReadPin(s *token.Session) (*Pin, []token.Object, error) {
 	return newest, older, nil
 }
 
-// write puts a pin on the token. When it returns, the pin counts.
-func (p *Pin) write(s *token.Session) error {
-	_, err := s.PutData(pinLabel, p.encode())
-	return err
+// write puts a pin on the token, and returns its object and those of the pins before it. The
+// token was asked for it when it returns, since it may say that it has made an object where
+// it has not.
+func (p *Pin) write(s *token.Session) (written token.Object, older []token.Object, err error) {
+	if written, err = s.PutData(pinLabel, p.encode()); err != nil {
+		return 0, nil, err
+	}
+	found, older, err := ReadPin(s)
+	if err != nil && !errors.Is(err, ErrNoPin) {
+		return written, nil, err
+	}
+	if found == nil || found.Version != p.Version || found.Generation != p.Generation || found.Digest != p.Digest {
+		return written, nil, errors.New("the token has not kept the pin of the epoch: its disk may be full")
+	}
+	return written, older, nil
 }

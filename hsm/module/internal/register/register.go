@@ -21,6 +21,7 @@ type Register struct {
 	page        *Page
 	masters     *sealing.Set
 	clock       func() time.Time
+	keep        Keep
 	development bool
 	loaded      atomic.Pointer[loaded]
 	offered     atomic.Pointer[loaded] // a proposal, which counts when it is pinned
@@ -36,14 +37,18 @@ type loaded struct {
 // purpose tells the code of an epoch from other codes.
 const purpose = "epoch"
 
-// New returns a register that has no epoch yet. With development, keys of which the epoch
+// Keep runs what writes to the token, and returns when that is on the token's disk.
+type Keep func(write func() error) error
+
+// New returns a register that has no epoch yet; keep is for [Register.Commit]. With development, keys of which the epoch
 // knows nothing may be used: known test keys.
-func New(page *Page, masters *sealing.Set, development bool, clock func() time.Time) *Register {
-	return &Register{page: page, masters: masters, development: development, clock: clock}
+func New(page *Page, masters *sealing.Set, development bool, clock func() time.Time, keep Keep) *Register {
+	return &Register{page: page, masters: masters, development: development, clock: clock, keep: keep}
 }
 
 // Create makes the first epoch of a token and pins it; the document stays in the pin until
-// a front has it. Nothing else may be pinned.
+// a front has it. Nothing else may be pinned. Whether it is on the token's disk is the
+// caller's matter.
 func Create(s *token.Session, m *sealing.Masters, e *ceremony.Epoch) ([]byte, error) {
 	if _, _, err := ReadPin(s); !errors.Is(err, ErrNoPin) {
 		if err == nil {
@@ -51,14 +56,15 @@ func Create(s *token.Session, m *sealing.Masters, e *ceremony.Epoch) ([]byte, er
 		}
 		return nil, err
 	}
-	sealed, err := seal(s, m, e)
+	sealed, err := seal(s, m, e, ceremony.MaxEpoch)
 	if err != nil {
 		return nil, err
 	}
 	if len(sealed) > token.MaxData/2 {
 		return nil, errors.New("the first epoch is too large for the token")
 	}
-	return sealed, (&Pin{Version: e.Version, Generation: e.Generation, Digest: sha256.Sum256(sealed), First: sealed}).write(s)
+	_, _, err = (&Pin{Version: e.Version, Generation: e.Generation, Digest: sha256.Sum256(sealed), First: sealed}).write(s)
+	return sealed, err
 }
 
 // First returns the document of a token's first epoch while it is the one that is pinned.
@@ -70,13 +76,13 @@ func First(s *token.Session) ([]byte, error) {
 	return pin.First, nil
 }
 
-func seal(s *token.Session, m *sealing.Masters, e *ceremony.Epoch) ([]byte, error) {
+func seal(s *token.Session, m *sealing.Masters, e *ceremony.Epoch, most int) ([]byte, error) {
 	encoded, err := ceremony.Encode(e)
 	if err != nil {
 		return nil, err
 	}
-	if len(encoded)+ceremony.EpochMACSize > ceremony.MaxEpoch {
-		return nil, fault.New(fault.DefinitionInvalid, "the token's register is full: master keys of a new generation forget keys that are deleted")
+	if len(encoded)+ceremony.EpochMACSize > most {
+		return nil, fault.New(fault.DefinitionInvalid, "the token's register is full: ceremonies that were begun leave it when they expire, deleted keys when master keys are replaced and the old ones retired")
 	}
 	var mac [ceremony.EpochMACSize]byte
 	if err := m.Authenticate(s, mac[:], purpose, encoded); err != nil {
@@ -158,10 +164,22 @@ func (r *Register) look(s *token.Session) (pin *Pin, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	if pin, _, err = ReadPin(s); err == nil {
-		r.page.raise(pin.Version, pin.Digest)
-	}
+	pin, _, err = r.pin(s)
 	return pin, err
+}
+
+// pin reads the pin and tells the other modules of the host. A token that has lost what it
+// had is an error. The caller has the page's lock.
+func (r *Register) pin(s *token.Session) (pin *Pin, older []token.Object, err error) {
+	if pin, older, err = ReadPin(s); err != nil {
+		return nil, nil, err
+	}
+	version, digest := r.page.pinned()
+	if version > pin.Version || version == pin.Version && digest != pin.Digest {
+		return nil, nil, fmt.Errorf("the token has lost its pin of epoch %d and has that of epoch %d: its store was replaced or is damaged", version, pin.Version)
+	}
+	r.page.raise(pin.Version, pin.Digest)
+	return pin, older, nil
 }
 
 // current returns the loaded epoch if it is the one that is pinned.
@@ -212,8 +230,9 @@ func (r *Register) Refresh(s *token.Session) error {
 }
 
 // Propose makes the epoch that follows e out of next, which was made by [ceremony.Epoch.Clone]
-// and changed; its version is higher than both. Nothing counts before [Register.Commit].
-func (r *Register) Propose(s *token.Session, e, next *ceremony.Epoch) ([]byte, error) {
+// and changed; its version is higher than both. Nothing counts before [Register.Commit]. It
+// has at most the given number of bytes.
+func (r *Register) Propose(s *token.Session, e, next *ceremony.Epoch, most int) ([]byte, error) {
 	l, err := r.current()
 	if err != nil {
 		return nil, err
@@ -226,27 +245,45 @@ func (r *Register) Propose(s *token.Session, e, next *ceremony.Epoch) ([]byte, e
 	if err != nil {
 		return nil, err
 	}
-	return seal(s, m, next)
+	return seal(s, m, next, most)
+}
+
+// Exclusively runs f while no module of the host pins, if e is the epoch that is pinned. The
+// refusal is [fault.EpochStale].
+func (r *Register) Exclusively(s *token.Session, e *ceremony.Epoch, f func() error) (err error) {
+	unlock, err := r.page.lock()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	if _, _, err := r.pin(s); err != nil {
+		return err
+	}
+	if l, err := r.current(); err != nil {
+		return err
+	} else if l.Epoch != e {
+		return fault.New(fault.EpochStale, "another ceremony was carried out meanwhile")
+	}
+	return f()
 }
 
 // Commit pins a proposal, unless it is older than any ceremony may take. Of two that follow
 // the same epoch the first one wins; the second is a [fault.EpochStale]. One that is pinned
 // already is good.
 func (r *Register) Commit(s *token.Session, sealed []byte) (err error) {
-	e, err := r.open(s, sealed)
-	if err != nil {
-		return err
-	}
 	unlock, err := r.page.lock()
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	pin, older, err := ReadPin(s)
+	e, err := r.open(s, sealed) // by the master keys as they are now, with the lock
 	if err != nil {
 		return err
 	}
-	r.page.raise(pin.Version, pin.Digest)
+	pin, older, err := r.pin(s)
+	if err != nil {
+		return err
+	}
 	digest := sha256.Sum256(sealed)
 	switch {
 	case pin.Version == e.Version && subtle.ConstantTimeCompare(digest[:], pin.Digest[:]) == 1: // again
@@ -256,13 +293,15 @@ func (r *Register) Commit(s *token.Session, sealed []byte) (err error) {
 	case e.Version <= pin.Version || e.Previous != hex.EncodeToString(pin.Digest[:]):
 		return fault.New(fault.EpochStale, fmt.Sprintf("epoch %d is pinned, this one follows another", pin.Version))
 	default:
-		if err := (&Pin{Version: e.Version, Generation: e.Generation, Digest: digest}).write(s); err != nil {
+		p := &Pin{Version: e.Version, Generation: e.Generation, Digest: digest}
+		var written token.Object
+		if err := r.keep(func() (err error) { written, older, err = p.write(s); return err }); err != nil {
+			if written != 0 {
+				_ = s.DestroyData(written) // else this process sees what no other does
+			}
 			return err
 		}
 		r.page.raise(e.Version, digest)
-		if _, older, err = ReadPin(s); err != nil {
-			return err
-		}
 	}
 	r.loaded.Store(newLoaded(e, sealed))
 	for _, o := range older {

@@ -25,6 +25,7 @@ import (
 	"keyd/hsm"
 	"keyd/hsm/module/internal/register"
 	"keyd/hsm/module/internal/sealing"
+	"keyd/hsm/module/internal/softhsm"
 	"keyd/hsm/module/internal/token"
 	"keyd/hsm/module/internal/token/tokentest"
 )
@@ -93,6 +94,7 @@ func TestModulesExcludeEachOther(t *testing.T) {
 type host struct {
 	testing.TB
 	token   *token.Token
+	store   softhsm.Store
 	masters *sealing.Masters
 	page    *os.File
 	now     time.Time
@@ -101,7 +103,8 @@ type host struct {
 
 func newHost(t testing.TB) *host {
 	t.Helper()
-	h := &host{TB: t, token: tokentest.SoftHSM(t).Open(t, 2), now: time.Unix(1_900_000_000, 0)}
+	fresh := tokentest.SoftHSM(t)
+	h := &host{TB: t, token: fresh.Open(t, 2), store: softhsm.Store{fresh.Directory}, now: time.Unix(1_900_000_000, 0)}
 	fd, err := unix.MemfdCreate("keyd page", unix.MFD_CLOEXEC)
 	h.must(err)
 	h.page = os.NewFile(uintptr(fd), "page")
@@ -153,7 +156,7 @@ func (h *host) moduleAt(fd int, development bool) *register.Register {
 	h.Helper()
 	page, err := register.OpenPage(fd)
 	h.must(err)
-	return register.New(page, sealing.NewSet(h.masters), development, func() time.Time { return h.now })
+	return register.New(page, sealing.NewSet(h.masters), development, func() time.Time { return h.now }, h.store.Keep)
 }
 
 func (h *host) load(r *register.Register, sealed []byte) error {
@@ -177,7 +180,7 @@ func (h *host) propose(r *register.Register, change func(*ceremony.Epoch)) (seal
 	if change != nil {
 		change(next)
 	}
-	h.do(func(s *token.Session) (err error) { sealed, err = r.Propose(s, e, next); return err })
+	h.do(func(s *token.Session) (err error) { sealed, err = r.Propose(s, e, next, ceremony.MaxEpoch); return err })
 	return sealed
 }
 
@@ -298,7 +301,7 @@ func TestModulesOfAHostNoticeAtOnce(t *testing.T) {
 	}
 	h.do(func(s *token.Session) error {
 		e := h.epoch(t)
-		_, err := three.Propose(s, e, e.Clone())
+		_, err := three.Propose(s, e, e.Clone(), ceremony.MaxEpoch)
 		refused(t, err, fault.EpochStale)
 		return nil
 	})
@@ -374,7 +377,7 @@ func TestTwoCommitsOnOneEpoch(t *testing.T) {
 	h.must(err)
 	h.must(h.commit(m, h.propose(m, nil)))
 	h.do(func(s *token.Session) error {
-		_, err := m.Propose(s, e, e.Clone())
+		_, err := m.Propose(s, e, e.Clone(), ceremony.MaxEpoch)
 		refused(t, err, fault.EpochStale)
 		return nil
 	})
@@ -577,7 +580,7 @@ func TestRegisterIsBounded(t *testing.T) {
 		next.Insert(ceremony.Entry{Name: hex.EncodeToString(binary.BigEndian.AppendUint32(nil, uint32(i))), Version: 1, Usage: "P0", Fingerprint: ceremony.Digest(nil), Header: ceremony.Digest(nil), State: ceremony.Active})
 	}
 	h.do(func(s *token.Session) error {
-		_, err := m.Propose(s, e, next)
+		_, err := m.Propose(s, e, next, ceremony.MaxEpoch)
 		refused(t, err, fault.DefinitionInvalid)
 		return nil
 	})
@@ -589,4 +592,110 @@ func TestPageThatIsNone(t *testing.T) {
 	if _, err := register.OpenPage(1 << 20); err == nil {
 		t.Error("opened")
 	}
+}
+
+// A token that says that it has kept what it has not is not believed: SoftHSM does so on a
+// full disk, for which a limit on the size of files stands. Nothing is in force then but what
+// was, and the proposal is pinned when there is room.
+func TestPinOnAFullDisk(t *testing.T) {
+	if os.Getenv("KEYD_TEST_FULL_DISK") == "" { // in a process whose other files may be cut short
+		command := exec.Command(os.Args[0], "-test.run=^TestPinOnAFullDisk$", "-test.v")
+		command.Env = append(os.Environ(), "KEYD_TEST_FULL_DISK=1")
+		if out, err := command.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("--- PASS: TestPinOnAFullDisk")) {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return
+	}
+	h := newHost(t)
+	m := h.module()
+	h.must(h.load(m, h.first))
+	second := h.propose(m, nil)
+	for _, room := range []uint64{0, 8, 100} {
+		err := full(t, room, func() error { return h.commit(m, second) })
+		if err == nil || fault.Of(err).Reason != fault.Internal {
+			t.Errorf("%d bytes: %v", room, err)
+		}
+		h.inForce(m, h.first)
+		h.must(h.load(h.moduleAt(-1, false), h.first))
+	}
+	h.must(h.commit(m, second))
+	h.inForce(m, second)
+}
+
+// full runs f while no file may have more than some bytes.
+func full(t *testing.T, room uint64, f func() error) error {
+	t.Helper()
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &before); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: room, Max: before.Max}); err != nil {
+		t.Fatal(err)
+	}
+	err := f()
+	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &before); err != nil {
+		t.Fatal(err)
+	}
+	return err
+}
+
+// A token whose store was replaced by an older copy while keyd runs is noticed.
+func TestTokenThatHasLostItsPin(t *testing.T) {
+	h := newHost(t)
+	m := h.module()
+	h.must(h.load(m, h.first))
+	second := h.propose(m, nil)
+	h.must(h.commit(m, second))
+	third := h.propose(m, nil)
+	h.do(func(s *token.Session) error {
+		if _, err := s.PutData("keyd epoch", pin(1, h.first, h.first)); err != nil {
+			return err
+		}
+		for _, o := range h.pins() {
+			if !bytes.Equal(o.Value, pin(1, h.first, h.first)) {
+				if err := s.DestroyData(o.Object); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	for what, f := range map[string]func() error{
+		"load": func() error { return h.load(m, h.first) }, "commit": func() error { return h.commit(m, third) },
+		"refresh": func() error { return h.token.Do(m.Refresh) },
+	} {
+		if err := f(); err == nil || fault.Of(err).Reason != fault.Internal {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+// What must happen in one epoch does, or not at all; meanwhile nothing is pinned.
+func TestExclusively(t *testing.T) {
+	h := newHost(t)
+	m := h.module() // record locks exclude no other module of the same process
+	h.must(h.load(m, h.first))
+	e, err := m.Current()
+	h.must(err)
+	second := h.propose(m, nil)
+	committed := make(chan error, 1)
+	h.do(func(s *token.Session) error {
+		return m.Exclusively(s, e, func() error {
+			go func() { committed <- h.commit(m, second) }()
+			time.Sleep(50 * time.Millisecond)
+			select {
+			case err := <-committed:
+				t.Errorf("pinned meanwhile: %v", err)
+				committed <- err
+			default:
+			}
+			return nil
+		})
+	})
+	h.must(<-committed)
+	h.inForce(m, second)
+	h.do(func(s *token.Session) error {
+		refused(t, m.Exclusively(s, e, func() error { t.Error("carried out in an epoch that is over"); return nil }), fault.EpochStale)
+		return nil
+	})
 }

@@ -195,7 +195,7 @@ type kcvVector struct{ ID, Algorithm, Method, Key, KCV string }
 
 func readKCV(t *testing.T) (vectors []kcvVector) {
 	t.Helper()
-	b, err := os.ReadFile("testdata/kcv.json")
+	b, err := os.ReadFile("../../../../officer/testdata/kcv.json")
 	if err != nil {
 		t.Fatal(err)
 	}

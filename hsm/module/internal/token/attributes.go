@@ -77,15 +77,24 @@ func (s *Session) findAll(template ...*pkcs11.Attribute) ([]Object, error) {
 
 // attribute reads one attribute that is no secret. Secrets are read with value.
 func (s *Session) attribute(object Object, kind uint) ([]byte, error) {
-	got, err := s.token.lib.ctx.GetAttributeValue(s.handle, pkcs11.ObjectHandle(object),
-		[]*pkcs11.Attribute{pkcs11.NewAttribute(kind, nil)})
+	got, err := s.attributes(object, []*pkcs11.Attribute{pkcs11.NewAttribute(kind, nil)})
+	if err != nil {
+		return nil, err
+	}
+	return got[0].Value, nil
+}
+
+// attributes reads attributes of these types, in their order: in one call, since each takes
+// the way through the library twice. A type that the token does not know fails them all.
+func (s *Session) attributes(object Object, kinds []*pkcs11.Attribute) ([]*pkcs11.Attribute, error) {
+	got, err := s.token.lib.ctx.GetAttributeValue(s.handle, pkcs11.ObjectHandle(object), kinds)
 	if err != nil {
 		return nil, named("C_GetAttributeValue", err)
 	}
-	if len(got) != 1 {
-		return nil, fmt.Errorf("C_GetAttributeValue: %d attributes where one was asked for", len(got))
+	if len(got) != len(kinds) {
+		return nil, fmt.Errorf("C_GetAttributeValue: %d attributes where %d were asked for", len(got), len(kinds))
 	}
-	return got[0].Value, nil
+	return got, nil
 }
 
 // flag reads a CK_BBOOL.
@@ -111,12 +120,16 @@ func (s *Session) number(object Object, kind uint) (uint, error) {
 
 // checkAttributes reads attributes back and compares. what stands before the error.
 func (s *Session) checkAttributes(what string, object Object, want []*pkcs11.Attribute) error {
-	for _, w := range want {
-		got, err := s.attribute(object, w.Type)
-		if err != nil {
-			return err
-		}
-		if !bytes.Equal(got, w.Value) {
+	kinds := make([]*pkcs11.Attribute, len(want))
+	for i, w := range want {
+		kinds[i] = pkcs11.NewAttribute(w.Type, nil)
+	}
+	got, err := s.attributes(object, kinds)
+	if err != nil {
+		return err
+	}
+	for i, w := range want {
+		if got[i].Type != w.Type || !bytes.Equal(got[i].Value, w.Value) {
 			return fmt.Errorf("%s: attribute 0x%X is not what keyd gives it: the key was not made by keyd or has been tampered with", what, w.Type)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 
 	"keyd/hsm/module/internal/token"
@@ -16,10 +17,11 @@ import (
 
 // Fresh is a fresh token: initialised, without objects.
 type Fresh struct {
-	Library *token.Library
-	Path    string // of the library
-	Label   string
-	PIN     []byte
+	Library   *token.Library
+	Path      string // of the library
+	Directory string // of its tokens
+	Label     string
+	PIN       []byte
 }
 
 // SoftHSMPath is where Debian's package puts the library.
@@ -32,8 +34,13 @@ var (
 	tokenDir string
 )
 
-// Run runs a package's tests and removes the tokens that they made. TestMain calls it.
+// Run runs a package's tests, with their files in memory, and removes the tokens that they
+// made. TestMain calls it.
 func Run(m *testing.M) int {
+	if err := stayInMemory(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	code := m.Run()
 	if tokenDir != "" {
 		if err := os.RemoveAll(tokenDir); err != nil && code == 0 {
@@ -42,6 +49,17 @@ func Run(m *testing.M) int {
 		}
 	}
 	return code
+}
+
+// stayInMemory has temporary files made in memory, where the machine has the room and
+// TMPDIR does not say where: SoftHSM and SQLite wait for a disk longer than tests compute.
+func stayInMemory() error {
+	const folder, room = "/dev/shm", 256 << 20
+	var disk syscall.Statfs_t
+	if os.Getenv("TMPDIR") != "" || syscall.Statfs(folder, &disk) != nil || disk.Bavail*uint64(disk.Bsize) < room {
+		return nil
+	}
+	return os.Setenv("TMPDIR", folder)
 }
 
 // SoftHSM returns a fresh SoftHSM token. The library of a test process is loaded once
@@ -73,7 +91,7 @@ func softHSMAt(t testing.TB, path string) Fresh {
 	if loadErr != nil {
 		t.Fatalf("SoftHSM: %v (apt-get install softhsm2)", loadErr)
 	}
-	f := Fresh{Library: library, Path: path, Label: "keyd-" + random(t), PIN: []byte(random(t))}
+	f := Fresh{Library: library, Directory: tokenDir, Path: path, Label: "keyd-" + random(t), PIN: []byte(random(t))}
 	if err := f.Library.InitToken(f.Label, string(f.PIN)); err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,106 @@
+package front
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"keyd/audit"
+)
+
+// What the front does beside requests, so that what officers have decided takes effect. It may
+// wait for a ceremony that is being carried out, as the loop that listens to the supervisor
+// must not.
+
+const (
+	settleInterval = time.Second      // between attempts to bring the modules the register
+	resealInterval = 2 * time.Second  // between looks for keys that older master keys seal
+	purgeInterval  = 10 * time.Minute // between looks for keys that are to be deleted
+)
+
+// keepUp begins with it. What it returns ends it, and waits for the end.
+func (f *front) keepUp() (end func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var group sync.WaitGroup
+	group.Go(func() { f.reseal(ctx) })
+	group.Go(func() { f.keepSettled(ctx) })
+	return func() { cancel(); group.Wait() }
+}
+
+// keepSettled settles again as long as that has failed: what was in the way, a module that did
+// not answer in time, may be gone. It purges now and then.
+func (f *front) keepSettled(ctx context.Context) {
+	settle, purge := time.NewTicker(settleInterval), time.NewTicker(purgeInterval)
+	defer settle.Stop()
+	defer purge.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-settle.C:
+			if f.modules.Attached() > 0 {
+				f.settle(ctx)
+			}
+		case <-purge.C:
+			f.purge(ctx)
+		}
+	}
+}
+
+// settle brings the modules the register of officers and keys, unless that has been done.
+func (f *front) settle(ctx context.Context) {
+	attempt, cancel := context.WithTimeout(ctx, 3*f.OperationTimeout)
+	defer cancel()
+	why := ""
+	if err := f.officers.Settle(attempt); err != nil {
+		if ctx.Err() != nil {
+			return // the front ends
+		}
+		why = err.Error()
+	}
+	if before := f.unsettled.Swap(why); why != "" && why != before { // once for each cause
+		f.Log.Error("no key can be used: the modules do not take the database's register of officers and keys", "cause", why)
+	}
+}
+
+// purge deletes keys whose deletion was not called off in time.
+func (f *front) purge(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, f.OperationTimeout)
+	defer cancel()
+	gone, err := f.officers.Purge(ctx)
+	if err != nil {
+		f.Log.Error("keys that were to be deleted are still there", "cause", err)
+	}
+	for _, v := range gone {
+		// They are gone, whether the front ends or not.
+		err := f.log.Append(context.WithoutCancel(ctx), audit.Entry{Decision: audit.Event, Detail: "deleted, as officers decided", Keys: []audit.Key{{Name: v.Name, Version: v.Version}}})
+		if err != nil {
+			f.Log.Error("a deletion is not in the audit log", "key", v.Name, "version", v.Version, "cause", err)
+		}
+	}
+}
+
+// reseal seals keys anew after a change of master keys, until ctx ends.
+func (f *front) reseal(ctx context.Context) {
+	look := time.NewTicker(resealInterval)
+	defer look.Stop()
+	said := ""
+	for {
+		r, err := f.officers.Reseal(ctx)
+		if r.Done > 0 {
+			f.Log.Info("keys were sealed anew under the present master keys", "done", r.Done, "left", r.Left)
+		}
+		if err == nil {
+			err = r.Error
+		}
+		if err != nil && ctx.Err() == nil && err.Error() != said { // once for each cause
+			said = err.Error()
+			f.Log.Error("not every key could be sealed anew under the present master keys", "left", r.Left, "cause", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+		}
+	}
+}

@@ -1,0 +1,207 @@
+package quorum
+
+import (
+	"encoding/hex"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/miekg/pkcs11"
+
+	"keyd/ceremony"
+	"keyd/dukpt"
+	"keyd/fault"
+	"keyd/hsm"
+	"keyd/hsm/module/internal/keyblocks"
+	"keyd/hsm/module/internal/sealing"
+	"keyd/hsm/module/internal/token"
+	"keyd/keyblock"
+)
+
+// export writes a key block of a key, or of an initial key of a BDK.
+func (w *work) export(s *token.Session, out *CarriedOut) error {
+	entry := w.epoch.Find(w.def.Target.Name, w.def.Target.Version)
+	if !entry.Usable(w.engine.register.Now().Unix()) {
+		return fault.New(fault.KeyDisabled, "")
+	}
+	h, err := w.registered(s, w.in.Target, entry)
+	if err != nil {
+		return err
+	}
+	if !h.ValidAt(w.engine.register.Now()) {
+		return fault.New(fault.KeyDisabled, "")
+	}
+	if w.def.Export.Version == "C" && !w.epoch.Roster.Quorum.VersionC {
+		return fault.New(fault.ExportForbidden, "key blocks of version C are written only where the roster's quorum says version_c")
+	}
+	under, kbpk, err := w.protection(s, "EBN")
+	if err != nil {
+		return err
+	}
+	defer under.Release()
+	block := &keyblock.Header{
+		Version: w.def.Export.Version[0], Usage: h.Usage, Algorithm: h.Algorithm[0], Mode: h.Mode[0],
+		KeyVersion: "00", Exportability: w.def.Export.Exportability[0], Reserved: "00",
+	}
+	if w.def.Export.KeyVersion != "" {
+		block.KeyVersion = w.def.Export.KeyVersion
+	}
+	value, err := w.leaving(s, h, block)
+	if err != nil {
+		return err
+	}
+	if err := w.checkStrength(under.Header, h.Algorithm, len(value)); err != nil {
+		return err
+	}
+	if err := w.addBlocks(s, under, block, value); err != nil {
+		return err
+	}
+	text, err := keyblocks.Wrap(s, kbpk, block, value)
+	if err != nil {
+		var failed *token.Error
+		if errors.As(err, &failed) {
+			return err
+		}
+		return fault.New(fault.ExportForbidden, err.Error())
+	}
+	out.Block = string(text)
+	w.outcome.Block = ceremony.Digest(text)
+	w.outcome.CheckValue = h.CheckValue
+	return nil
+}
+
+// leaving returns the value that leaves, and says in the block what it is.
+func (w *work) leaving(s *token.Session, h *hsm.Header, block *keyblock.Header) ([]byte, error) {
+	x := w.def.Export
+	out := w.region.Bytes()[keyAt : keyAt+keyRoom]
+	if x.KSN != "" {
+		return w.initialKey(s, h, block, out)
+	}
+	if h.Exportability == "N" || widens(h.Exportability[0], x.Exportability[0]) {
+		return nil, fault.New(fault.ExportForbidden, "the key's exportability is "+h.Exportability)
+	}
+	if x.Mode != "" {
+		if !narrower(h.Mode, x.Mode) {
+			return nil, fault.New(fault.ExportForbidden, "the key's mode of use is "+h.Mode)
+		}
+		block.Mode = x.Mode[0]
+	}
+	for _, o := range h.Blocks { // those of a BDK are not its initial keys'
+		block.Blocks = append(block.Blocks, keyblock.Optional(o))
+	}
+	n, err := w.engine.masters.Read(s, w.in.Target.Sealed, out)
+	return out[:n], err
+}
+
+// initialKey derives the initial key of a terminal (X9.24-1:2009 A.6, X9.24-3:2017 6.3.3).
+// The BDK itself stays in the token.
+func (w *work) initialKey(s *token.Session, h *hsm.Header, block *keyblock.Header, out []byte) ([]byte, error) {
+	if h.Usage != "B0" || h.Mode != "X" && h.Mode != "N" {
+		return nil, fault.New(fault.KeyUsageMismatch, "initial_key_id is for base derivation keys (B0, mode of use X)")
+	}
+	id, err := hex.DecodeString(w.def.Export.KSN)
+	if err != nil {
+		return nil, err
+	}
+	bdk, err := w.engine.keys.Open(s, *w.in.Target)
+	if err != nil {
+		return nil, err
+	}
+	defer bdk.Release()
+	block.Usage, block.Mode = "B1", 'X'
+	if h.Algorithm == "T" {
+		if len(id) != dukpt.TDESKSNSize {
+			return nil, fault.New(fault.KSNInvalid, "a TDES BDK takes 10 bytes")
+		}
+		ksn, err := dukpt.ParseInitialKSN(id)
+		if err != nil {
+			return nil, fault.New(fault.KSNInvalid, "the counter of an initial key's KSN is 0")
+		}
+		initial := ksn.InitialKeyID()
+		if err := s.Encrypt(pkcs11.CKM_DES3_ECB, bdk.Object, out[:8], initial[:]); err != nil {
+			return nil, err
+		}
+		if err := s.Encrypt(pkcs11.CKM_DES3_ECB, bdk.Twin, out[8:16], initial[:]); err != nil {
+			return nil, err
+		}
+		block.Blocks = append(block.Blocks, keyblock.NewKS([10]byte(id)))
+		return out[:16], nil
+	}
+	if len(id) != 8 {
+		return nil, fault.New(fault.KSNInvalid, "an AES BDK takes an initial key ID of 8 bytes")
+	}
+	ksn, err := dukpt.ParseInitialKSN(append(id[:8:8], 0, 0, 0, 0))
+	if err != nil {
+		return nil, fault.New(fault.KSNInvalid, "")
+	}
+	kind, err := dukpt.AESKeyType(int(h.Length))
+	if err != nil {
+		return nil, err
+	}
+	path, err := dukpt.NewInitialKeyPath(ksn, kind)
+	if err != nil {
+		return nil, err
+	}
+	if path.Len() != 1 {
+		return nil, errors.New("an initial key is derived in one step")
+	}
+	step := path.Step(0)
+	if err := s.DeriveReadable(bdk.Object, step.Data[:step.DataLen], out[:kind.Size()]); err != nil {
+		return nil, err
+	}
+	block.Blocks = append(block.Blocks, keyblock.NewIK([8]byte(id)))
+	return out[:kind.Size()], nil
+}
+
+// addBlocks adds the optional blocks that the definition asks for.
+func (w *work) addBlocks(s *token.Session, under *sealing.Key, block *keyblock.Header, value []byte) error {
+	x := w.def.Export
+	came := len(block.Blocks) // with the key, or with what it is
+	add := func(o keyblock.Optional, err error) error {
+		if err != nil {
+			return err
+		}
+		// What the officers ask for stands in place of what the key came with, but for what an
+		// initial key is. An ID that comes twice is refused when the block is written.
+		if i := slices.IndexFunc(block.Blocks[:came], func(b keyblock.Optional) bool { return b.ID == o.ID && o.ID != "KS" && o.ID != "IK" }); i >= 0 {
+			block.Blocks[i] = o
+			return nil
+		}
+		block.Blocks = append(block.Blocks, o)
+		return nil
+	}
+	var problems []error
+	if x.CheckValues {
+		check, err := sealing.CheckValue(s, string(block.Algorithm), value)
+		if err != nil {
+			return err
+		}
+		problems = append(problems,
+			add(keyblock.NewKP(checkValueOf(under.Header.Algorithm, under.Header.CheckValue))))
+		if _, ok := checkMethods[string(block.Algorithm)]; ok {
+			problems = append(problems, add(keyblock.NewKC(checkValueOf(string(block.Algorithm), check))))
+		}
+	}
+	if x.Time {
+		problems = append(problems, add(keyblock.NewTS(w.engine.register.Now().UTC().Truncate(time.Second))))
+	}
+	if x.Label != "" {
+		problems = append(problems, add(keyblock.NewLB(x.Label)))
+	}
+	for _, o := range x.Blocks {
+		problems = append(problems, add(keyblock.Optional(o), nil))
+	}
+	if err := errors.Join(append(problems, block.Validate(), block.CheckBlocks())...); err != nil {
+		return fault.New(fault.DefinitionInvalid, "export: "+strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
+	return nil
+}
+
+func checkValueOf(algorithm, check string) keyblock.CheckValue {
+	value, err := hex.DecodeString(check)
+	if err != nil {
+		return keyblock.CheckValue{}
+	}
+	return keyblock.CheckValue{Method: checkMethods[algorithm], Value: value}
+}
