@@ -321,6 +321,14 @@ func (q *Quorum) Need(d *Definition, usage string, sensitive bool) Need {
 	return n
 }
 
+// Subject returns the key that the definition is about, nil if it is about none.
+func (d *Definition) Subject() *KeyRef {
+	if d.Key != nil {
+		return &KeyRef{Name: d.Key.Name, Version: d.Key.Version}
+	}
+	return d.Target
+}
+
 // Digest returns the digest of the definition's encoding, in hex.
 func (d *Definition) Digest() (string, error) {
 	b, err := Encode(d)

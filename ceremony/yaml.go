@@ -13,9 +13,12 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
 
 	"keyd/hsm"
+	"keyd/keyblock"
 )
 
 // file is a definition as people write and review it. Its comments are the manual.
@@ -121,7 +124,7 @@ type exportFile struct {
 type officerFile struct {
 	Name     string `yaml:"name"`
 	Identity string `yaml:"identity"`
-	Key      string `yaml:"key"` // file with the public key in PEM, beside this file
+	Key      string `yaml:"key"` // file with the public key in PEM, beside this file or below
 }
 
 type quorumFile struct {
@@ -145,7 +148,8 @@ type mastersFile struct {
 }
 
 // Read reads a definition from a YAML file, in which an unknown field is an error, and
-// checks it. Files that it names are read from its directory.
+// checks it. Files that it names lie in its
+// directory, or below.
 func Read(path string) (*Definition, error) {
 	b, err := readSome(path, MaxDocument)
 	if err != nil {
@@ -168,6 +172,12 @@ func Parse(text []byte, dir string) (*Definition, error) {
 	if err != nil {
 		return nil, wrong("%s", strings.TrimSpace(yaml.FormatError(err, false, true)))
 	}
+	if strings.Contains(strings.ReplaceAll(string(text), "\r\n", "\n"), "\r") { // a line for the parser, none on a screen
+		return nil, wrong("the file has a carriage return within a line")
+	}
+	if slices.ContainsFunc(lexer.Tokenize(string(text)), elsewhere) {
+		return nil, wrong("anchors, aliases and merge keys say elsewhere what is to be read here: write it out")
+	}
 	if len(documents.Docs) > 1 { // of which only the first would be read
 		return nil, wrong("the file holds more than one document: one ceremony, one file")
 	}
@@ -184,6 +194,11 @@ func Parse(text []byte, dir string) (*Definition, error) {
 	return d, nil
 }
 
+// elsewhere reports whether a token makes a file mean something else than it shows.
+func elsewhere(t *token.Token) bool {
+	return t.Type == token.AnchorType || t.Type == token.AliasType || t.Type == token.MergeKeyType
+}
+
 func (f *file) definition(dir string) (*Definition, error) {
 	d := &Definition{
 		Kind: Kind(f.Kind), Components: f.Components, CheckValue: strings.ToUpper(f.CheckValue), Overlap: f.Overlap.seconds(),
@@ -197,11 +212,16 @@ func (f *file) definition(dir string) (*Definition, error) {
 		if d.Block != "" {
 			return nil, wrong("block and block_file are two ways to say the same")
 		}
-		b, err := readSome(beside(dir, f.BlockFile), MaxBlock+2)
+		b, err := readBeside(dir, f.BlockFile, MaxBlock+2)
 		if err != nil {
 			return nil, wrong("block_file: %v", err)
 		}
 		d.Block = strings.TrimSpace(string(b))
+	}
+	if d.Block != "" { // whatever file it comes from: nothing else is sent on
+		if _, err := keyblock.Parse([]byte(d.Block)); err != nil {
+			return nil, wrong("block: %v", err)
+		}
 	}
 	if f.Key != nil {
 		d.Key = f.Key.spec()
@@ -234,7 +254,7 @@ func (f *file) roster(dir string) (*Roster, error) {
 		r.Quorum.Usages = append(r.Quorum.Usages, Rule(u))
 	}
 	for _, o := range f.Officers {
-		b, err := readSome(beside(dir, o.Key), MaxDocument)
+		b, err := readBeside(dir, o.Key, MaxDocument)
 		if err != nil {
 			return nil, wrong("officer %s: key: %v", o.Name, err)
 		}
@@ -284,11 +304,14 @@ func unix(t *time.Time) int64 {
 	return t.Unix()
 }
 
-func beside(dir, path string) string {
-	if filepath.IsAbs(path) {
-		return path
+// readBeside reads a file that a definition names, which lies in the definition's directory
+// or below: the file may be somebody else's, and is sent on.
+func readBeside(dir, path string, most int64) ([]byte, error) {
+	f, err := os.OpenInRoot(dir, path)
+	if err != nil {
+		return nil, fmt.Errorf("%w (it lies beside the definition or below)", err)
 	}
-	return filepath.Join(dir, path)
+	return readFile(f, most)
 }
 
 func readSome(path string, most int64) ([]byte, error) {
@@ -296,12 +319,23 @@ func readSome(path string, most int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err = errors.Join(err, f.Close()); err != nil {
+	return readFile(f, most)
+}
+
+func readFile(f *os.File, most int64) (b []byte, err error) {
+	defer func() { err = errors.Join(err, f.Close()) }()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no file", f.Name())
+	}
+	if b, err = io.ReadAll(io.LimitReader(f, most+1)); err != nil {
 		return nil, err
 	}
 	if int64(len(b)) > most {
-		return nil, fmt.Errorf("%s has more than %d bytes", path, most)
+		return nil, fmt.Errorf("%s has more than %d bytes", f.Name(), most)
 	}
 	return b, nil
 }
@@ -359,8 +393,13 @@ func ParseKeyRef(text string) (*KeyRef, error) {
 	return r, nil
 }
 
-// String returns NAME?version=N.
-func (r *KeyRef) String() string { return fmt.Sprintf("%s?version=%d", r.Name, r.Version) }
+// String returns NAME?version=N, or nothing for nil.
+func (r *KeyRef) String() string {
+	if r == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s?version=%d", r.Name, r.Version)
+}
 
 // isoFormat is a PIN-block format: ISO_FORMAT_0, ISO-0 or 0.
 type isoFormat hsm.Format

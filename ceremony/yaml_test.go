@@ -79,6 +79,10 @@ func TestDefaults(t *testing.T) {
 func TestFilesThatAreWrong(t *testing.T) {
 	dir := t.TempDir()
 	file(t, dir, "empty.pem", nil)
+	file(t, dir, "secrets", []byte("root:*:19000:0:99999:7:::\n"))
+	if err := os.Symlink("/etc/hostname", filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
 	file(t, dir, "large", bytes.Repeat([]byte("D"), ceremony.MaxBlock+3))
 	for _, c := range []struct{ name, text, says string }{
 		{"nothing", "", "kind is none of"},
@@ -106,10 +110,17 @@ func TestFilesThatAreWrong(t *testing.T) {
 		{"a block file that is not there", "kind: import\nblock_file: none\n", "block_file"},
 		{"a block file that is too large", "kind: import\nblock_file: large\n", "more than"},
 		{"a folder as a block", "kind: import\nblock_file: .\n", "block_file"},
-		{"a file without an end", "kind: import\nblock_file: /dev/zero\n", "more than"},
+		{"a file elsewhere", "kind: import\nblock_file: /dev/zero\n", "beside the definition"},
+		{"a file above", "kind: import\nblock_file: ../large\n", "beside the definition"},
+		{"a link that leads elsewhere", "kind: import\nblock_file: link\n", "beside the definition"},
+		{"a key elsewhere", "kind: change\nquorum: {components: 2, approvals: 2, roster: 2}\nofficers: [{name: a, identity: i, key: /etc/hostname}]\n", "beside the definition"},
+		{"a file that holds something else", "kind: import\nblock_file: secrets\n", "block: "},
+		{"a block that is none", "kind: import\nblock: D0112P0TB00N0000\n", "block: "},
+		{"a merge key", "kind: stop\n<<: {target: k}\n", "write it out"},
+		{"a line that a screen does not show", "kind: stop\n# nothing\rtarget: k\n", "carriage return"},
 		{"a definition that is refused", "kind: load\n", "needs key"},
 		{"too much", strings.Repeat("#", ceremony.MaxDocument+1), "more than"},
-		{"a bomb of aliases", "kind: &a stop\nreason: *a\ntarget: [*a, *a]\n", ""},
+		{"a bomb of aliases", "kind: &a stop\nreason: *a\ntarget: [*a, *a]\n", "write it out"},
 	} {
 		d, err := ceremony.Parse([]byte(c.text), dir)
 		if !errors.Is(err, ceremony.ErrDefinition) || d != nil || !strings.Contains(err.Error(), c.says) {
@@ -125,11 +136,11 @@ func TestFilesLieBesideTheDefinition(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, "keys"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	elsewhere := file(t, t.TempDir(), "dave.pem", c.pemOf("dave"))
+	beside := file(t, dir, "dave.pem", c.pemOf("dave"))
 	var text strings.Builder
 	text.WriteString("kind: change\nquorum:\n  components: 2\n  approvals: 2\n  roster: 3\n  usages:\n    - {usages: [P0, M1], components: 3, approvals: 1}\nofficers:\n")
 	for _, name := range []string{"dave", "carol", "alice", "bob"} { // in any order
-		key := elsewhere
+		key := filepath.Base(beside)
 		if name != "dave" {
 			key = filepath.Join("keys", name+".pem")
 			file(t, filepath.Join(dir, "keys"), name+".pem", c.pemOf(name))
@@ -144,9 +155,10 @@ func TestFilesLieBesideTheDefinition(t *testing.T) {
 	if must(d.Roster.Fingerprint()) != must(c.roster.Fingerprint()) {
 		t.Errorf("%+v", d.Roster)
 	}
-	file(t, dir, "block.txt", []byte("D0112P0TB00N0000\r\n"))
+	block := "B0136B0TX00E0300BI100008793E2500KC0C00F4B08DKP0C002F0EEA16BD28BCC923ED336AF77733257CD5238E406F957CEDFE9172E7B2C88377EAC6795E0ED00A4D5484"
+	file(t, dir, "block.txt", []byte(block+"\r\n"))
 	path = file(t, dir, "import.yaml", []byte("kind: import\nunder: z\nblock_file: block.txt\nkey: {name: k, usage: P0, algorithm: T, length: 16, mode_of_use: B, direction: both}\n"))
-	if d, err := ceremony.Read(path); err != nil || d.Block != "D0112P0TB00N0000" {
+	if d, err := ceremony.Read(path); err != nil || d.Block != block {
 		t.Errorf("%v", err)
 	}
 	for _, wrong := range []string{filepath.Join(dir, "none.yaml"), dir, file(t, dir, "large.yaml", make([]byte, ceremony.MaxDocument+1))} {

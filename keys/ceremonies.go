@@ -132,7 +132,7 @@ func (c *Ceremonies) Begin(ctx context.Context, identity string, definition []by
 		return nil, fault.Wrap(fault.Internal, err)
 	}
 	cer := &Ceremony{
-		ID: o.ID, Kind: d.Kind, Subject: subject(d), State: store.CeremonyOpen, CheckValue: o.CheckValue, Missing: o.Need,
+		ID: o.ID, Kind: d.Kind, Subject: d.Subject().String(), State: store.CeremonyOpen, CheckValue: o.CheckValue, Missing: o.Need,
 		Papers:   &ceremony.Proceedings{Opening: ceremony.Signed(opening), Definition: definition},
 		OpenedAt: time.Unix(o.Opened, 0).UTC(), Expiry: time.Unix(o.Expires, 0).UTC(),
 	}
@@ -165,17 +165,6 @@ func (c *Ceremonies) own(identity string, signed ceremony.Signed) error {
 		return fault.New(fault.OfficerUnknown, "the certificate is not this officer's")
 	}
 	return nil
-}
-
-// subject is what a ceremony is about, for lists.
-func subject(d *ceremony.Definition) string {
-	switch {
-	case d.Key != nil:
-		return (&ceremony.KeyRef{Name: d.Key.Name, Version: d.Key.Version}).String()
-	case d.Target != nil:
-		return d.Target.String()
-	}
-	return ""
 }
 
 // inputs finds the sealed keys that a definition names. One that is not there is left out:

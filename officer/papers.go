@@ -8,6 +8,9 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	keydv1 "keyd/api/keyd/v1"
 	"keyd/ceremony"
 )
@@ -31,7 +34,8 @@ type Papers struct {
 	Record   *ceremony.Record // of a completed ceremony
 	KeyBlock string           // its digest is in Record
 
-	// Message is the answer, for scripts.
+	// Message is the answer for scripts: all but State is what was checked, or the checked
+	// check value.
 	Message *keydv1.Ceremony
 
 	record ceremony.Signed
@@ -52,7 +56,24 @@ func (c *Client) check(m *keydv1.Ceremony, id string) (*Papers, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p, p.checkValues(m.CheckValue)
+	if err := p.checkValues(m.CheckValue); err != nil {
+		return nil, err
+	}
+	p.settle()
+	return p, nil
+}
+
+// settle puts what is signed in the place of what the service says of it.
+func (p *Papers) settle() {
+	m := proto.CloneOf(p.Message)
+	m.Kind, m.Subject, m.State = string(p.Definition.Kind), p.Definition.Subject().String(), p.State
+	m.CheckValue, m.KeyBlock = p.CheckValue, p.KeyBlock
+	m.OpenedAt, m.ExpiresAt = timestamppb.New(time.Unix(p.Opening.Opened, 0)), timestamppb.New(time.Unix(p.Opening.Expires, 0))
+	if p.Unchecked == "" {
+		missing := p.Missing()
+		m.ComponentsMissing, m.ApprovalsMissing = int32(missing.Components), int32(missing.Approvals) //nolint:gosec // as many as there are officers
+	}
+	p.Message = m
 }
 
 // parseOpening checks the opening of a ceremony.

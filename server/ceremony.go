@@ -68,15 +68,8 @@ func begin(ctx context.Context, access gate, officers *keys.Ceremonies, action s
 
 // recordKey puts the key that a definition is about into the audit entry.
 func recordKey(entry *audit.Entry, d *ceremony.Definition) {
-	var k audit.Key
-	switch {
-	case d.Key != nil:
-		k.Name, k.Version = d.Key.Name, d.Key.Version
-	case d.Target != nil:
-		k.Name, k.Version = d.Target.Name, d.Target.Version
-	}
-	if keys.ValidName(k.Name) {
-		entry.Keys = append(entry.Keys, k)
+	if k := d.Subject(); k != nil && keys.ValidName(k.Name) {
+		entry.Keys = append(entry.Keys, audit.Key{Name: k.Name, Version: k.Version})
 	}
 }
 

@@ -152,13 +152,14 @@ func explain(err error) error {
 	if !ok {
 		return err
 	}
-	if why := reason(s); why != "" {
-		return refusal{exitError{fmt.Errorf("refused: %s (%s): %s", why, s.Code(), s.Message()), exitRefused}, why}
+	message := printable(s.Message()) // whoever answers may be anybody
+	if why := printable(reason(s)); why != "" {
+		return refusal{exitError{fmt.Errorf("refused: %s (%s): %s", why, s.Code(), message), exitRefused}, why}
 	}
 	if s.Code() == codes.Unavailable {
-		return exitError{fmt.Errorf("no keyd answers (%s)", s.Message()), exitAway}
+		return exitError{fmt.Errorf("no keyd answers (%s)", message), exitAway}
 	}
-	return exitError{fmt.Errorf("%s: %s", s.Code(), s.Message()), exitAway}
+	return exitError{fmt.Errorf("%s: %s", s.Code(), message), exitAway}
 }
 
 // refusal is a service's own refusal, with its reason (docs/errors.md).

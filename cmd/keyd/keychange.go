@@ -143,24 +143,55 @@ func (s *session) leftOpen(p *officer.Papers) string {
 	return fmt.Sprintf("ceremony %s was begun: keyd ceremony show says how it stands, approve goes on with it, abort ends it", p.Opening.ID)
 }
 
-// resolve returns the key and the version that a reference names, the current one if it
-// names none.
-func resolve(ctx context.Context, s *session, reference string) (*ceremony.KeyRef, error) {
-	if strings.Contains(reference, "?") {
-		return ceremony.ParseKeyRef(reference)
-	}
+// named returns a key as the officer named it: NAME?version=N, or NAME in the version that
+// the service says is current. That a name is an alias is the service's word, which could
+// lead to any key, so the officer is asked, whatever --yes says.
+func named(ctx context.Context, s *session, reference string) (*keydv1.Key, error) {
+	name, _, exact := strings.Cut(reference, "?")
 	k, err := getKey(ctx, s, reference)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", reference, err)
+	}
+	is := &ceremony.KeyRef{Name: k.KeyId, Version: k.Version}
+	if again, err := ceremony.ParseKeyRef(is.String()); err != nil || *again != *is {
+		return nil, fmt.Errorf("%w: it answers with a key that can have no such name", officer.ErrNotBelieved)
+	}
+	if exact {
+		want, err := ceremony.ParseKeyRef(reference)
+		if err != nil {
+			return nil, err
+		}
+		if *want != *is {
+			return nil, fmt.Errorf("%w: asked for %s, it answers with %s; name the key itself, not an alias, where you name a version", officer.ErrNotBelieved, want, is)
+		}
+		return k, nil
+	}
+	if k.KeyId == name {
+		return k, nil
+	}
+	err = officer.Ask(func(t *officer.Terminal) error {
+		return t.Confirm(fmt.Sprintf("The service says that %s is an alias of %s. Is that the key that you mean? (yes)", name, is), "yes")
+	})
+	if errors.Is(err, officer.ErrNoTerminal) {
+		err = fmt.Errorf("%w: the service says that %s is an alias of %s; name the key itself, so that it cannot lead you to another", err, name, is)
+	}
+	return k, err
+}
+
+// resolve returns the key and the version that a reference names.
+func resolve(ctx context.Context, s *session, reference string) (*ceremony.KeyRef, error) {
+	k, err := named(ctx, s, reference)
+	if err != nil {
+		return nil, err
 	}
 	return &ceremony.KeyRef{Name: k.KeyId, Version: k.Version}, nil
 }
 
 // target is [resolve] for a key that the ceremony changes.
 func target(ctx context.Context, s *session, reference string) (*ceremony.KeyRef, error) {
-	k, err := getKey(ctx, s, reference)
+	k, err := named(ctx, s, reference)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", reference, err)
+		return nil, err
 	}
 	return &ceremony.KeyRef{Name: k.KeyId, Version: k.Version}, officers(k)
 }
@@ -450,9 +481,9 @@ for is the service's word until then. For --overlap the version before is still 
 	c.Flags().DurationVar(&overlap, "overlap", 0, "how long the version before is still used, for example 720h")
 	instead(c, "overlap")
 	c.RunE = k.run(func(ctx context.Context, s *session, name string) (*ceremony.Definition, error) {
-		current, err := getKey(ctx, s, name)
+		current, err := named(ctx, s, name)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+			return nil, err
 		}
 		if err := officers(current); err != nil {
 			return nil, err

@@ -19,7 +19,7 @@ import (
 func (s *session) report(p *officer.Papers, out *output) error {
 	return out.print(p.Message, func(w io.Writer) {
 		row(w, "ceremony", p.Opening.ID)
-		row(w, "kind", string(p.Definition.Kind)+subject(p))
+		row(w, "kind", strings.TrimSpace(string(p.Definition.Kind)+" "+p.Definition.Subject().String()))
 		row(w, "state", state(p))
 		if p.CheckValue != "" {
 			row(w, "check value", p.CheckValue+" ("+p.Vouched+")")
@@ -29,16 +29,6 @@ func (s *session) report(p *officer.Papers, out *output) error {
 		}
 		s.writeNext(w, p)
 	})
-}
-
-func subject(p *officer.Papers) string {
-	switch d := p.Definition; {
-	case d.Key != nil:
-		return " " + (&ceremony.KeyRef{Name: d.Key.Name, Version: d.Key.Version}).String()
-	case d.Target != nil:
-		return " " + d.Target.String()
-	}
-	return ""
 }
 
 func state(p *officer.Papers) string {

@@ -218,11 +218,7 @@ func destroyPairs(s *token.Session, over func(id string, expires int64) bool) (l
 			left++
 			continue
 		}
-		pair, err := s.FindPair(label)
-		if err == nil {
-			err = s.DestroyPair(pair)
-		}
-		if err != nil && !errors.Is(err, token.ErrNoObject) {
+		if err := s.DestroyPair(label); err != nil && !errors.Is(err, token.ErrNoObject) {
 			return left, err
 		}
 	}

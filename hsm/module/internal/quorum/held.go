@@ -1,14 +1,13 @@
 package quorum
 
 import (
-	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"keyd/ceremony"
@@ -39,11 +38,11 @@ func (w *work) lookObject(s *token.Session) error {
 	return nil
 }
 
-// makePair makes a key pair in the token. One that an earlier call has made, and whose
-// register was never committed, is taken.
+// makePair makes a key pair in the token. One that an earlier call has made for this same
+// ceremony is taken.
 func (w *work) makePair(s *token.Session) error {
-	h := &w.header
-	label := sealing.PairPrefix + w.outcome.Key.String()
+	h, o := &w.header, w.checked.Opening
+	label := keptLabel{*w.outcome.Key, o.ID[:keptID], o.Expires}.String()
 	if len(label) > token.MaxLabel {
 		return fault.New(fault.DefinitionInvalid, "key.name is too long for a key pair")
 	}
@@ -54,9 +53,6 @@ func (w *work) makePair(s *token.Session) error {
 		}
 	}
 	pair, err := s.FindPair(label)
-	if err == nil && (pair.Use != use || sizeOf(pair) != int(h.Length)) {
-		err = errors.Join(token.ErrNoObject, s.DestroyPair(pair)) // of an earlier definition
-	}
 	if errors.Is(err, token.ErrNoObject) {
 		if h.Algorithm == "R" {
 			s.Patience(hsm.CarryOutTime) // primes are looked for until they are found
@@ -75,15 +71,35 @@ func (w *work) makePair(s *token.Session) error {
 
 var curves = map[uint16]elliptic.Curve{32: elliptic.P256(), 48: elliptic.P384(), 66: elliptic.P521()}
 
-// sizeOf is the size of a modulus, or of a field element, in bytes.
-func sizeOf(p token.Pair) int {
-	switch k := p.Public.(type) {
-	case *rsa.PublicKey:
-		return k.Size()
-	case *ecdsa.PublicKey:
-		return (k.Params().BitSize + 7) / 8
+// keptLabel is the label of a key pair: the key's name and version, which ceremony has made it
+// (several may try) and when that expires.
+type keptLabel struct {
+	key     ceremony.KeyRef
+	id      string // the first [keptID] digits
+	expires int64
+}
+
+const keptID = 16
+
+func (l keptLabel) String() string {
+	return fmt.Sprintf("%s%s %s %d", sealing.PairPrefix, l.key.String(), l.id, l.expires)
+}
+
+// parseKept is the reverse of [keptLabel.String].
+func parseKept(label string) (l keptLabel, ok bool) {
+	parts := strings.Split(strings.TrimPrefix(label, sealing.PairPrefix), " ")
+	if len(parts) != 3 {
+		return l, false
 	}
-	return 0
+	ref, err := ceremony.ParseKeyRef(parts[0])
+	if err != nil {
+		return l, false
+	}
+	if l.expires, err = strconv.ParseInt(parts[2], 10, 64); err != nil {
+		return l, false
+	}
+	l.key, l.id = *ref, parts[1]
+	return l, l.String() == label
 }
 
 // bringInHeld seals the header of a key that lies in the token, and enters it.
@@ -123,26 +139,26 @@ func (e *Engine) CertificateRequest(s *token.Session, key hsm.Key, subject pkix.
 	return x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: subject, DNSNames: dnsNames}, s.Signer(pair))
 }
 
-// destroyDeleted destroys the key pairs whose deletion nobody has called off in time.
+// destroyDeleted destroys the key pairs whose deletion nobody has called off in time, and
+// those whose ceremony was never committed and no longer can be.
 func destroyDeleted(s *token.Session, epoch *ceremony.Epoch, now int64) error {
 	labels, err := s.PairLabels(sealing.PairPrefix)
 	if err != nil {
 		return err
 	}
 	for _, label := range labels {
-		ref, err := ceremony.ParseKeyRef(strings.TrimPrefix(label, sealing.PairPrefix))
-		if err != nil {
+		l, ok := parseKept(label)
+		if !ok {
 			continue // not by this keyd
 		}
-		entry := epoch.Find(ref.Name, ref.Version)
-		if entry == nil || entry.State != ceremony.Deleting || now < entry.Until {
+		entry := epoch.Find(l.key.Name, l.key.Version)
+		switch {
+		case entry == nil && now >= l.expires+ceremony.MaxValidFor:
+		case entry != nil && entry.State == ceremony.Deleting && now >= entry.Until:
+		default:
 			continue
 		}
-		pair, err := s.FindPair(label)
-		if err == nil {
-			err = s.DestroyPair(pair)
-		}
-		if err != nil && !errors.Is(err, token.ErrNoObject) {
+		if err := s.DestroyPair(label); err != nil && !errors.Is(err, token.ErrNoObject) {
 			return err
 		}
 	}

@@ -69,6 +69,23 @@ func TestRotation(t *testing.T) {
 	refused(t, b.usable(version("pek", 2)), fault.KeyDisabled) // no overlap
 	b.must(b.usable(version("pek", 3)))
 
+	// A shorter one, or one without end after one with an end, takes two.
+	long := spec("long", "P0", "A", 32, "B", "N")
+	long.NotAfter = b.now.Unix() + 1000
+	b.perform(&ceremony.Definition{Kind: ceremony.Create, Key: long})
+	for _, c := range []struct {
+		length   uint16
+		notAfter int64
+		want     int
+	}{{32, long.NotAfter + 1000, 1}, {24, long.NotAfter, 2}, {32, 0, 2}} {
+		n := next(long)
+		n.Length, n.NotAfter = c.length, c.notAfter
+		r := b.mustBegin("bob", &ceremony.Definition{Kind: ceremony.Create, Key: n})
+		if r.opening.Need.Approvals != c.want {
+			t.Errorf("%+v takes %+v", c, r.opening.Need)
+		}
+	}
+
 	// The one before comes back only by two officers.
 	r = b.mustBegin("alice", &ceremony.Definition{Kind: ceremony.Start, Target: version("pek", 2)})
 	if r.opening.Need.Approvals != 2 {

@@ -45,8 +45,8 @@ func (m *Masters) SealHeld(session *token.Session, h hsm.Header) ([]byte, error)
 	return slices.Concat(body, mac), nil
 }
 
-// PairPrefix begins the labels of keyd's key pairs that officers make; the name and the
-// version of the key follow.
+// PairPrefix begins the labels of keyd's key pairs that officers make; more follows,
+// see package quorum.
 const PairPrefix = "keyd pair "
 
 // PublicValues returns what stands for check value and fingerprint of a key pair: the first

@@ -158,29 +158,30 @@ func (s *Session) generatePair(label string, kind pairKind, mechanism uint, para
 	return pair, nil
 }
 
-// DestroyPair removes both objects, the private one first: what an interruption leaves is
-// a public key, which nothing finds. It refuses handles that are not the pair's.
-func (s *Session) DestroyPair(p Pair) error {
-	if err := checkLabel(p.Label); err != nil {
+// DestroyPair removes the key pairs with a label, whatever [Session.FindPair] thinks of them;
+// private keys first: what an interruption leaves is a public key, which nothing finds. The
+// error is [ErrNoObject] if there is none.
+func (s *Session) DestroyPair(label string) error {
+	if err := checkLabel(label); err != nil {
 		return err
 	}
 	s.token.tokenObjects.Lock()
 	defer s.token.tokenObjects.Unlock()
-	for _, half := range []struct {
-		object Object
-		class  uint
-	}{{p.Private, pkcs11.CKO_PRIVATE_KEY}, {p.PublicObject, pkcs11.CKO_PUBLIC_KEY}} {
-		err := s.checkAttributes("key pair", half.object, []*pkcs11.Attribute{
-			pkcs11.NewAttribute(pkcs11.CKA_CLASS, half.class),
-			pkcs11.NewAttribute(pkcs11.CKA_LABEL, p.Label),
-			pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
-		})
-		if err == nil {
-			err = s.Destroy(half.object)
-		}
+	some := false
+	for _, class := range []uint{pkcs11.CKO_PRIVATE_KEY, pkcs11.CKO_PUBLIC_KEY} {
+		objects, err := s.findAll(pkcs11.NewAttribute(pkcs11.CKA_CLASS, class), pkcs11.NewAttribute(pkcs11.CKA_LABEL, label))
 		if err != nil {
 			return err
 		}
+		for _, object := range objects {
+			some = true
+			if err := s.Destroy(object); err != nil && ClassOf(err) != HandleStale {
+				return err
+			}
+		}
+	}
+	if !some {
+		return ErrNoObject
 	}
 	return nil
 }

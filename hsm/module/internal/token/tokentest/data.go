@@ -183,5 +183,5 @@ func comeAndGo(s *token.Session, label string) error {
 	if len(list) != 1 || string(list[0].Value) != label {
 		return fmt.Errorf("%d data objects where one was put", len(list))
 	}
-	return errors.Join(s.DestroyData(list[0].Object), s.DestroyPair(found), s.DestroyMaster(label))
+	return errors.Join(s.DestroyData(list[0].Object), s.DestroyPair(label), s.DestroyMaster(label))
 }
