@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/encoding/protojson"
+
 	keydv1 "keyd/api/keyd/v1"
 	"keyd/ceremony"
 	"keyd/officer"
@@ -77,11 +79,14 @@ func TestThreeOfficersLoadPublishedKeys(t *testing.T) {
 		for n := 2; n <= 3; n++ {
 			c := openConsole(t, append([]string{"ceremony", "approve", number, "--definition", file}, as(n)...)...)
 			c.expect("Type the check value")
+			want := checkValue
 			if v.KCV != "" {
-				c.say(v.KCV[:6])
-			} else {
-				c.say(checkValue)
+				want = v.KCV[:6]
 			}
+			if strings.Contains(c.text(), want) {
+				t.Errorf("%s, approval %d: what is to come from the letter is on the screen\n%s", id, n, c.text())
+			}
+			c.say(want)
 			status, screen := c.end()
 			if status != 0 {
 				t.Fatalf("%s, approval %d: %d\n%s", id, n, status, screen)
@@ -450,5 +455,58 @@ func TestAnOldDatabaseIsRefused(t *testing.T) {
 	said, err := s.command("", "audit", "show", "--dir", s.dir, "--last", "1", "-o", "json")
 	if err != nil || !strings.Contains(said, "EPOCH_STALE") {
 		t.Errorf("%v\n%s", err, said)
+	}
+}
+
+// TestAnAliasIsConfirmed: a service that says that a name is an alias could lead an officer to
+// any key. A script names the key itself.
+func TestAnAliasIsConfirmed(t *testing.T) {
+	s := start(t)
+	as := func(args ...string) []string { return append(args, "--dir", s.dir, "--as", "officer-1") }
+	definition := filepath.Join(tempDir(t), "pek.yaml")
+	if err := os.WriteFile(definition, []byte("kind: create\nkey: {name: pek, usage: P0, algorithm: T, length: 16, mode_of_use: B, direction: both, peers: [a], formats: [0]}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	said, err := s.command("", as("key", "create", "--definition", definition, "--yes", "-o", "json")...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var begun keydv1.Ceremony
+	if err := protojson.Unmarshal([]byte(said), &begun); err != nil {
+		t.Fatal(err)
+	}
+	if begun.Kind != "create" || begun.Subject != "pek?version=1" {
+		t.Errorf("%v", &begun)
+	}
+	if begun.State != keydv1.Ceremony_COMPLETED {
+		if _, err := s.command("", "ceremony", "approve", begun.CeremonyId, "--yes", "--dir", s.dir, "--as", "officer-2"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.command("", as("key", "alias", "set", "issuer", "pek")...); err != nil {
+		t.Fatal(err)
+	}
+	if said, err := s.command("", as("key", "stop", "issuer", "--yes")...); err == nil || !strings.Contains(err.Error()+said, "name the key itself") {
+		t.Errorf("%v\n%s", err, said)
+	}
+	if said, err := s.command("", as("key", "rotate", "pek", "--not-after", "2027-01-01T00:00:00Z", "--yes", "-o", "json")...); err != nil || protojson.Unmarshal([]byte(said), &begun) != nil {
+		t.Fatal(err, said)
+	}
+	if begun.State != keydv1.Ceremony_COMPLETED {
+		if _, err := s.command("", "ceremony", "approve", begun.CeremonyId, "--yes", "--dir", s.dir, "--as", "officer-2"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if said, err := s.command("", as("key", "rotate", "pek", "--yes")...); err == nil || !strings.Contains(err.Error()+said, "--not-after") {
+		t.Errorf("a version without an end follows one with an end: %v\n%s", err, said)
+	}
+	c := openConsole(t, as("key", "stop", "issuer", "--yes")...)
+	c.expect("is an alias of pek?version=2")
+	c.say("no")
+	if status, screen := c.end(); status == 0 {
+		t.Errorf("stopped all the same:\n%s", screen)
+	}
+	if _, err := s.command("", as("key", "stop", "pek", "--yes")...); err != nil {
+		t.Error(err)
 	}
 }

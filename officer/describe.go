@@ -13,6 +13,9 @@ import (
 // Line is a line of a text for people: a name and what stands beside it.
 type Line struct{ Name, Text string }
 
+// CheckValueLine is the name of the line with the check value that a definition demands.
+const CheckValueLine = "must have check value"
+
 // described collects what is worth saying.
 type described []Line
 
@@ -49,7 +52,7 @@ func Describe(d *ceremony.Definition) []Line {
 		l.add("components", "%d, each by another officer", d.Components)
 	}
 	if d.CheckValue != "" {
-		l.add("must have check value", "%s", d.CheckValue)
+		l.add(CheckValueLine, "%s", d.CheckValue)
 	}
 	if d.Overlap != 0 {
 		l.add("version before", "used for another %s", span(d.Overlap))
@@ -119,6 +122,9 @@ func (l *described) key(k *ceremony.KeySpec) {
 	var formats []string
 	for _, f := range k.Formats {
 		formats = append(formats, f.String())
+	}
+	if len(formats) == 0 && (k.Usage == "P0" || k.Usage == "B0" && len(k.DataModes) == 0 && k.MACLength == 0) {
+		formats = []string{"NONE: no PIN block can be used with it"}
 	}
 	l.add("PIN-block formats", "%s", strings.Join(formats, ", "))
 	l.add("data modes", "%s", strings.Join(k.DataModes, ", "))

@@ -33,7 +33,7 @@ var (
 // CreateKey makes a signing key (ECDSA P-384) and writes it to a new file, mode 0600,
 // enciphered under the passphrase, which the caller wipes. When it returns, the file is
 // on the disk. A file that exists is never overwritten: the error is then fs.ErrExist.
-// An empty passphrase is ErrEmptyPassphrase.
+// An empty passphrase is ErrEmptyPassphrase, and one of less than 8 bytes is refused.
 func CreateKey(path string, passphrase []byte) (*ecdsa.PublicKey, error) {
 	return createKey(path, passphrase, standardCost)
 }
@@ -41,6 +41,9 @@ func CreateKey(path string, passphrase []byte) (*ecdsa.PublicKey, error) {
 func createKey(path string, passphrase []byte, c cost) (*ecdsa.PublicKey, error) {
 	if err := checkPassphrase(passphrase); err != nil {
 		return nil, err
+	}
+	if len(passphrase) < minPassphrase {
+		return nil, fmt.Errorf("a passphrase has at least %d characters: several words are good", minPassphrase)
 	}
 	if err := absent(path); err != nil {
 		return nil, err

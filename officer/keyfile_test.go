@@ -90,7 +90,7 @@ func TestKeyIsNeverOverwritten(t *testing.T) {
 	link := filepath.Join(dir, "link.key")
 	must(t, os.Symlink(filepath.Join(dir, "nowhere"), link))
 	for _, p := range []string{path, link} {
-		if _, err := createKey(p, []byte("x"), cheap); !errors.Is(err, fs.ErrExist) {
+		if _, err := createKey(p, []byte("correct horse"), cheap); !errors.Is(err, fs.ErrExist) {
 			t.Errorf("CreateKey: %v", err)
 		}
 		if _, err := CreateUnprotectedKey(p); !errors.Is(err, fs.ErrExist) {
@@ -113,6 +113,9 @@ func TestPassphraseIsDemanded(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "officer.key")
 	if _, err := CreateKey(path, nil); !errors.Is(err, ErrEmptyPassphrase) {
 		t.Error(err)
+	}
+	if _, err := CreateKey(path, []byte("1234567")); err == nil {
+		t.Error("a passphrase of 7 bytes was taken")
 	}
 	if _, err := CreateKey(path, make([]byte, 513)); err == nil {
 		t.Error("a passphrase of 513 bytes was taken")

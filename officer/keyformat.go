@@ -142,6 +142,9 @@ func (k *sealedKey) derive(passphrase []byte) (key, proof []byte, err error) {
 	return out[:chacha20poly1305.KeySize], out[chacha20poly1305.KeySize:], nil
 }
 
+// minPassphrase is the length of the shortest passphrase of a new key, in bytes.
+const minPassphrase = 8
+
 // maxPassphrase bounds a passphrase in bytes.
 const maxPassphrase = 512
 

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -32,6 +33,7 @@ type statusBinding struct {
 	inventory   *keys.Inventory
 	serials     *ksn.Ledger
 	audit       *audit.Log
+	officers    *keys.Ceremonies
 }
 
 // GetStatus implements keyd.v1.StatusService. A module that does not answer is missing
@@ -75,6 +77,10 @@ func (b statusBinding) GetStatus(ctx context.Context, _ *keydv1.GetStatusRequest
 		})
 	}
 	answer.Problems = problems(answer, b.audit.Err(), b.drains(), time.Now())
+	if version, digest := b.officers.Waiting(); version != 0 {
+		answer.Problems = append([]*keydv1.Problem{{Severity: keydv1.Problem_CRITICAL, Text: fmt.Sprintf(
+			"no key can be used: the database holds the register of another token, version %d, %s, which officers can have this one take over (ceremony of kind adopt)", version, digest)}}, answer.Problems...)
+	}
 	return answer, nil
 }
 

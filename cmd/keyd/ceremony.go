@@ -183,7 +183,7 @@ another purpose could not be taken back.`,
 				return err
 			}
 		}
-		if err := review(&out, p, s); err != nil {
+		if err := review(&out, p, false); err != nil {
 			return err
 		}
 		algorithm, bytes := p.Component()
@@ -273,7 +273,7 @@ func (s *session) approve(ctx context.Context, p *officer.Papers, approval *appr
 	if err := p.MayApprove(s.Name(), time.Now()); err != nil {
 		return nil, err
 	}
-	if err := review(out, p, s); err != nil {
+	if err := review(out, p, asksCheckValue(p, approval)); err != nil {
 		return nil, err
 	}
 	checkValue, err := p.Confirm(approval.checkValue, approval.yes)
@@ -338,7 +338,7 @@ func ceremonyAbort() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := review(&out, p, s); err != nil {
+		if err := review(&out, p, false); err != nil {
 			return err
 		}
 		if !yes {

@@ -58,7 +58,7 @@ out, which keyd ceremony verify can verify anywhere.`,
 			return err
 		}
 		return out.print(p.Message, func(w io.Writer) {
-			writePapers(w, p, s.Module)
+			writePapers(w, p, false)
 			s.writeNext(w, p)
 			if record != "" {
 				row(w, "record", "written to "+record)
@@ -223,7 +223,7 @@ func writeAccount(w io.Writer, a *officer.Account) {
 		by = "at the machine"
 	}
 	row(w, "begun", officer.At(o.Opened)+" "+by)
-	writeStatements(w, a.Checked)
+	writeStatements(w, a.Checked, false)
 	row(w, "carried out", officer.At(a.Time))
 	writeOutcome(w, &a.Outcome)
 	if a.Outcome.CheckValue != "" {

@@ -472,6 +472,7 @@ ceremony show ID --key-block FILE does.`,
 
 func keyRotate() *cobra.Command {
 	var overlap time.Duration
+	var notAfter string
 	k := new(keyChange)
 	c := k.command("rotate NAME", "Give a key another, random version",
 		`Makes the next version of a key, at random, which may be used for exactly what the current
@@ -479,8 +480,17 @@ one may. Compare what it shows before you approve: what the current version may 
 for is the service's word until then. For --overlap the version before is still used.`,
 		`  keyd key rotate zone-issuer --overlap 720h --dir ./dev --as officer-1`, ceremony.Create)
 	c.Flags().DurationVar(&overlap, "overlap", 0, "how long the version before is still used, for example 720h")
-	instead(c, "overlap")
+	c.Flags().StringVar(&notAfter, "not-after", "", "when the next version stops being valid, as 2027-07-01T00:00:00Z, or never")
+	instead(c, "overlap", "not-after")
 	c.RunE = k.run(func(ctx context.Context, s *session, name string) (*ceremony.Definition, error) {
+		end := specFlags{notAfter: notAfter}
+		if notAfter == "never" {
+			end.notAfter = ""
+		}
+		validity, err := end.of(name)
+		if err != nil {
+			return nil, err
+		}
 		current, err := named(ctx, s, name)
 		if err != nil {
 			return nil, err
@@ -488,7 +498,13 @@ for is the service's word until then. For --overlap the version before is still 
 		if err := officers(current); err != nil {
 			return nil, err
 		}
+		if current.NotAfter != nil && notAfter == "" {
+			return nil, fmt.Errorf("the present version is valid until %s: say with --not-after until when the next one is, or never", officer.At(current.NotAfter.Seconds))
+		}
 		next, err := officer.NextVersion(current)
+		if err == nil {
+			next.NotAfter = validity.NotAfter
+		}
 		return &ceremony.Definition{Kind: ceremony.Create, Key: next, Overlap: int64(overlap / time.Second)}, err
 	})
 	return c

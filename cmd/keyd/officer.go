@@ -87,6 +87,9 @@ func makeKey(path string, unprotected bool, key *signingKey) (crypto.PublicKey, 
 	if _, err := os.Lstat(path); err == nil { // before anybody types
 		return nil, fmt.Errorf("%s: %w: a key is never overwritten; choose another name", path, fs.ErrExist)
 	}
+	if err := officer.Guard(); err != nil {
+		return nil, err
+	}
 	var passphrase []byte
 	var err error
 	if key.passphraseFD >= 0 {

@@ -75,8 +75,9 @@ func (d *desk) asAnother(names []string) string {
 }
 
 // review shows papers before an officer signs something about them: beside the answer where
-// that is for a script.
-func review(out *output, p *officer.Papers, s *session) error {
+// that is for a script. Without the check value of the whole key where the officer is about
+// to type that from the letter.
+func review(out *output, p *officer.Papers, hide bool) error {
 	asJSON, err := out.json()
 	if err != nil {
 		return err
@@ -86,26 +87,40 @@ func review(out *output, p *officer.Papers, s *session) error {
 		to = os.Stderr
 	}
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	writePapers(w, p, s.Module)
+	writePapers(w, p, hide)
 	return w.Flush()
 }
 
+// asksCheckValue reports whether an approval asks for the check value of the whole key.
+func asksCheckValue(p *officer.Papers, a *approvalFlags) bool {
+	return a.checkValue == "" && p.HasCheckValue()
+}
+
+// hidden stands for a check value that is to come from the letter.
+const hidden = "(in the letter)"
+
 // writePapers writes a ceremony for people.
-func writePapers(w io.Writer, p *officer.Papers, m *officer.Module) {
+func writePapers(w io.Writer, p *officer.Papers, hide bool) {
 	o := p.Opening
 	row(w, "ceremony", o.ID)
 	row(w, "state", state(p))
 	row(w, "begun", fmt.Sprintf("%s by %s", officer.At(o.Opened), o.Officer))
 	row(w, "definition", ceremony.FormatFingerprint(o.Definition))
 	row(w)
-	writeLines(w, officer.Describe(p.Definition))
+	lines := officer.Describe(p.Definition)
+	for i := range lines {
+		if hide && lines[i].Name == officer.CheckValueLine {
+			lines[i].Text = hidden
+		}
+	}
+	writeLines(w, lines)
 	row(w)
 	if p.Unchecked != "" {
 		row(w, "statements", p.Unchecked)
 		return
 	}
-	writeStatements(w, p.Checked)
-	if p.CheckValue != "" {
+	writeStatements(w, p.Checked, hide)
+	if p.CheckValue != "" && !hide {
 		row(w, "check value", p.CheckValue+" of the whole key ("+p.Vouched+")")
 	}
 	if r := p.Record; r != nil {
@@ -117,7 +132,7 @@ func writePapers(w io.Writer, p *officer.Papers, m *officer.Module) {
 }
 
 // writeStatements writes who has signed what.
-func writeStatements(w io.Writer, c *ceremony.Checked) {
+func writeStatements(w io.Writer, c *ceremony.Checked, hide bool) {
 	sorted := slices.Clone(c.Submissions)
 	slices.SortFunc(sorted, func(a, b *ceremony.Statement) int { return a.Index - b.Index })
 	for _, s := range sorted {
@@ -129,7 +144,7 @@ func writeStatements(w io.Writer, c *ceremony.Checked) {
 	}
 	for _, a := range c.Approvals {
 		text := fmt.Sprintf("by %s at %s", a.Officer, officer.At(a.Time))
-		if a.CheckValue != "" {
+		if a.CheckValue != "" && !hide {
 			text += ", check value " + a.CheckValue
 		}
 		row(w, "approved", text)

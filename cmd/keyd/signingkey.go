@@ -43,6 +43,9 @@ func fdFlag(c *cobra.Command, fd *int, name, usage string) {
 
 // open opens the key. The function that it returns closes it.
 func (k *signingKey) open() (crypto.Signer, func(), error) {
+	if err := officer.Guard(); err != nil {
+		return nil, nil, err
+	}
 	if k.library != "" {
 		pin, forget, err := k.passphrase("PIN of the card " + k.token)
 		if err != nil {

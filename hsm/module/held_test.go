@@ -48,6 +48,12 @@ func TestKeyPairsAreMadeInTheToken(t *testing.T) {
 	if _, err := o.client.CertificateRequest(t.Context(), o.key("sign-E32", 1), hsm.CertificateSubject{CommonName: "x"}); fault.Of(err).Reason != fault.KeyDisabled {
 		t.Errorf("a stopped key pair signs: %v", err)
 	}
+	early := pair("E", 48)
+	early.Name, early.NotBefore = "early", o.now.Unix()+100
+	o.must(o.through(&ceremony.Definition{Kind: ceremony.Create, Key: early, ValidFor: 3600}))
+	if _, err := o.client.CertificateRequest(t.Context(), o.key("early", 1), hsm.CertificateSubject{CommonName: "x"}); fault.Of(err).Reason != fault.KeyDisabled {
+		t.Errorf("a key pair signs before it is valid: %v", err)
+	}
 	wrapping := pair("R", 256)
 	wrapping.Name, wrapping.Usage, wrapping.Mode = "receive", "K3", "D"
 	o.must(o.through(&ceremony.Definition{Kind: ceremony.Create, Key: wrapping, ValidFor: 3600}))
@@ -118,7 +124,7 @@ func TestAKeyThatTheTokenHoldsIsAttached(t *testing.T) {
 	if err := attach("bank zmk", zone("again", data)); fault.Of(err).Reason != fault.KeyValueRefused {
 		t.Errorf("attached twice: %v", err)
 	}
-	if err := attach("nothing", zone("no", data)); fault.Of(err).Reason != fault.KeySealInvalid {
+	if err := attach("nothing", zone("no", data)); fault.Of(err).Reason != fault.DefinitionInvalid {
 		t.Errorf("a label of nothing: %v", err)
 	}
 	if err := attach("keyd master 1 mac", zone("no", data)); fault.Of(err).Reason != fault.DefinitionInvalid {

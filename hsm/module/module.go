@@ -300,6 +300,9 @@ func describe(o Options, keys *working.Keys, registered *register.Register, tabl
 		Velocity: describeVelocity(table, o.Velocity.Limits),
 	}
 	d.EpochLoaded, d.EpochPinned = registered.Loaded()
+	if e, err := registered.Current(); err == nil {
+		d.Generation = e.Generation // another than at the start, since master keys were replaced
+	}
 	for _, c := range tok.Calls() {
 		d.Calls = append(d.Calls, &wire.TokenCalls{Name: c.Name, Count: c.Count, Blocks: c.Blocks})
 	}

@@ -403,5 +403,10 @@ func (e *Engine) Commit(s *token.Session, sealed []byte) (err error) {
 	if err := destroyDeleted(s, epoch, e.register.Now().Unix()); err != nil {
 		return err
 	}
+	if epoch.Oldest == epoch.Generation { // what a change of master keys has left that was never committed
+		if err := sealing.DestroyResealing(s, epoch.Generation); err != nil {
+			return err
+		}
+	}
 	return destroyOld(s, epoch.Oldest)
 }

@@ -133,6 +133,9 @@ func (e *Engine) CertificateRequest(s *token.Session, key hsm.Key, subject pkix.
 	if err := e.register.Admit(h, digest); err != nil {
 		return nil, err
 	}
+	if !h.ValidAt(e.register.Now()) {
+		return nil, fault.New(fault.KeyDisabled, "")
+	}
 	if pair.Use != token.PairSigns {
 		return nil, fault.New(fault.KeyUsageMismatch, "this key pair does not sign, so it cannot prove itself in a certificate request")
 	}

@@ -2,7 +2,10 @@ package quorum_test
 
 import (
 	"bytes"
+	"errors"
 	"testing"
+
+	"github.com/miekg/pkcs11"
 
 	"keyd/ceremony"
 	"keyd/fault"
@@ -206,4 +209,32 @@ func TestSharesThatAreRefused(t *testing.T) {
 		_, err := b.begin("alice", &ceremony.Definition{Kind: ceremony.Masters, MasterKeys: m})
 		refused(t, err, fault.DefinitionInvalid)
 	}
+}
+
+// A change of master keys that is never committed leaves nothing that could seal keys anew,
+// and its epoch counts no more.
+func TestUncommittedMastersLeaveNothing(t *testing.T) {
+	present := [][]byte{random(32), random(32)}
+	b := initialised(t, present...)
+	r := replacing(b)
+	for i, share := range [][]byte{random(32), random(32), present[0], present[1]} {
+		r.submit([]string{"bob", "carol", "carol", "alice"}[i], i+1, share)
+	}
+	r.approve("alice", "bob")
+	out, err := r.carryOut()
+	b.must(err)
+	find := func() (err error) {
+		b.do(func(s *token.Session) error {
+			_, err = s.Find(pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY), pkcs11.NewAttribute(pkcs11.CKA_LABEL, "keyd master 1 resealing"))
+			return nil
+		})
+		return err
+	}
+	b.must(find())
+	b.perform(&ceremony.Definition{Kind: ceremony.Create, Key: spec("pek", "P0", "T", 16, "B", "N")})
+	if err := find(); !errors.Is(err, token.ErrNoObject) {
+		t.Errorf("what seals keys anew is still there: %v", err)
+	}
+	refused(t, b.commitEpoch(out.Epoch), fault.EpochStale)
+	b.must(b.usable(ref("pek")))
 }

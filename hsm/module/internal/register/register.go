@@ -216,6 +216,7 @@ func (r *Register) Document() (*ceremony.Epoch, string, error) {
 // Loaded returns the version that is loaded, 0 for none, and the one that is pinned as far
 // as this module knows.
 func (r *Register) Loaded() (loaded, pinned uint64) {
+	_, _ = r.current() // which takes in a proposal that was pinned meanwhile
 	if l := r.loaded.Load(); l != nil {
 		loaded = l.Version
 	}

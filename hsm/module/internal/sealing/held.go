@@ -96,6 +96,9 @@ func (m *Masters) Attach(session *token.Session, h *hsm.Header, label string) (c
 		return "", "", fault.New(fault.DefinitionInvalid, fmt.Sprintf("object: a TDES key of usage %s is used in parts, which no token makes of a key that it holds", h.Usage))
 	}
 	object, err := held(session, h, label)
+	if fault.Of(err).Reason == fault.KeySealInvalid {
+		return "", "", fault.New(fault.DefinitionInvalid, "object: the token holds no secret key of this label")
+	}
 	if err != nil {
 		return "", "", err
 	}
