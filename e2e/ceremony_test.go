@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/x509"
 	"encoding/hex"
+	"encoding/pem"
 	"fmt"
 	"os"
 	"os/exec"
@@ -63,7 +65,7 @@ func TestThreeOfficersLoadPublishedKeys(t *testing.T) {
 		number := numberIn(t, screen)
 		for i, component := range v.Components {
 			c := openConsole(t, append([]string{"ceremony", "submit", number, "--definition", file}, as(i+1)...)...)
-			c.expect("(32 hex digits)")
+			c.expect("(32 hex digits, then Enter)")
 			c.say(component)
 			c.expect("Is that the one on the paper?")
 			c.say("yes")
@@ -508,5 +510,41 @@ func TestAnAliasIsConfirmed(t *testing.T) {
 	}
 	if _, err := s.command("", as("key", "stop", "pek", "--yes")...); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestAKeyPairAsksForACertificate from the command line, in a name that can be one.
+func TestAKeyPairAsksForACertificate(t *testing.T) {
+	s := start(t)
+	as := func(n int, args ...string) []string {
+		return append(args, "--dir", s.dir, "--as", fmt.Sprintf("officer-%d", n))
+	}
+	said, err := s.command("", as(1, "key", "create", "sign", "--usage", "S0", "--algorithm", "E", "--length", "32", "--mode", "S", "--yes", "-o", "json")...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var begun keydv1.Ceremony
+	if err := protojson.Unmarshal([]byte(said), &begun); err != nil {
+		t.Fatal(err)
+	}
+	if begun.State != keydv1.Ceremony_COMPLETED {
+		if _, err := s.command("", as(2, "ceremony", "approve", begun.CeremonyId, "--yes")...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	said, err = s.command("", as(1, "key", "csr", "sign", "--common-name", "keyd", "--country", "CH")...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode([]byte(said))
+	if block == nil {
+		t.Fatal(said)
+	}
+	request, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil || request.CheckSignature() != nil || request.Subject.CommonName != "keyd" || request.Subject.Country[0] != "CH" {
+		t.Errorf("%v, %+v", err, request)
+	}
+	if said, err := s.command("", as(1, "key", "csr", "sign", "--common-name", "keyd", "--country", "Switzerland")...); err == nil || !strings.Contains(err.Error()+said, "two upper-case letters") {
+		t.Errorf("a country of eleven letters: %v\n%s", err, said)
 	}
 }

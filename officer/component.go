@@ -16,7 +16,7 @@ const (
 // *, with a space after every four; backspace takes one back, Ctrl-U all; spaces are
 // passed over, and anything else rings. Enter is taken when all digits are there.
 func (t *Terminal) ReadComponent(label string, bytes int) (*Secret, error) {
-	return t.digits(fmt.Sprintf("%s (%d hex digits)", label, 2*bytes), bytes)
+	return t.digits(fmt.Sprintf("%s (%d hex digits, then Enter)", label, 2*bytes), bytes)
 }
 
 // ReadWritten asks for a component that was written down as [Groups] shows it, line by

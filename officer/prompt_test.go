@@ -32,13 +32,13 @@ func wantSecret(t *testing.T, s *Secret, err error, digits string) {
 func TestComponentIsTypedInGroups(t *testing.T) {
 	p := newPTY(t)
 	end := dialogue(p, component("Component 1", 16))
-	p.await("Component 1 (32 hex digits):\r\n  ")
+	p.await("Component 1 (32 hex digits, then Enter):\r\n  ")
 	p.typed(digits32)
 	p.await("**** **** **** **** **** **** **** ****")
 	p.typed("\r")
 	s, err := end()
 	wantSecret(t, s, err, digits32)
-	if strings.ContainsAny(strings.TrimPrefix(p.seen.String(), "Component 1 (32 hex digits)"), "0123456789") {
+	if strings.ContainsAny(strings.TrimPrefix(p.seen.String(), "Component 1 (32 hex digits, then Enter)"), "0123456789") {
 		t.Errorf("digits were shown: %q", p.seen.String())
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/pem"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -115,6 +116,9 @@ func (b keyBinding) GetCertificateSigningRequest(ctx context.Context, r *keydv1.
 	subject := r.GetCertificateSubject()
 	if subject.GetCommonName() == "" {
 		return nil, fault.New(fault.RequestInvalid, "certificate_subject.common_name is not set")
+	}
+	if country := subject.GetCountry(); country != "" && (len(country) != 2 || strings.Trim(country, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "") {
+		return nil, fault.New(fault.RequestInvalid, "certificate_subject.country is two upper-case letters (ISO 3166-1)")
 	}
 	if err := b.about(ctx, "GetCertificateSigningRequest", r.GetKeyId()); err != nil {
 		return nil, err

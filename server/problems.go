@@ -16,8 +16,9 @@ const expiresSoon = 30 * 24 * time.Hour
 const startsFast = 10 * time.Second
 
 // problems says what is wrong, the worst first: of what a status holds, and what it does
-// not. unwritable is why the audit log cannot be written, or nil.
-func problems(s *keydv1.GetStatusResponse, unwritable error, drains bool, now time.Time) (list []*keydv1.Problem) {
+// not. unwritable is why the audit log cannot be written, or nil; waiting is the register that
+// officers can have the token take over, or nothing.
+func problems(s *keydv1.GetStatusResponse, unwritable error, drains bool, waiting string, now time.Time) (list []*keydv1.Problem) {
 	add := func(severity keydv1.Problem_Severity, format string, args ...any) {
 		list = append(list, &keydv1.Problem{Severity: severity, Text: fmt.Sprintf(format, args...)})
 	}
@@ -26,6 +27,9 @@ func problems(s *keydv1.GetStatusResponse, unwritable error, drains bool, now ti
 	}
 	if drains {
 		add(keydv1.Problem_CRITICAL, "the service stops")
+	}
+	if waiting != "" {
+		add(keydv1.Problem_CRITICAL, "no key can be used: the database holds the register of another token, %s, which officers can have this one take over (a ceremony of kind adopt)", waiting)
 	}
 	if len(s.Tokens) == 0 {
 		add(keydv1.Problem_CRITICAL, "no module answers, so nothing can be done")

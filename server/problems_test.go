@@ -21,7 +21,7 @@ func TestProblems(t *testing.T) {
 			Policy:    &keydv1.PolicyInUse{},
 		}
 	}
-	if got := problems(well(), nil, false, now); len(got) != 0 {
+	if got := problems(well(), nil, false, "", now); len(got) != 0 {
 		t.Errorf("all is well: %v", got)
 	}
 	const note, warning, critical = keydv1.Problem_NOTE, keydv1.Problem_WARNING, keydv1.Problem_CRITICAL
@@ -29,11 +29,13 @@ func TestProblems(t *testing.T) {
 		spoil    func(*keydv1.GetStatusResponse)
 		err      error
 		drains   bool
+		waiting  string
 		severity keydv1.Problem_Severity
 		text     string
 	}{
 		"audit":        {err: errors.New("disk full"), severity: critical, text: "disk full"},
 		"drains":       {drains: true, severity: critical, text: "stops"},
+		"waiting":      {waiting: "version 9, 00ff", severity: critical, text: "version 9, 00ff"},
 		"no module":    {spoil: func(s *keydv1.GetStatusResponse) { s.Tokens = nil }, severity: critical, text: "no module"},
 		"ksn":          {spoil: func(s *keydv1.GetStatusResponse) { s.KeySerialNumbers = &keydv1.KeySerialNumbers{Failing: "x"} }, severity: critical, text: "key serial"},
 		"tries":        {spoil: func(s *keydv1.GetStatusResponse) { s.Tokens[0].Velocity = &keydv1.Velocity{Failing: "x"} }, severity: critical, text: "tries"},
@@ -69,7 +71,7 @@ func TestProblems(t *testing.T) {
 		if c.spoil != nil {
 			c.spoil(s)
 		}
-		got := problems(s, c.err, c.drains, now)
+		got := problems(s, c.err, c.drains, c.waiting, now)
 		if len(got) != 1 || got[0].Severity != c.severity || !strings.Contains(got[0].Text, c.text) {
 			t.Errorf("%s: %v", name, got)
 		}
@@ -77,7 +79,7 @@ func TestProblems(t *testing.T) {
 	s := well()
 	s.Development, s.Tokens = true, nil
 	s.Policy.LastFailure = &keydv1.FailedReload{}
-	if got := problems(s, nil, false, now); len(got) != 3 || got[0].Severity != critical || got[1].Severity != warning || got[2].Severity != note {
+	if got := problems(s, nil, false, "", now); len(got) != 3 || got[0].Severity != critical || got[1].Severity != warning || got[2].Severity != note {
 		t.Errorf("not the worst first: %v", got)
 	}
 }

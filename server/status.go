@@ -76,11 +76,11 @@ func (b statusBinding) GetStatus(ctx context.Context, _ *keydv1.GetStatusRequest
 			EpochLoaded: d.EpochLoaded, EpochPinned: d.EpochPinned,
 		})
 	}
-	answer.Problems = problems(answer, b.audit.Err(), b.drains(), time.Now())
+	waiting := ""
 	if version, digest := b.officers.Waiting(); version != 0 {
-		answer.Problems = append([]*keydv1.Problem{{Severity: keydv1.Problem_CRITICAL, Text: fmt.Sprintf(
-			"no key can be used: the database holds the register of another token, version %d, %s, which officers can have this one take over (ceremony of kind adopt)", version, digest)}}, answer.Problems...)
+		waiting = fmt.Sprintf("version %d, %s", version, digest)
 	}
+	answer.Problems = problems(answer, b.audit.Err(), b.drains(), waiting, time.Now())
 	return answer, nil
 }
 
