@@ -157,15 +157,11 @@ another purpose could not be taken back.`,
 		if err != nil {
 			return err
 		}
-		s, err := d.sign(cmd.Context())
+		s, p, err := d.papers(cmd.Context(), args[0])
 		if err != nil {
 			return err
 		}
 		defer s.Close()
-		p, err := s.Papers(cmd.Context(), args[0])
-		if err != nil {
-			return err
-		}
 		if err := p.Compare(own); err != nil {
 			return err
 		}
@@ -242,15 +238,11 @@ With --definition it also compares your own copy of the definition.`,
 	c.Flags().StringVar(&definition, "definition", "", "your own copy of the definition")
 	c.ValidArgsFunction = completeCeremonies(&d, keydv1.Ceremony_OPEN)
 	c.RunE = func(cmd *cobra.Command, args []string) error {
-		s, err := d.sign(cmd.Context())
+		s, p, err := d.papers(cmd.Context(), args[0])
 		if err != nil {
 			return err
 		}
 		defer s.Close()
-		p, err := s.Papers(cmd.Context(), args[0])
-		if err != nil {
-			return err
-		}
 		if definition != "" {
 			own, err := ceremony.Read(definition)
 			if err != nil {

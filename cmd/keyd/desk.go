@@ -154,6 +154,20 @@ func (d *desk) sign(ctx context.Context) (*session, error) {
 	return s, nil
 }
 
+// papers returns a session that signs as the officer, and the papers of a ceremony.
+func (d *desk) papers(ctx context.Context, id string) (*session, *officer.Papers, error) {
+	s, err := d.sign(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := s.Papers(ctx, id)
+	if err != nil {
+		s.Close()
+		return nil, nil, err
+	}
+	return s, p, nil
+}
+
 func (s *session) signs() error {
 	name, err := s.desk.officer(s.Module.Officers)
 	if err != nil {

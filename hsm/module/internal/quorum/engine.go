@@ -50,15 +50,22 @@ func New(s *token.Session, keys *working.Keys, masters *sealing.Set, r *register
 	if err != nil {
 		return nil, fmt.Errorf("the token's identity: %w", err)
 	}
-	public, ok := pair.Public.(*ecdsa.PublicKey)
-	if !ok {
-		return nil, errors.New("the token's identity is no ECDSA key")
-	}
-	fingerprint, err := ceremony.KeyFingerprint(public)
-	if err != nil {
+	e := &Engine{keys: keys, masters: masters, register: r, development: development}
+	if err := e.identify(pair); err != nil {
 		return nil, err
 	}
-	return &Engine{keys: keys, masters: masters, register: r, identity: pair, public: public, fingerprint: fingerprint, development: development}, nil
+	return e, nil
+}
+
+// identify gives an engine its identity.
+func (e *Engine) identify(pair token.Pair) (err error) {
+	public, ok := pair.Public.(*ecdsa.PublicKey)
+	if !ok {
+		return errors.New("the token's identity is no ECDSA key")
+	}
+	e.identity, e.public = pair, public
+	e.fingerprint, err = ceremony.KeyFingerprint(public)
+	return err
 }
 
 // Identity returns what the module says of itself, signed ([ceremony.Identity]).
@@ -387,7 +394,8 @@ func (e *Engine) Abort(s *token.Session, p *ceremony.Proceedings, signed ceremon
 	return e.register.Propose(s, current, next, room(""))
 }
 
-// Commit pins a proposed epoch, and destroys the key pairs of ceremonies that are over.
+// Commit pins a proposed epoch, and destroys what nobody needs any more: key pairs of
+// ceremonies that are over and of deleted keys, and master keys that were retired.
 func (e *Engine) Commit(s *token.Session, sealed []byte) (err error) {
 	defer func() { err = refusal(err) }()
 	if err := e.register.Commit(s, sealed); err != nil {

@@ -1,7 +1,6 @@
 package quorum
 
 import (
-	"crypto/ecdsa"
 	"errors"
 	"fmt"
 	"time"
@@ -35,20 +34,16 @@ func fresh(s *token.Session, clock func() time.Time) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	public, ok := pair.Public.(*ecdsa.PublicKey)
-	if !ok {
-		return nil, errors.New("the token's identity is no ECDSA key")
-	}
-	fingerprint, err := ceremony.KeyFingerprint(public)
-	if err != nil {
-		return nil, err
-	}
 	page, err := register.OpenPage(-1)
 	if err != nil {
 		return nil, err
 	}
 	masters := sealing.NewSet()
-	return &Engine{masters: masters, register: register.New(page, masters, false, clock, nil), identity: pair, public: public, fingerprint: fingerprint}, nil
+	e := &Engine{masters: masters, register: register.New(page, masters, false, clock, nil)} // which pins the first epoch and commits none
+	if err := e.identify(pair); err != nil {
+		return nil, err
+	}
+	return e, nil
 }
 
 // Propose opens the ceremony in which a token gets its first roster and master keys.

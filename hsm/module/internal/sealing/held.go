@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/miekg/pkcs11"
@@ -34,15 +33,7 @@ func parts(h *hsm.Header) int {
 // fingerprint are the caller's.
 func (m *Masters) SealHeld(session *token.Session, h hsm.Header) ([]byte, error) {
 	h.Generation, h.Custody = m.Generation, hsm.CustodyToken
-	body, err := hsm.SealedBody(&h, nil)
-	if err != nil {
-		return nil, err
-	}
-	mac := make([]byte, hsm.MACSize)
-	if err := code(session, m.mac, mac, body); err != nil {
-		return nil, err
-	}
-	return slices.Concat(body, mac), nil
+	return m.finish(session, &h, nil)
 }
 
 // PairPrefix begins the labels of keyd's key pairs that officers make; more follows,

@@ -119,8 +119,7 @@ func (s *Set) Reseal(session *token.Session, sealed []byte, generation uint32) (
 	}
 	unwrapping := from.wrapModule
 	if parsed.Header.Custody != hsm.CustodyModule {
-		if unwrapping, err = session.Find(
-			pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY), pkcs11.NewAttribute(pkcs11.CKA_LABEL, resealing(from.Generation))); err != nil {
+		if unwrapping, err = findLabel(session, resealing(from.Generation)); err != nil {
 			if errors.Is(err, token.ErrNoObject) {
 				err = fault.New(fault.KeySealInvalid, "the token does not seal keys of this generation anew")
 			}
@@ -137,15 +136,7 @@ func (s *Set) Reseal(session *token.Session, sealed []byte, generation uint32) (
 		}
 		wrapped = append(wrapped, w)
 	}
-	body, err := hsm.SealedBody(&h, wrapped)
-	if err != nil {
-		return nil, err
-	}
-	mac := make([]byte, hsm.MACSize)
-	if err := code(session, to.mac, mac, body); err != nil {
-		return nil, err
-	}
-	return slices.Concat(body, mac), nil
+	return to.finish(session, &h, wrapped)
 }
 
 // rewrap unwraps a value with one key and wraps it with another. It never leaves the token.

@@ -74,7 +74,12 @@ func (m *Masters) Seal(session *token.Session, h hsm.Header, value []byte) ([]by
 		}
 		wrapped = append(wrapped, w)
 	}
-	body, err := hsm.SealedBody(&h, wrapped)
+	return m.finish(session, &h, wrapped)
+}
+
+// finish puts a sealed key together: the header and the wrapped parts with their code.
+func (m *Masters) finish(session *token.Session, h *hsm.Header, wrapped [][]byte) ([]byte, error) {
+	body, err := hsm.SealedBody(h, wrapped)
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,5 @@
-// Package softhsm keeps a SoftHSM token whole while processes that use it are killed.
+// Package softhsm keeps a SoftHSM token whole while processes that use it are killed, and
+// makes sure that what is written to it is there.
 //
 // Each login makes SoftHSM 2.6.1 write the token's own file (token.object) anew: it
 // empties the file, gives its lock back and only then writes. A process that is killed
@@ -9,6 +10,9 @@
 // is copied, or is made anew from the copy where a killed process has left it empty. The
 // lock ends with its process. A token of another kind has no such file, and nothing
 // happens.
+//
+// SoftHSM does not have the disk write its files, and says that an object was made also
+// where its file could not be written: [Store.Keep].
 //
 // Only hsm/module uses it.
 package softhsm

@@ -92,11 +92,9 @@ func (s *Session) DestroyMaster(label string) error {
 	}
 	s.token.tokenObjects.Lock()
 	defer s.token.tokenObjects.Unlock()
-	key, err := s.find(
-		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
-		pkcs11.NewAttribute(pkcs11.CKA_LABEL, label))
+	key, err := s.findSecret(label)
 	if err != nil {
-		return fmt.Errorf("secret key %q: %w", label, err)
+		return err
 	}
 	return s.Destroy(key)
 }

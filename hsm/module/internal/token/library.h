@@ -77,6 +77,21 @@ enum {
 /* CK_BBOOL, in memory that an attribute can point to. */
 extern unsigned char keyd_yes, keyd_no;
 
+/* The attributes of a secret that this process reads, and that may do nothing else. Private,
+ * so that a token that enciphers private objects keeps no clear copy. */
+#define READABLE_ONLY \
+	{ CKA_TOKEN, &keyd_no, 1 }, \
+	{ CKA_PRIVATE, &keyd_yes, 1 }, \
+	{ CKA_SENSITIVE, &keyd_no, 1 }, \
+	{ CKA_EXTRACTABLE, &keyd_yes, 1 }, \
+	{ CKA_ENCRYPT, &keyd_no, 1 }, \
+	{ CKA_DECRYPT, &keyd_no, 1 }, \
+	{ CKA_SIGN, &keyd_no, 1 }, \
+	{ CKA_VERIFY, &keyd_no, 1 }, \
+	{ CKA_DERIVE, &keyd_no, 1 }, \
+	{ CKA_WRAP, &keyd_no, 1 }, \
+	{ CKA_UNWRAP, &keyd_no, 1 }
+
 /* Overwrites the stack below the caller's frame, where the library worked. */
 void keyd_scrub(void);
 

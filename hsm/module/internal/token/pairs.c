@@ -41,22 +41,11 @@ keyd_ulong keyd_ecdh(keyd_library *l, keyd_ulong session, keyd_ulong key, void *
                      keyd_ulong size, keyd_ulong *object)
 {
 	keyd_ulong class = CKO_SECRET_KEY, key_type = CKK_GENERIC_SECRET;
-	/* Private, so that a token that enciphers private objects keeps no clear copy. */
 	attribute t[] = {
 		{ CKA_CLASS, &class, sizeof class },
 		{ CKA_KEY_TYPE, &key_type, sizeof key_type },
 		{ CKA_VALUE_LEN, &size, sizeof size },
-		{ CKA_TOKEN, &keyd_no, 1 },
-		{ CKA_PRIVATE, &keyd_yes, 1 },
-		{ CKA_SENSITIVE, &keyd_no, 1 },
-		{ CKA_EXTRACTABLE, &keyd_yes, 1 },
-		{ CKA_ENCRYPT, &keyd_no, 1 },
-		{ CKA_DECRYPT, &keyd_no, 1 },
-		{ CKA_SIGN, &keyd_no, 1 },
-		{ CKA_VERIFY, &keyd_no, 1 },
-		{ CKA_DERIVE, &keyd_no, 1 },
-		{ CKA_WRAP, &keyd_no, 1 },
-		{ CKA_UNWRAP, &keyd_no, 1 },
+		READABLE_ONLY,
 	};
 	ecdh1 parameter = { CKD_NULL, 0, NULL, peer_len, peer };
 	mechanism_t m = { CKM_ECDH1_DERIVE, &parameter, sizeof parameter };

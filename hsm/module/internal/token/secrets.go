@@ -31,11 +31,9 @@ func (s *Session) FindSecret(label string) (Object, SecretInfo, error) {
 	}
 	s.token.tokenObjects.Lock()
 	defer s.token.tokenObjects.Unlock()
-	key, err := s.find(
-		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
-		pkcs11.NewAttribute(pkcs11.CKA_LABEL, label))
+	key, err := s.findSecret(label)
 	if err != nil {
-		return 0, info, fmt.Errorf("secret key %q: %w", label, err)
+		return 0, info, err
 	}
 	if info, err = s.secretInfo(key); err != nil {
 		return 0, SecretInfo{}, fmt.Errorf("secret key %q: %w", label, err)
@@ -83,4 +81,14 @@ func (s *Session) secretInfo(key Object) (info SecretInfo, err error) {
 		}
 	}
 	return info, nil
+}
+
+// findSecret finds the one secret key with that label, for a caller that holds the lock of
+// token objects.
+func (s *Session) findSecret(label string) (Object, error) {
+	key, err := s.find(pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY), pkcs11.NewAttribute(pkcs11.CKA_LABEL, label))
+	if err != nil {
+		return 0, fmt.Errorf("secret key %q: %w", label, err)
+	}
+	return key, nil
 }
