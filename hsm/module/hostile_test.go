@@ -102,7 +102,7 @@ func (b *siege) found(generation uint32, setUp func(*token.Session, func() time.
 	var officers *quorum.Engine
 	var keys *working.Keys
 	set := sealing.NewSet()
-	reg := register.New(page, set, false, clock, softhsm.Store{b.fresh.Directory}.Keep)
+	reg := register.New(page, set, false, clock, softhsm.Store{b.fresh.Directory})
 	b.must(tok.Do(func(s *token.Session) (err error) {
 		if err = setUp(s, clock); err != nil {
 			return err

@@ -96,7 +96,7 @@ func Run(o Options) error {
 		return Permanent{err}
 	}
 	set := sealing.NewSet(masters)
-	registered := register.New(page, set, o.Development, time.Now, softhsm.Store(o.Directories).Keep)
+	registered := register.New(page, set, o.Development, time.Now, softhsm.Store(o.Directories))
 	passed, err := powerOn(tok)
 	if err != nil {
 		return err

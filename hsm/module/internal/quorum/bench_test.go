@@ -24,6 +24,7 @@ import (
 	"keyd/hsm/module/internal/quorum"
 	"keyd/hsm/module/internal/register"
 	"keyd/hsm/module/internal/sealing"
+	"keyd/hsm/module/internal/softhsm"
 	"keyd/hsm/module/internal/token"
 	"keyd/hsm/module/internal/token/tokentest"
 	"keyd/hsm/module/internal/working"
@@ -109,7 +110,7 @@ func (b *bench) restart() {
 			return err
 		}
 		set := sealing.NewSet(b.masters)
-		b.register = register.New(page, set, false, b.clock, func(write func() error) error { return write() })
+		b.register = register.New(page, set, false, b.clock, softhsm.Store{b.fresh.Directory})
 		b.keys = working.New(b.token, sealing.NewCache(b.token, set, 64), 8, b.register)
 		if b.engine, err = quorum.New(s, b.keys, set, b.register, false); err != nil {
 			return err

@@ -138,7 +138,9 @@ func TestKeyPairsOfCeremonies(t *testing.T) {
 	r := b.mustBegin("alice", &ceremony.Definition{Kind: ceremony.Load, Key: spec("m", "K1", "A", 32, "B", "N"), Components: 2})
 	epoch, err := r.callOff("bob")
 	b.must(err)
-	b.do(func(s *token.Session) error { return b.register.Commit(s, epoch) })
+	b.do(func(s *token.Session) error {
+		return b.register.Commit(s, epoch, func(*ceremony.Epoch) error { return nil })
+	})
 	b.epoch = epoch
 	// One that was never opened, and one whose label says nothing.
 	b.do(func(s *token.Session) error {

@@ -398,7 +398,15 @@ func (e *Engine) Abort(s *token.Session, p *ceremony.Proceedings, signed ceremon
 // ceremonies that are over and of deleted keys, and master keys that were retired.
 func (e *Engine) Commit(s *token.Session, sealed []byte) (err error) {
 	defer func() { err = refusal(err) }()
-	if err := e.register.Commit(s, sealed); err != nil {
+	err = e.register.Commit(s, sealed, func(epoch *ceremony.Epoch) error {
+		if epoch.Oldest != epoch.Generation {
+			return nil
+		}
+		// What a change of master keys has left that was carried out and can be committed no
+		// more. Not later: another change may have been carried out then.
+		return sealing.DestroyResealing(s, epoch.Generation)
+	})
+	if err != nil {
 		return err
 	}
 	epoch, err := e.register.Current()
@@ -410,11 +418,6 @@ func (e *Engine) Commit(s *token.Session, sealed []byte) (err error) {
 	}
 	if err := destroyDeleted(s, epoch, e.register.Now().Unix()); err != nil {
 		return err
-	}
-	if epoch.Oldest == epoch.Generation { // what a change of master keys has left that was never committed
-		if err := sealing.DestroyResealing(s, epoch.Generation); err != nil {
-			return err
-		}
 	}
 	return destroyOld(s, epoch.Oldest)
 }

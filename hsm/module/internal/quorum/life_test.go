@@ -77,7 +77,7 @@ func TestRotation(t *testing.T) {
 		length   uint16
 		notAfter int64
 		want     int
-	}{{32, long.NotAfter + 1000, 1}, {24, long.NotAfter, 2}, {32, 0, 2}} {
+	}{{32, long.NotAfter + 1000, 1}, {32, b.now.Unix() + 5*365*86400, 1}, {24, long.NotAfter, 2}, {32, 0, 2}, {32, b.now.Unix() + 5*365*86400 + 1, 2}} {
 		n := next(long)
 		n.Length, n.NotAfter = c.length, c.notAfter
 		r := b.mustBegin("bob", &ceremony.Definition{Kind: ceremony.Create, Key: n})

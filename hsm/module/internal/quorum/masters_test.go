@@ -238,3 +238,25 @@ func TestUncommittedMastersLeaveNothing(t *testing.T) {
 	refused(t, b.commitEpoch(out.Epoch), fault.EpochStale)
 	b.must(b.usable(ref("pek")))
 }
+
+// What is pinned is committed again between a change of master keys and its commit, as a front
+// may: keys are sealed anew all the same.
+func TestCommitAgainLeavesAChangeOfMasters(t *testing.T) {
+	present := [][]byte{random(32), random(32)}
+	b := initialised(t, present...)
+	b.perform(&ceremony.Definition{Kind: ceremony.Create, Key: spec("pek", "P0", "T", 16, "B", "N")})
+	r := replacing(b)
+	for i, share := range [][]byte{random(32), random(32), present[0], present[1]} {
+		r.submit([]string{"bob", "carol", "carol", "alice"}[i], i+1, share)
+	}
+	r.approve("alice", "bob")
+	out, err := r.carryOut()
+	b.must(err)
+	b.must(b.commitEpoch(b.epoch))
+	b.must(b.commitEpoch(out.Epoch))
+	if b.current().Generation != 2 {
+		t.Fatalf("generation %d", b.current().Generation)
+	}
+	_, err = b.reseal(b.sealed[*ref("pek")])
+	b.must(err)
+}

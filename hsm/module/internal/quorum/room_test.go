@@ -70,7 +70,7 @@ func TestRegisterKeepsRoom(t *testing.T) {
 				return err
 			}
 			b.epoch = sealed
-			return b.register.Commit(s, sealed)
+			return b.register.Commit(s, sealed, func(*ceremony.Epoch) error { return nil })
 		})
 	}
 	begun := zone(b)

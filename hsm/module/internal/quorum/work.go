@@ -118,7 +118,7 @@ func (w *work) lookKey(s *token.Session) (sensitive bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	return w.sends() || weaker(&w.header, previous) || !ceremony.SameUse(previous, &w.header), nil
+	return w.sends() || weaker(&w.header, previous, w.engine.register.Now().Unix()) || !ceremony.SameUse(previous, &w.header), nil
 }
 
 // sends reports whether a key comes from outside and things leave under it: a partner's
@@ -129,10 +129,15 @@ func (w *work) sends() bool {
 	return w.def.Kind == ceremony.Import && (d == hsm.DirectionOutgoing || d == hsm.DirectionBoth)
 }
 
+// longAlone is for how long one officer may make the next version of a key valid that has an
+// end, in seconds: five years.
+const longAlone = 5 * 365 * 24 * 3600
+
 // weaker reports whether the next version of a key is shorter than the one before, or valid
-// without end where that one was not.
-func weaker(next, previous *hsm.Header) bool {
-	return next.Length < previous.Length || previous.NotAfter != 0 && next.NotAfter == 0
+// for long or without end where that one was not.
+func weaker(next, previous *hsm.Header, now int64) bool {
+	return next.Length < previous.Length ||
+		previous.NotAfter != 0 && (next.NotAfter == 0 || next.NotAfter > max(previous.NotAfter, now+longAlone))
 }
 
 // registered returns the header of a sealed key that the front gave for a version in the

@@ -21,7 +21,7 @@ type Register struct {
 	page        *Page
 	masters     *sealing.Set
 	clock       func() time.Time
-	keep        Keep
+	store       Store
 	development bool
 	loaded      atomic.Pointer[loaded]
 	offered     atomic.Pointer[loaded] // a proposal, which counts when it is pinned
@@ -37,13 +37,19 @@ type loaded struct {
 // purpose tells the code of an epoch from other codes.
 const purpose = "epoch"
 
-// Keep runs what writes to the token, and returns when that is on the token's disk.
-type Keep func(write func() error) error
+// Store is where the token keeps its objects.
+type Store interface {
+	// Keep runs what writes to the token, and returns when that is on the disk.
+	Keep(write func() error) error
 
-// New returns a register that has no epoch yet; keep is for [Register.Commit]. With development, keys of which the epoch
+	// Sync has what others have written on the disk.
+	Sync() error
+}
+
+// New returns a register that has no epoch yet. With development, keys of which the epoch
 // knows nothing may be used: known test keys.
-func New(page *Page, masters *sealing.Set, development bool, clock func() time.Time, keep Keep) *Register {
-	return &Register{page: page, masters: masters, development: development, clock: clock, keep: keep}
+func New(page *Page, masters *sealing.Set, development bool, clock func() time.Time, store Store) *Register {
+	return &Register{page: page, masters: masters, development: development, clock: clock, store: store}
 }
 
 // Create makes the first epoch of a token and pins it; the document stays in the pin until
@@ -178,6 +184,12 @@ func (r *Register) pin(s *token.Session) (pin *Pin, older []token.Object, err er
 	if version > pin.Version || version == pin.Version && digest != pin.Digest {
 		return nil, nil, fmt.Errorf("the token has lost its pin of epoch %d and has that of epoch %d: its store was replaced or is damaged", version, pin.Version)
 	}
+	if pin.Version > version {
+		// By a module that may have died before its pin was on the disk, or before this start.
+		if err := r.store.Sync(); err != nil {
+			return nil, nil, err
+		}
+	}
 	r.page.raise(pin.Version, pin.Digest)
 	return pin, older, nil
 }
@@ -270,8 +282,9 @@ func (r *Register) Exclusively(s *token.Session, e *ceremony.Epoch, f func() err
 
 // Commit pins a proposal, unless it is older than any ceremony may take. Of two that follow
 // the same epoch the first one wins; the second is a [fault.EpochStale]. One that is pinned
-// already is good.
-func (r *Register) Commit(s *token.Session, sealed []byte) (err error) {
+// already is good. With one that was not, pinned runs while no other module pins, once
+// the proposal counts.
+func (r *Register) Commit(s *token.Session, sealed []byte, pinned func(*ceremony.Epoch) error) (err error) {
 	unlock, err := r.page.lock()
 	if err != nil {
 		return err
@@ -285,7 +298,7 @@ func (r *Register) Commit(s *token.Session, sealed []byte) (err error) {
 	if err != nil {
 		return err
 	}
-	digest := sha256.Sum256(sealed)
+	digest, fresh := sha256.Sum256(sealed), false
 	switch {
 	case pin.Version == e.Version && subtle.ConstantTimeCompare(digest[:], pin.Digest[:]) == 1: // again
 	case r.Now().Unix() > e.Clock+ceremony.MaxValidFor:
@@ -296,15 +309,21 @@ func (r *Register) Commit(s *token.Session, sealed []byte) (err error) {
 	default:
 		p := &Pin{Version: e.Version, Generation: e.Generation, Digest: digest}
 		var written token.Object
-		if err := r.keep(func() (err error) { written, older, err = p.write(s); return err }); err != nil {
+		if err := r.store.Keep(func() (err error) { written, older, err = p.write(s); return err }); err != nil {
 			if written != 0 {
 				_ = s.DestroyData(written) // else this process sees what no other does
 			}
 			return err
 		}
 		r.page.raise(e.Version, digest)
+		fresh = true
 	}
 	r.loaded.Store(newLoaded(e, sealed))
+	if fresh {
+		if err := pinned(e); err != nil {
+			return err
+		}
+	}
 	for _, o := range older {
 		if err := s.DestroyData(o); err != nil {
 			return err

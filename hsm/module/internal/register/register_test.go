@@ -156,7 +156,7 @@ func (h *host) moduleAt(fd int, development bool) *register.Register {
 	h.Helper()
 	page, err := register.OpenPage(fd)
 	h.must(err)
-	return register.New(page, sealing.NewSet(h.masters), development, func() time.Time { return h.now }, h.store.Keep)
+	return register.New(page, sealing.NewSet(h.masters), development, func() time.Time { return h.now }, h.store)
 }
 
 func (h *host) load(r *register.Register, sealed []byte) error {
@@ -168,7 +168,7 @@ func (h *host) offer(r *register.Register, sealed []byte) error {
 }
 
 func (h *host) commit(r *register.Register, sealed []byte) error {
-	return h.token.Do(func(s *token.Session) error { return r.Commit(s, sealed) })
+	return h.token.Do(func(s *token.Session) error { return r.Commit(s, sealed, func(*ceremony.Epoch) error { return nil }) })
 }
 
 // propose makes the epoch that follows the one in force, changed.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -28,29 +29,10 @@ func (s Store) Keep(write func() error) error {
 	if err := write(); err != nil {
 		return err
 	}
-	if err := s.Sync(); err != nil {
-		return err
-	}
 	for until := time.Now().Add(patience); ; time.Sleep(settle) {
-		after, err := s.objects()
-		if err != nil {
+		broken, err := s.broken(before)
+		if err != nil || broken == "" {
 			return err
-		}
-		broken := ""
-		for path := range after {
-			if _, old := before[path]; old {
-				continue
-			}
-			content, err := os.ReadFile(path)
-			if err != nil && !errors.Is(err, os.ErrNotExist) {
-				return err
-			}
-			if err == nil && !whole(content) {
-				broken = path
-			}
-		}
-		if broken == "" {
-			return nil
 		}
 		if time.Now().After(until) {
 			return fmt.Errorf("the token has not kept what was written (%s): its disk may be full", broken)
@@ -58,15 +40,63 @@ func (s Store) Keep(write func() error) error {
 	}
 }
 
-// Sync has the store on the disk: SoftHSM itself does not.
-func (s Store) Sync() error {
-	for _, path := range s {
-		dir, err := os.Open(path)
+// broken returns a new object that is not whole, or nothing when all are, and on the disk.
+func (s Store) broken(before map[string]struct{}) (string, error) {
+	after, err := s.objects()
+	if err != nil {
+		return "", err
+	}
+	folders := make(map[string]struct{})
+	for path := range after {
+		if _, old := before[path]; old {
+			continue
+		}
+		ok, err := kept(path)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // another process has destroyed it
+		}
 		if err != nil {
+			return "", err
+		}
+		if !ok {
+			return path, nil
+		}
+		folders[filepath.Dir(path)] = struct{}{}
+	}
+	for folder := range folders {
+		if err := on(folder, (*os.File).Sync); err != nil {
+			return "", err
+		}
+	}
+	return "", nil
+}
+
+// kept has an object's file on the disk, and reports whether it is whole.
+func kept(path string) (ok bool, err error) {
+	err = on(path, func(f *os.File) error {
+		content, err := io.ReadAll(f)
+		if ok = err == nil && whole(content); !ok {
 			return err
 		}
-		err = unix.Syncfs(int(dir.Fd()))
-		if err = errors.Join(err, dir.Close()); err != nil {
+		return f.Sync()
+	})
+	return ok && err == nil, err
+}
+
+// on does something with an open file or folder.
+func on(path string, do func(*os.File) error) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(f), f.Close())
+}
+
+// Sync has the store on the disk, with what was destroyed: SoftHSM itself does not. It takes
+// as long as the file system has to write, whoever wrote.
+func (s Store) Sync() error {
+	for _, path := range s {
+		if err := on(path, func(dir *os.File) error { return unix.Syncfs(int(dir.Fd())) }); err != nil {
 			return fmt.Errorf("write the token's store to the disk: %w", err)
 		}
 	}
