@@ -223,8 +223,8 @@ func ceremonyApprove() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "approve ID",
 		Short: "Review a ceremony and approve it",
-		Long: `Shows what the ceremony does, who entered which component and the check value of the whole
-key, and asks: type the check value from the letter that came with the key, or yes where
+		Long: `Shows what the ceremony does and who entered which component, and asks: type the check value
+of the whole key, which is not shown, from the letter that came with the key, or yes where
 there is none. The last approval that is needed carries the ceremony out.
 
 With --definition it also compares your own copy of the definition.`,

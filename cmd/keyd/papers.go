@@ -21,7 +21,10 @@ func (s *session) report(p *officer.Papers, out *output) error {
 		row(w, "ceremony", p.Opening.ID)
 		row(w, "kind", strings.TrimSpace(string(p.Definition.Kind)+" "+p.Definition.Subject().String()))
 		row(w, "state", state(p))
-		if p.CheckValue != "" {
+		switch {
+		case p.CheckValue != "" && p.HasCheckValue() && p.Open(time.Now()):
+			row(w, "check value", "is known, and not shown here: who approves types it from the letter")
+		case p.CheckValue != "":
 			row(w, "check value", p.CheckValue+" ("+p.Vouched+")")
 		}
 		if p.Record != nil && p.Record.Outcome.Masters != "" {
