@@ -34,7 +34,8 @@ func (c *Ceremonies) settle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	proposal, _, err := c.store.ProposedEpoch(ctx)
+	pending, err := c.store.ProposedEpoch(ctx)
+	proposal := pending.Epoch
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return unavailable(ctx, err)
 	}
@@ -122,12 +123,12 @@ func (c *Ceremonies) take(sealed []byte) error {
 // advance has a pinned proposal take effect.
 func (c *Ceremonies) advance(ctx context.Context, proposal store.Epoch) error {
 	c.settled = false
-	_, change, err := c.store.ProposedEpoch(ctx)
+	pending, err := c.store.ProposedEpoch(ctx)
 	if err != nil {
 		return unavailable(ctx, err)
 	}
-	err = c.store.AdvanceEpoch(ctx, proposal.Version)
-	c.inventory.Forget(change.Names()...)
+	err = c.store.AdvanceEpoch(ctx, proposal.Version, nil)
+	c.inventory.Forget(pending.Change.Names()...)
 	if err != nil {
 		return unavailable(ctx, err)
 	}
@@ -165,7 +166,7 @@ func (c *Ceremonies) change(ctx context.Context, make func(*ceremony.Epoch) ([]b
 		return fault.Wrap(fault.Internal, errors.New("a module proposed what is no register"))
 	}
 	next := store.Epoch{Version: proposed.Version, Sealed: sealed}
-	err = c.store.ProposeEpoch(ctx, next.Version, next.Sealed, *change)
+	err = c.store.ProposeEpoch(ctx, "", next.Version, next.Sealed, *change)
 	switch {
 	case errors.Is(err, store.ErrConflict):
 		c.settled = false // another front on the same database

@@ -230,7 +230,9 @@ func fillJournal(b *testing.B, s *store.SQLite, n int) {
 			batch = appendEntry(batch, []span{{q, 1, 1}}, make([]byte, minReceipt+16))
 		}
 		number++
-		if err := s.AppendJournal(b.Context(), number, finishBatch(batch, len(chunk), number)); err != nil {
+		err := s.ExtendJournal(b.Context(), number-1, func(uint64, []byte) error { return errBatch },
+			func(number uint64) ([]byte, error) { return finishBatch(batch, len(chunk), number), nil })
+		if err != nil {
 			b.Fatal(err)
 		}
 	}

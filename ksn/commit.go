@@ -2,7 +2,9 @@ package ksn
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"keyd/fault"
@@ -12,7 +14,8 @@ import (
 // item is a request on its way through the ledger.
 type item struct {
 	spans   []span
-	receipt []byte // nil: it moves nothing and only waits until the journal is loaded
+	receipt []byte // nil: it moves nothing and only waits until the journal is loaded,
+	catchUp bool   // and what other processes have appended is read
 	read    []reading
 	epoch   uint64 // of memory, when it was read
 	done    chan outcome
@@ -128,10 +131,9 @@ type committer struct {
 func (c *committer) commit() {
 	l := c.ledger
 	c.outcomes = append(c.outcomes[:0], make([]outcome, len(c.items))...)
-	clear(c.pending)
 	ctx := context.Background() // a commit serves many callers and ends with none of them
 	err := l.ensureLoaded(ctx)
-	if err == nil {
+	if err == nil && slices.ContainsFunc(c.items, func(it *item) bool { return it.receipt != nil || it.catchUp }) {
 		err = c.write(ctx)
 	}
 	l.report(err)
@@ -144,37 +146,73 @@ func (c *committer) commit() {
 	clear(c.items)
 }
 
+// maxReloads is how often in a row a commit reads the whole journal because others fold it.
+const maxReloads = 8
+
+// write takes in what others have appended to the journal, judges against it, and appends
+// what is accepted, all in one transaction of the store.
 func (c *committer) write(ctx context.Context) error {
 	l := c.ledger
-	at := l.clock()
-	entries := c.judge(at)
-	if entries == 0 {
-		return nil
-	}
-	number := l.newest + 1 // only this goroutine changes it
-	c.batch = finishBatch(c.batch, entries, number)
-	if err := l.store.AppendJournal(ctx, number, c.batch); err != nil {
-		err = fmt.Errorf("ksn: record %d requests: %w", entries, err)
+	for reloads := 0; ; reloads++ {
+		entries, number := 0, uint64(0)
+		err := l.store.ExtendJournal(ctx, l.newest, l.takeIn, func(next uint64) ([]byte, error) {
+			if entries = c.judge(l.clock()); entries == 0 {
+				return nil, nil
+			}
+			number = next
+			c.batch = finishBatch(c.batch, entries, number)
+			return c.batch, nil
+		})
+		switch {
+		case err == nil:
+			c.keep(entries, number)
+			return nil
+		case errors.Is(err, store.ErrRolledBack):
+			// What this process has seen accepted is not believed away: it refuses until it
+			// is started again.
+			return fmt.Errorf("ksn: record requests: %w", err)
+		}
 		l.forget()
-		// What was committed shows now, or when the next one comes.
-		if e := l.ensureLoaded(ctx); e != nil {
+		e := l.ensureLoaded(ctx)
+		switch {
+		case e == nil && errors.Is(err, store.ErrTrimmed) && reloads < maxReloads:
+			continue
+		case e != nil: // what was committed shows when the next one comes
 			err = fmt.Errorf("%w; and then read the journal: %w", err, e)
 		}
-		return err
+		return fmt.Errorf("ksn: record %d requests: %w", entries, err)
 	}
+}
+
+// takeIn takes a row into memory that another process has appended.
+func (l *Ledger) takeIn(number uint64, batch []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for q, s := range c.pending {
-		l.memory.recent[q] = s
+	if err := l.memory.replay(number, batch); err != nil {
+		return err
 	}
 	l.newest = number
-	l.rows.push(number, len(c.batch))
-	l.commits.Batches++
-	l.commits.Requests += uint64(entries)
+	l.rows.push(number, len(batch))
+	return nil
+}
+
+// keep remembers what is durable now. There may be no row.
+func (c *committer) keep(entries int, number uint64) {
+	l := c.ledger
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if entries > 0 {
+		for q, s := range c.pending {
+			l.memory.recent[q] = s
+		}
+		l.newest = number
+		l.rows.push(number, len(c.batch))
+		l.commits.Batches++
+		l.commits.Requests += uint64(entries)
+	}
 	if l.foldDue() {
 		wake(l.foldNow)
 	}
-	return nil
 }
 
 // judge decides every item, writes the accepted ones into the batch, and returns their
@@ -182,6 +220,8 @@ func (c *committer) write(ctx context.Context) error {
 func (c *committer) judge(at time.Time) (entries int) {
 	l := c.ledger
 	c.batch = newBatch(c.batch, at)
+	c.outcomes = append(c.outcomes[:0], make([]outcome, len(c.items))...)
+	clear(c.pending)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i, it := range c.items {
@@ -236,7 +276,7 @@ func (l *Ledger) ensureLoaded(ctx context.Context) error {
 	m := newMemory(epoch + 1)
 	var newest uint64
 	var rows rowSizes
-	// The rows are those of one moment, while another process or a fold of before may
+	// The rows are those of one moment, while other processes and a fold of before may
 	// be deleting the oldest: a mixture could lack the last counters of a sequence.
 	err := l.store.ReadJournal(ctx, func(number uint64, batch []byte) error {
 		if newest != 0 && number != newest+1 {
@@ -251,6 +291,9 @@ func (l *Ledger) ensureLoaded(ctx context.Context) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if newest < l.newest {
+		return fmt.Errorf("ksn: row %d of the journal was its last, and now row %d is: %w", l.newest, newest, store.ErrRolledBack)
+	}
 	l.memory, l.newest, l.rows, l.loaded = m, newest, rows, true
 	if l.foldDue() {
 		wake(l.foldNow)

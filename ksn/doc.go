@@ -18,13 +18,20 @@
 //     lets no PIN block outlive its transaction. Neither the database nor the request
 //     alone gives an answer away.
 //   - When the store fails, uses are refused and nothing is believed that was in
-//     memory: what was committed is read again first.
+//     memory: what was committed is read again first. When the store has forgotten what
+//     it had acknowledged, uses are refused until the process is started again.
+//   - Several processes share one database, and any of them takes any terminal's KSN: a
+//     commit first takes in what the others have appended to the journal, and judges
+//     against it, in the transaction that appends its own row.
 //
 // How it is fast: the uses that are waiting are judged in memory, written as one row of
 // a journal in one transaction, and answered. The journal is folded into the states of
-// the sequences in the background, in sizable portions. Rows are numbered and the store takes only
-// the next number, so that a second process on the same database can make this one
-// fail, but never accept what it has not seen.
+// the sequences in the background, in sizable portions, by each process in its turn: what
+// is folded already is not written again. A process that finds rows gone that it has not
+// read begins again with the states and the whole journal.
+//
+// Clocks: those of the processes on one database may differ by a quarter of the retry
+// window. Further apart, retries of each other's requests are refused too early.
 //
 // Units: counters are 21 bits (TDES) or 32 bits (AES); times are kept to the
 // microsecond; answers have at most [MaxAnswer] bytes and requests [MaxRequest].

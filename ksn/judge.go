@@ -14,7 +14,8 @@ const (
 	fresh                    // all counters are above the last ones
 	repeated                 // all counters are the last ones: perhaps an identical retry
 	replayed                 // a counter was used, or a later one was
-	jumped                   // a counter is too far ahead
+	jumped                   // a counter is too far ahead of what is known
+	mixed                    // some counters are the last ones, others are above
 )
 
 // judge compares the part of a sequence with its state; found is false for a sequence
@@ -39,14 +40,22 @@ func (v verdict) join(w verdict) verdict {
 		return v
 	}
 	// A request of which one part is used up is no retry and not fresh.
-	if v == undecided || w == undecided {
+	switch {
+	case v == undecided || w == undecided:
 		return undecided
-	}
-	if v == jumped && w == fresh || v == fresh && w == jumped {
+	case v == replayed || w == replayed:
+		return replayed
+	case v != repeated && v != mixed && w != repeated && w != mixed:
 		return jumped
 	}
-	return replayed
+	return mixed
 }
+
+// outdated reports whether the verdict can be another one when it is known what other
+// processes have accepted: they may have used the next counter, have come nearer to this one,
+// or have folded a part of a request that this process has not read yet. What was used once
+// stays used; and a fresh one is judged again when it is accepted.
+func (v verdict) outdated() bool { return v == repeated || v == jumped || v == mixed }
 
 // refusal returns the error of a verdict that is one.
 func (v verdict) refusal(maxJump uint32) error {

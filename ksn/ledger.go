@@ -46,7 +46,7 @@ type Ledger struct {
 	mu      sync.Mutex
 	memory  memory
 	loaded  bool     // memory has what the journal has
-	newest  uint64   // number of the last row of the journal
+	newest  uint64   // number of the last row of the journal that was seen, which stays when memory is dropped
 	rows    rowSizes // of the journal
 	queue   []*item
 	coming  *gather.Gate // requests between Begin and its end
@@ -202,6 +202,8 @@ func newItem(uses []Use, request []byte) (*item, error) {
 
 // look judges a request by what is durable, and returns nothing for a fresh one.
 func (l *Ledger) look(ctx context.Context, it *item, request []byte) ([]byte, error) {
+	const maxTries = 4 // when others write all the time
+	seen, tries := uint64(0), 0
 	for {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -211,7 +213,7 @@ func (l *Ledger) look(ctx context.Context, it *item, request []byte) ([]byte, er
 			l.mu.Unlock()
 			return nil, fault.Wrap(fault.StoreUnavailable, errClosed)
 		}
-		loaded, epoch := l.loaded, l.memory.epoch
+		loaded, epoch, newest := l.loaded, l.memory.epoch, l.newest
 		var v verdict
 		var receipt []byte
 		if loaded {
@@ -228,6 +230,10 @@ func (l *Ledger) look(ctx context.Context, it *item, request []byte) ([]byte, er
 			err = l.readStates(ctx, it, epoch)
 		case v == fresh:
 			return nil, nil
+		case v.outdated() && tries < maxTries && (tries == 0 || newest != seen):
+			seen = newest
+			tries++
+			_, err = l.submit(ctx, &item{catchUp: true, done: make(chan outcome, 1)})
 		case v == repeated:
 			return l.storedAnswer(ctx, it, request, receipt)
 		default:

@@ -232,63 +232,6 @@ func TestIdenticalRequestsGetOneAnswer(t *testing.T) {
 	}
 }
 
-// Two processes on one database, as far as the store can tell: no KSN is accepted for
-// two requests, whatever fails meanwhile.
-func TestTwoLedgersOnOneDatabase(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "keyd.db")
-	const counters, sequences, callers = 60, 3, 4
-	var ledgers []*Ledger
-	for range 2 {
-		ledgers = append(ledgers, openLedger(t, openStore(t, path), Options{limits: killLimits}))
-	}
-	var mu sync.Mutex
-	winners := map[[2]int]map[string]bool{} // by sequence and counter: the answers that were given
-	var conflicts atomic.Int32
-	var wait sync.WaitGroup
-	for i, l := range ledgers {
-		for c := range callers {
-			wait.Go(func() {
-				for n := 1; n <= counters; n++ {
-					for q := range sequences {
-						request := fmt.Sprintf("ledger %d caller %d", i, c)
-						var got []byte
-						err := error(isUnavailable)
-						for errors.Is(err, isUnavailable) {
-							got, err = l.Accept(t.Context(), []Use{benchUse(q, uint32(n))}, []byte(request), []byte(request))
-							if errors.Is(err, store.ErrConflict) {
-								conflicts.Add(1)
-							} else if errors.Is(err, isUnavailable) {
-								t.Errorf("%s: %v", request, errors.Unwrap(err))
-								return
-							}
-						}
-						switch {
-						case err == nil:
-							mu.Lock()
-							if winners[[2]int{q, n}] == nil {
-								winners[[2]int{q, n}] = map[string]bool{}
-							}
-							winners[[2]int{q, n}][string(got)] = true
-							mu.Unlock()
-						case !errors.Is(err, isReplay):
-							t.Errorf("%s: %v", request, err)
-						}
-					}
-				}
-			})
-		}
-	}
-	wait.Wait()
-	for at, answers := range winners {
-		if len(answers) != 1 {
-			t.Errorf("sequence %d counter %d was accepted for %v", at[0], at[1], answers)
-		}
-	}
-	if len(winners) == 0 || conflicts.Load() == 0 {
-		t.Errorf("%d counters were accepted and %d conflicts seen: the ledgers did not meet", len(winners), conflicts.Load())
-	}
-}
-
 func TestReopen(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keyd.db")
 	for round := uint32(1); round <= 5; round++ {
@@ -428,11 +371,13 @@ func call(f func() error) error {
 	return f()
 }
 
-func (f *flaky) AppendJournal(ctx context.Context, number uint64, batch []byte) error {
+func (f *flaky) ExtendJournal(
+	ctx context.Context, known uint64, each func(uint64, []byte) error, next func(uint64) ([]byte, error),
+) error {
 	if err := call(f.beforeAppend); err != nil {
 		return err
 	}
-	if err := f.Counters.AppendJournal(ctx, number, batch); err != nil {
+	if err := f.Counters.ExtendJournal(ctx, known, each, next); err != nil {
 		return err
 	}
 	return call(f.afterAppend)

@@ -11,6 +11,7 @@ import (
 const (
 	CeremonyIDSize    = 32        // lower-case hex digits of a ceremony's ID
 	MaxKind           = 32        // bytes of a kind
+	MaxNode           = 64        // bytes of a node's name
 	MaxSubject        = 256       // bytes of a subject
 	MaxPapers         = 256 << 10 // bytes of papers
 	MaxCeremonyRecord = 512 << 10 // bytes of a record
@@ -32,6 +33,7 @@ const (
 type CeremonyRecord struct {
 	ID        string        // CeremonyIDSize lower-case hex digits
 	Kind      string        // 1 to MaxKind bytes of printable ASCII
+	Node      string        // at most MaxNode bytes of printable ASCII without spaces; "" for none
 	Subject   string        // at most MaxSubject bytes of printable ASCII: for lists
 	State     CeremonyState //
 	Revision  uint64        // how often it was updated: 0 when it is added
@@ -52,7 +54,7 @@ type Ceremonies interface {
 	// revision. r.Revision is the one that was read: [ErrConflict] when another is
 	// stored, so that of two who read the same one succeeds. It is also ErrConflict
 	// while the ceremony is part of a proposed epoch, which has to be able to take
-	// effect, and when kind or opening time differ, which never change. [ErrNotFound]
+	// effect, and when kind, node or opening time differ, which never change. [ErrNotFound]
 	// when there is none with that ID, [ErrInvalid] outside the limits.
 	UpdateCeremony(ctx context.Context, r CeremonyRecord) error
 
@@ -75,6 +77,8 @@ func (r *CeremonyRecord) Validate() error {
 		return fmt.Errorf("%w: the ID of a ceremony has %d lower-case hex digits", ErrInvalid, CeremonyIDSize)
 	case r.Kind == "" || len(r.Kind) > MaxKind || !printableASCII(r.Kind):
 		return fmt.Errorf("%w: ceremony %s: a kind has 1 to %d printable ASCII characters", ErrInvalid, r.ID, MaxKind)
+	case r.Node != "" && !validNode(r.Node):
+		return fmt.Errorf("%w: ceremony %s: a node has at most %d printable ASCII characters without spaces", ErrInvalid, r.ID, MaxNode)
 	case len(r.Subject) > MaxSubject || !printableASCII(r.Subject):
 		return fmt.Errorf("%w: ceremony %s: a subject has at most %d printable ASCII characters", ErrInvalid, r.ID, MaxSubject)
 	case !r.State.valid():

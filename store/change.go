@@ -154,6 +154,7 @@ type writtenVersion struct {
 type writtenCeremony struct {
 	ID        string        `json:"id"`
 	Kind      string        `json:"kind"`
+	Node      string        `json:"node,omitempty"`
 	Subject   string        `json:"subject"`
 	State     CeremonyState `json:"state"`
 	Revision  uint64        `json:"revision"`
@@ -176,7 +177,7 @@ func encodeChange(c *Change) ([]byte, error) {
 	}
 	if r := c.Ceremony; r != nil {
 		w.Ceremony = &writtenCeremony{
-			r.ID, r.Kind, r.Subject, r.State, r.Revision, r.Papers, r.Record, r.OpenedAt.UnixMicro(), r.ExpiresAt.UnixMicro(),
+			r.ID, r.Kind, r.Node, r.Subject, r.State, r.Revision, r.Papers, r.Record, r.OpenedAt.UnixMicro(), r.ExpiresAt.UnixMicro(),
 		}
 	}
 	return json.Marshal(w)
@@ -195,7 +196,7 @@ func (w *writtenChange) change() *Change {
 	}
 	if r := w.Ceremony; r != nil {
 		c.Ceremony = &CeremonyRecord{
-			r.ID, r.Kind, r.Subject, r.State, r.Revision, r.Papers, r.Record, time.UnixMicro(r.OpenedAt).UTC(), time.UnixMicro(r.ExpiresAt).UTC(),
+			r.ID, r.Kind, r.Node, r.Subject, r.State, r.Revision, r.Papers, r.Record, time.UnixMicro(r.OpenedAt).UTC(), time.UnixMicro(r.ExpiresAt).UTC(),
 		}
 	}
 	return c

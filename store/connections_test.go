@@ -85,7 +85,9 @@ func TestLookupsUseTheIndex(t *testing.T) {
 		{getCounter, []any{[]byte{1}}, []string{"SEARCH counters USING PRIMARY KEY (sequence=?)"}},
 		{readJournal, nil, []string{"SCAN counter_journal"}},
 		{trimJournal, []any{7}, []string{"SEARCH counter_journal USING INTEGER PRIMARY KEY (rowid<?)", "SCALAR SUBQUERY 1", "SEARCH counter_journal"}},
-		{appendJournal, []any{7, []byte{1}}, []string{"SCAN CONSTANT ROW", "SCALAR SUBQUERY 1", "SEARCH counter_journal"}},
+		{extendRows, []any{7}, []string{"SEARCH counter_journal USING INTEGER PRIMARY KEY (rowid>?)"}},
+		{extendNext, []any{7, []byte{1}}, []string{"SCAN CONSTANT ROW", "SCALAR SUBQUERY 1", "SEARCH counter_journal"}},
+		{listLinks, []any{7, 10}, []string{"SEARCH epoch_links USING INTEGER PRIMARY KEY (rowid>?)"}},
 	} {
 		rows, err := s.readers.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+query.sql, query.args...)
 		if err != nil {
@@ -135,8 +137,11 @@ func TestFull(t *testing.T) {
 		t.Errorf("AdoptEpoch: %v, want ErrFull", err)
 	}
 	batch := bytes.Repeat([]byte{1}, MaxBatch)
-	if err := s.AppendJournal(ctx, 1, batch); !errors.Is(err, ErrFull) {
-		t.Errorf("AppendJournal: %v, want ErrFull", err)
+	extend := func() error {
+		return s.ExtendJournal(ctx, 0, func(uint64, []byte) error { return nil }, func(uint64) ([]byte, error) { return batch, nil })
+	}
+	if err := extend(); !errors.Is(err, ErrFull) {
+		t.Errorf("ExtendJournal: %v, want ErrFull", err)
 	}
 	counters := make([]Counter, MaxFold)
 	for i := range counters {
@@ -151,7 +156,7 @@ func TestFull(t *testing.T) {
 	if _, err := s.writer.ExecContext(ctx, "PRAGMA max_page_count = 1000000"); err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(s.Put(ctx, large), s.AppendJournal(ctx, 1, batch), s.Fold(ctx, counters...)); err != nil {
+	if err := errors.Join(s.Put(ctx, large), extend(), s.Fold(ctx, counters...)); err != nil {
 		t.Errorf("with space again: %v", err)
 	}
 }
@@ -231,7 +236,7 @@ func TestLocked(t *testing.T) {
 	if err := s.SetAlias(t.Context(), "a", "zpk", ""); !errors.Is(err, ErrLocked) {
 		t.Errorf("SetAlias: %v, want ErrLocked", err)
 	}
-	if err := s.AdvanceEpoch(t.Context(), 1); !errors.Is(err, ErrLocked) {
+	if err := s.AdvanceEpoch(t.Context(), 1, nil); !errors.Is(err, ErrLocked) {
 		t.Errorf("AdvanceEpoch: %v, want ErrLocked", err)
 	}
 	if _, err := s.Get(t.Context(), "zpk"); !errors.Is(err, ErrNotFound) {

@@ -43,11 +43,19 @@ type ReceiptKey struct {
 // context's: then, as after every error but [ErrConflict] and [ErrInvalid], a write
 // may have happened.
 type Counters interface {
-	// AppendJournal adds the row with that number, durably, if it is the one after
-	// the newest (1 in an empty journal), and is [ErrConflict] otherwise: the caller
-	// has not seen what another wrote. [ErrInvalid] for the number 0 and for a batch
+	// ExtendJournal adds the next row to the journal, durably. Each is called for every row
+	// after the one with the number known, in their order; the batch is only lent. Then
+	// next is called with the number that the new row will have, and returns its batch, or
+	// nil to add none. Nobody can add a row between the last one that each was given and
+	// the one that next made: where somebody had, next is called again after each was, and
+	// what it returned before is dropped. An error of either is returned as it is, and
+	// nothing is added. Neither may call the store's writing methods.
+	//
+	// [ErrTrimmed] when rows after known are gone that others wrote: what they said was
+	// folded, so the whole journal is read again. [ErrRolledBack] when the newest row is
+	// older than known. [ErrInvalid] for a number above the largest int64, and for a batch
 	// that is empty or has more than [MaxBatch] bytes.
-	AppendJournal(ctx context.Context, number uint64, batch []byte) error
+	ExtendJournal(ctx context.Context, known uint64, each func(number uint64, batch []byte) error, next func(number uint64) (batch []byte, err error)) error
 
 	// ReadJournal calls each for every row, in the order of their numbers and as of
 	// one moment. The batch is only lent. An error of each ends the reading and is
@@ -59,7 +67,8 @@ type Counters interface {
 
 	// Fold sets the counters, at most [MaxFold] and each sequence once (otherwise
 	// [ErrInvalid]), in one transaction: all or none. One that is kept with a higher
-	// counter stays as it is, so that folding again does no harm.
+	// counter stays as it is, and so does one with the same counter and receipt, so that
+	// several may fold the same journal.
 	Fold(ctx context.Context, counters ...Counter) error
 
 	// Counter returns the state of a sequence as far as it was folded.

@@ -32,10 +32,10 @@ func follow(ctx context.Context, s store.Store) (uint64, error) {
 	if err := s.AdoptEpoch(ctx, 1, storetest.Epoch(1)); err != nil && !errors.Is(err, store.ErrConflict) {
 		return 0, err
 	}
-	proposed, _, err := s.ProposedEpoch(ctx)
+	proposed, err := s.ProposedEpoch(ctx)
 	switch {
 	case err == nil:
-		if err := s.AdvanceEpoch(ctx, proposed.Version); err != nil {
+		if err := s.AdvanceEpoch(ctx, proposed.Version, nil); err != nil {
 			return 0, err
 		}
 	case !errors.Is(err, store.ErrNotFound):
@@ -55,10 +55,10 @@ func advanceForever(path string) error {
 	version, err := follow(ctx, s)
 	for err == nil {
 		version++
-		if err = s.ProposeEpoch(ctx, version, storetest.Epoch(version), epochChange(version)); err != nil {
+		if err = s.ProposeEpoch(ctx, "", version, storetest.Epoch(version), epochChange(version)); err != nil {
 			break
 		}
-		if err = s.AdvanceEpoch(ctx, version); err == nil {
+		if err = s.AdvanceEpoch(ctx, version, nil); err == nil {
 			_, err = fmt.Fprintln(os.Stdout, version)
 		}
 	}
@@ -97,7 +97,7 @@ func TestKilledBetweenEpochs(t *testing.T) {
 func TestUpgrade(t *testing.T) {
 	path := sound(t)
 	execute("DROP TABLE ceremonies; DROP TABLE epochs; DROP TABLE aliases; DROP TABLE key_tags; DROP TABLE key_usage;"+
-		"DELETE FROM goose_db_version WHERE version_id = 3")(t, path)
+		"DROP TABLE marks; DROP TABLE epoch_links; DROP TABLE nodes; DELETE FROM goose_db_version WHERE version_id >= 3")(t, path)
 	s := open(t, path)
 	l, err := s.List(t.Context(), "", store.MaxList)
 	if err != nil || len(l) != 200 {

@@ -20,6 +20,11 @@ var (
 	// ErrConflict: what is stored is not what the caller had seen, or is not to be
 	// changed now.
 	ErrConflict = errors.New("something else is stored than was expected; read it again before changing it")
+	// ErrTrimmed: rows of the journal are gone that were not read.
+	ErrTrimmed = errors.New("the journal was folded further than it was read; read the whole of it again")
+	// ErrRolledBack: the database has forgotten what it had acknowledged.
+	ErrRolledBack = errors.New("the database was set back to an earlier state, and has forgotten what it had acknowledged; " +
+		"find out why, and start keyd again when the database is the one to go on with")
 	// ErrInvalid: the caller's arguments are outside the limits.
 	ErrInvalid = errors.New("invalid argument")
 	// ErrClosed: the store was closed.
@@ -42,13 +47,10 @@ var (
 	ErrFailed = errors.New("the database failed; see whether the disk is full (df), then the code, and the system's log for errors of the disk")
 )
 
-// errJournal is what the operator reads where rows of the journal come from two sides.
-var errJournal = fmt.Errorf("%w: another process wrote to the journal first; let one keyd work on a database at a time", ErrConflict)
-
 // classified reports whether an error is one of the package's already.
 func classified(err error) bool {
 	for _, own := range []error{
-		ErrNotFound, ErrExists, ErrConflict, ErrInvalid, ErrClosed, ErrLocked, ErrReadOnly, ErrFull, ErrNotDatabase, ErrCorrupt, ErrFailed,
+		ErrNotFound, ErrExists, ErrConflict, ErrTrimmed, ErrRolledBack, ErrInvalid, ErrClosed, ErrLocked, ErrReadOnly, ErrFull, ErrNotDatabase, ErrCorrupt, ErrFailed,
 	} {
 		if errors.Is(err, own) {
 			return true

@@ -14,24 +14,24 @@ import (
 func TestForgedInventoryIsNotServed(t *testing.T) {
 	const id = "'00000000000000000000000000000001'"
 	for name, statement := range map[string]string{
-		"ceremony's ID":       "INSERT INTO ceremonies VALUES ('canary', 'k', '', 'OPEN', 0, x'', x'', 0, 0)",
-		"ceremony's kind":     "INSERT INTO ceremonies VALUES (" + id + ", '', '', 'OPEN', 0, x'', x'', 0, 0)",
-		"ceremony's subject":  "INSERT INTO ceremonies VALUES (" + id + ", 'k', NULL, 'OPEN', 0, x'', x'', 0, 0)",
-		"ceremony's state":    "INSERT INTO ceremonies VALUES (" + id + ", 'k', '', 'canary', 0, x'', x'', 0, 0)",
-		"negative revision":   "INSERT INTO ceremonies VALUES (" + id + ", 'k', '', 'OPEN', -1, x'', x'', 0, 0)",
-		"papers as text":      "INSERT INTO ceremonies VALUES (" + id + ", 'k', '', 'OPEN', 0, 'canary', x'', 0, 0)",
-		"long papers":         "INSERT INTO ceremonies VALUES (" + id + ", 'k', '', 'OPEN', 0, zeroblob(262145), x'', 0, 0)",
-		"early record":        "INSERT INTO ceremonies VALUES (" + id + ", 'k', '', 'OPEN', 0, x'', x'00', 0, 0)",
-		"opening time":        "INSERT INTO ceremonies VALUES (" + id + ", 'k', '', 'OPEN', 0, x'', x'', 'canary', 0)",
-		"epoch 0":             "INSERT INTO epochs VALUES (0, 'CURRENT', x'00', x'', '')",
-		"epoch as text":       "INSERT INTO epochs VALUES ('canary', 'CURRENT', x'00', x'', '')",
-		"empty epoch":         "INSERT INTO epochs VALUES (1, 'CURRENT', x'', x'', '')",
-		"long epoch":          "INSERT INTO epochs VALUES (1, 'CURRENT', zeroblob(1048577), x'', '')",
-		"no change":           "INSERT INTO epochs VALUES (2, 'PROPOSED', x'00', x'', '')",
-		"change as text":      "INSERT INTO epochs VALUES (2, 'PROPOSED', x'00', '{}', '')",
-		"change that is none": "INSERT INTO epochs VALUES (2, 'PROPOSED', x'00', CAST('{\"canary\":1}' AS BLOB), '')",
-		"change with spaces":  "INSERT INTO epochs VALUES (2, 'PROPOSED', x'00', CAST('{ }' AS BLOB), '')",
-		"change of no key":    "INSERT INTO epochs VALUES (2, 'PROPOSED', x'00', CAST('{\"purge\":[{\"name\":\"\",\"version\":1}]}' AS BLOB), '')",
+		"ceremony's ID":       "INSERT INTO ceremonies VALUES ('canary', 'k', '', '', 'OPEN', 0, x'', x'', 0, 0)",
+		"ceremony's kind":     "INSERT INTO ceremonies VALUES (" + id + ", '', '', '', 'OPEN', 0, x'', x'', 0, 0)",
+		"ceremony's subject":  "INSERT INTO ceremonies VALUES (" + id + ", 'k', '', NULL, 'OPEN', 0, x'', x'', 0, 0)",
+		"ceremony's state":    "INSERT INTO ceremonies VALUES (" + id + ", 'k', '', '', 'canary', 0, x'', x'', 0, 0)",
+		"negative revision":   "INSERT INTO ceremonies VALUES (" + id + ", 'k', '', '', 'OPEN', -1, x'', x'', 0, 0)",
+		"papers as text":      "INSERT INTO ceremonies VALUES (" + id + ", 'k', '', '', 'OPEN', 0, 'canary', x'', 0, 0)",
+		"long papers":         "INSERT INTO ceremonies VALUES (" + id + ", 'k', '', '', 'OPEN', 0, zeroblob(262145), x'', 0, 0)",
+		"early record":        "INSERT INTO ceremonies VALUES (" + id + ", 'k', '', '', 'OPEN', 0, x'', x'00', 0, 0)",
+		"opening time":        "INSERT INTO ceremonies VALUES (" + id + ", 'k', '', '', 'OPEN', 0, x'', x'', 'canary', 0)",
+		"epoch 0":             "INSERT INTO epochs VALUES (0, 'CURRENT', x'00', x'', '', '')",
+		"epoch as text":       "INSERT INTO epochs VALUES ('canary', 'CURRENT', x'00', x'', '', '')",
+		"empty epoch":         "INSERT INTO epochs VALUES (1, 'CURRENT', x'', x'', '', '')",
+		"long epoch":          "INSERT INTO epochs VALUES (1, 'CURRENT', zeroblob(1048577), x'', '', '')",
+		"no change":           "INSERT INTO epochs VALUES (2, 'PROPOSED', x'00', x'', '', '')",
+		"change as text":      "INSERT INTO epochs VALUES (2, 'PROPOSED', x'00', '{}', '', '')",
+		"change that is none": "INSERT INTO epochs VALUES (2, 'PROPOSED', x'00', CAST('{\"canary\":1}' AS BLOB), '', '')",
+		"change with spaces":  "INSERT INTO epochs VALUES (2, 'PROPOSED', x'00', CAST('{ }' AS BLOB), '', '')",
+		"change of no key":    "INSERT INTO epochs VALUES (2, 'PROPOSED', x'00', CAST('{\"purge\":[{\"name\":\"\",\"version\":1}]}' AS BLOB), '', '')",
 		"alias's target":      "INSERT INTO aliases VALUES ('a', '')",
 		"alias of itself":     "INSERT INTO aliases VALUES ('a', 'a')",
 		"alias as bytes":      "INSERT INTO aliases VALUES ('a', x'00')",
@@ -45,8 +45,8 @@ func TestForgedInventoryIsNotServed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := sound(t)
-			execute("DROP TABLE ceremonies; CREATE TABLE ceremonies (id, kind, subject, state, revision, papers, record, opened_at, expires_at);"+
-				"DROP TABLE epochs; CREATE TABLE epochs (version, state, sealed, change, ceremony);"+
+			execute("DROP TABLE ceremonies; CREATE TABLE ceremonies (id, kind, node, subject, state, revision, papers, record, opened_at, expires_at);"+
+				"DROP TABLE epochs; CREATE TABLE epochs (version, state, sealed, change, ceremony, node);"+
 				"DROP TABLE aliases; CREATE TABLE aliases (alias, target); DROP TABLE key_tags; CREATE TABLE key_tags (name, tag, value);"+
 				"DROP TABLE key_usage; CREATE TABLE key_usage (name, version, uses, last_used);"+statement)(t, path)
 			s := open(t, path)
@@ -54,7 +54,7 @@ func TestForgedInventoryIsNotServed(t *testing.T) {
 			_, ceremony := s.Ceremony(ctx, strings.Trim(id, "'"))
 			_, ceremonies := s.Ceremonies(ctx, "", time.Time{}, "", 10)
 			_, current := s.CurrentEpoch(ctx)
-			_, _, proposed := s.ProposedEpoch(ctx)
+			_, proposed := s.ProposedEpoch(ctx)
 			_, alias := s.Alias(ctx, "a")
 			_, aliases := s.Aliases(ctx, "", 10)
 			_, tags := s.Tags(ctx, "zpk")
@@ -62,7 +62,7 @@ func TestForgedInventoryIsNotServed(t *testing.T) {
 			corrupt := 0
 			for call, err := range map[string]error{
 				"Ceremony": ceremony, "Ceremonies": ceremonies, "CurrentEpoch": current, "ProposedEpoch": proposed, "Alias": alias, "Aliases": aliases, "Tags": tags, "UsageOf": usage,
-				"AdvanceEpoch": s.AdvanceEpoch(ctx, 2),
+				"AdvanceEpoch": s.AdvanceEpoch(ctx, 2, nil),
 			} {
 				switch {
 				case errors.Is(err, store.ErrCorrupt):
@@ -88,22 +88,22 @@ func TestWithdrawDamagedProposal(t *testing.T) {
 	if err := s.AdoptEpoch(t.Context(), 1, storetest.Epoch(1)); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.ProposeEpoch(t.Context(), 2, storetest.Epoch(2), store.Change{}); err != nil {
+	if err := s.ProposeEpoch(t.Context(), "", 2, storetest.Epoch(2), store.Change{}); err != nil {
 		t.Fatal(err)
 	}
 	closeStore(t, s)
 	execute("UPDATE epochs SET change = x'00' WHERE version = 2")(t, path)
 	s = open(t, path)
-	if err := s.AdvanceEpoch(t.Context(), 2); !errors.Is(err, store.ErrCorrupt) {
+	if err := s.AdvanceEpoch(t.Context(), 2, nil); !errors.Is(err, store.ErrCorrupt) {
 		t.Errorf("AdvanceEpoch: %v, want ErrCorrupt", err)
 	}
 	if err := s.WithdrawEpoch(t.Context(), 2); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.ProposeEpoch(t.Context(), 2, storetest.Epoch(2), store.Change{}); err != nil {
+	if err := s.ProposeEpoch(t.Context(), "", 2, storetest.Epoch(2), store.Change{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.AdvanceEpoch(t.Context(), 2); err != nil {
+	if err := s.AdvanceEpoch(t.Context(), 2, nil); err != nil {
 		t.Fatal(err)
 	}
 }

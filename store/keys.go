@@ -94,6 +94,9 @@ type Store interface {
 	Aliases
 	Tags
 	Uses
+	Nodes
+	Changes
+	Backups
 
 	// Close waits for running operations and releases the store.
 	Close() error

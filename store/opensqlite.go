@@ -46,7 +46,8 @@ func OpenSQLite(ctx context.Context, path string) (*SQLite, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store %s: %w: %w", path, ErrFailed, err)
 	}
-	s := &SQLite{path: absolute}
+	s := &SQLite{path: absolute, prepared: map[string]*sql.Stmt{}}
+	s.tables.engine = s
 	if err := s.open(ctx); err != nil {
 		return nil, s.fail(errors.Join(err, s.abandon()))
 	}
@@ -79,22 +80,10 @@ func (s *SQLite) open(ctx context.Context) error {
 	if s.readers, err = pool(s.path, true, max(4, 2*runtime.GOMAXPROCS(0))); err != nil {
 		return err
 	}
-	if s.get, err = s.readers.PrepareContext(ctx, getKey); err != nil {
-		return classify(ctx, err)
-	}
-	if s.list, err = s.readers.PrepareContext(ctx, listKeys); err != nil {
-		return classify(ctx, err)
-	}
-	if s.version, err = s.readers.PrepareContext(ctx, getVersion); err != nil {
-		return classify(ctx, err)
-	}
-	if s.alias, err = s.readers.PrepareContext(ctx, getAlias); err != nil {
-		return classify(ctx, err)
-	}
 	if s.checkpointer, err = waitingPool(s.path, false, 1, checkpointWait); err != nil {
 		return err
 	}
-	return s.prepareCounters(ctx)
+	return s.prepareStatements(ctx)
 }
 
 // abandon closes what a failed open has opened.

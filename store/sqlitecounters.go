@@ -1,14 +1,11 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
-	"math"
 	"strings"
-	"time"
 )
 
 // foldRows is the number of counters in one statement, most of whose cost does not
@@ -19,95 +16,60 @@ const (
 )
 
 const (
+	// The batch of the row that is known is not read.
+	extendRows = `SELECT number, CASE WHEN number > ?1 THEN batch END FROM counter_journal WHERE number >= ?1 ORDER BY number`
+
 	// The condition and the row are one statement, which has the write lock from its
 	// beginning: two writers never both see the same newest number.
-	appendJournal = `INSERT INTO counter_journal (number, batch) SELECT ?1, ?2
+	extendNext = `INSERT INTO counter_journal (number, batch) SELECT ?1, ?2
 		WHERE ?1 = coalesce((SELECT max(number) FROM counter_journal), 0) + 1`
-
-	readJournal = `SELECT number, batch FROM counter_journal ORDER BY number`
-
-	trimJournal = `DELETE FROM counter_journal
-		WHERE number <= ? AND number < (SELECT max(number) FROM counter_journal)`
 
 	foldCounters = `INSERT INTO counters (sequence, counter, receipt, accepted_at) VALUES %s
 		ON CONFLICT (sequence) DO UPDATE
 		SET counter = excluded.counter, receipt = excluded.receipt, accepted_at = excluded.accepted_at
-		WHERE excluded.counter >= counters.counter`
-
-	getCounter = `SELECT counter, receipt, accepted_at FROM counters WHERE sequence = ?`
-
-	addReceiptKey = `INSERT INTO receipt_keys (id, key, created_at) VALUES (?, ?, ?)`
-
-	listReceiptKeys = `SELECT id, key, created_at FROM receipt_keys ORDER BY id LIMIT ?`
-
-	deleteReceiptKey = `DELETE FROM receipt_keys WHERE id = ?`
+		WHERE excluded.counter > counters.counter OR excluded.counter = counters.counter AND excluded.receipt <> counters.receipt`
 )
 
-// AppendJournal implements [Counters].
-func (s *SQLite) AppendJournal(ctx context.Context, number uint64, batch []byte) error {
-	if err := ValidateBatch(number, batch); err != nil {
-		return err
-	}
-	if s.closed.Load() {
-		return s.fail(ErrClosed)
-	}
-	result, err := s.appendJournal.ExecContext(ctx, int64(number), batch)
-	if err != nil {
-		return s.fail(classify(ctx, err))
-	}
-	n, err := result.RowsAffected()
-	switch {
-	case err != nil:
-		return s.fail(classify(ctx, err))
-	case n != 1:
-		return s.fail(errJournal)
-	}
-	return nil
-}
+// extendStatements are those of [SQLite.ExtendJournal].
+type extendStatements struct{ next, rows *sql.Stmt }
 
-// ReadJournal implements [Counters].
-func (s *SQLite) ReadJournal(ctx context.Context, each func(number uint64, batch []byte) error) (err error) {
-	if s.closed.Load() {
-		return s.fail(ErrClosed)
-	}
-	rows, err := s.readers.QueryContext(ctx, readJournal)
-	if err != nil {
-		return s.fail(classifyRead(ctx, err))
-	}
-	defer func() {
-		if e := rows.Close(); err == nil && e != nil {
-			err = s.fail(classifyRead(ctx, e))
+// ExtendJournal implements [Counters].
+func (s *SQLite) ExtendJournal(
+	ctx context.Context, known uint64, each func(number uint64, batch []byte) error, next func(number uint64) ([]byte, error),
+) error {
+	return s.extender.extend(known, each, next, func(number uint64, batch []byte) (bool, error) {
+		if s.closed.Load() {
+			return false, s.fail(ErrClosed)
 		}
-	}()
-	for rows.Next() {
-		var column [2]any // see scan
-		if err := rows.Scan(&column[0], &column[1]); err != nil {
-			return s.fail(classifyRead(ctx, err))
+		result, err := s.extend.next.ExecContext(ctx, int64(number), batch)
+		if err != nil {
+			return false, s.fail(classify(ctx, err))
 		}
-		number, ok0 := column[0].(int64)
-		batch, ok1 := column[1].([]byte)
-		if !ok0 || !ok1 || number < 1 || ValidateBatch(uint64(number), batch) != nil {
-			return s.fail(ErrCorrupt)
+		n, err := result.RowsAffected()
+		if err != nil {
+			return false, s.fail(classify(ctx, err))
 		}
-		if err := each(uint64(number), batch); err != nil {
+		return n == 1, nil
+	}, func(f *follower) error {
+		return s.transaction(ctx, func(tx *sql.Tx) error {
+			rows, err := tx.StmtContext(ctx, s.extend.rows).QueryContext(ctx, int64(known))
+			if err != nil {
+				return err
+			}
+			if err := eachRow(rows, scanFollowing, f.row); err != nil {
+				return err
+			}
+			batch, err := f.batch()
+			switch {
+			case err != nil:
+				return err
+			case batch == nil:
+				return errUnchanged
+			}
+			_, err = tx.StmtContext(ctx, s.extend.next).ExecContext(ctx, int64(f.newest+1), batch)
 			return err
-		}
-	}
-	if err := rows.Err(); err != nil {
-		return s.fail(classifyRead(ctx, err))
-	}
-	return nil
-}
-
-// TrimJournal implements [Counters].
-func (s *SQLite) TrimJournal(ctx context.Context, through uint64) error {
-	if s.closed.Load() {
-		return s.fail(ErrClosed)
-	}
-	if _, err := s.writer.ExecContext(ctx, trimJournal, int64(min(through, math.MaxInt64))); err != nil {
-		return s.fail(classify(ctx, err))
-	}
-	return nil
+		})
+	})
 }
 
 // Fold implements [Counters]. It is fastest for counters in the order of their
@@ -116,13 +78,10 @@ func (s *SQLite) Fold(ctx context.Context, counters ...Counter) error {
 	if err := ValidateFold(counters); err != nil {
 		return err
 	}
-	if s.closed.Load() {
-		return s.fail(ErrClosed)
-	}
-	if len(counters) == 0 {
-		return nil
-	}
 	return s.transaction(ctx, func(tx *sql.Tx) error {
+		if len(counters) == 0 {
+			return errUnchanged
+		}
 		many, one := tx.StmtContext(ctx, s.foldMany), tx.StmtContext(ctx, s.foldOne)
 		args := make([]any, 0, 4*foldRows)
 		for len(counters) > 0 {
@@ -143,85 +102,6 @@ func (s *SQLite) Fold(ctx context.Context, counters ...Counter) error {
 	})
 }
 
-// Counter implements [Counters].
-func (s *SQLite) Counter(ctx context.Context, sequence []byte) (Counter, error) {
-	if s.closed.Load() {
-		return Counter{}, s.fail(ErrClosed)
-	}
-	var column [3]any // see scan
-	// Reading one row takes microseconds: to watch the context costs more than that.
-	if ctx.Err() != nil {
-		return Counter{}, s.fail(ctx.Err())
-	}
-	ctx = context.WithoutCancel(ctx)
-	if err := s.counter.QueryRowContext(ctx, notNull(sequence)).Scan(&column[0], &column[1], &column[2]); err != nil {
-		return Counter{}, s.fail(classifyRead(ctx, err))
-	}
-	counter, ok0 := column[0].(int64)
-	receipt, ok1 := column[1].([]byte)
-	at, ok2 := column[2].(int64)
-	if !ok0 || !ok1 || !ok2 || counter < 0 || counter > math.MaxUint32 {
-		return Counter{}, s.fail(ErrCorrupt)
-	}
-	c := Counter{Sequence: bytes.Clone(sequence), Counter: uint32(counter), Receipt: receipt, AcceptedAt: time.UnixMicro(at).UTC()}
-	if c.Validate() != nil {
-		return Counter{}, s.fail(ErrCorrupt)
-	}
-	return c, nil
-}
-
-// AddReceiptKey implements [Counters].
-func (s *SQLite) AddReceiptKey(ctx context.Context, key ReceiptKey) error {
-	if err := key.Validate(); err != nil {
-		return err
-	}
-	if s.closed.Load() {
-		return s.fail(ErrClosed)
-	}
-	if _, err := s.writer.ExecContext(ctx, addReceiptKey, int64(key.ID), key.Key[:], key.CreatedAt.UnixMicro()); err != nil {
-		return s.fail(classify(ctx, err))
-	}
-	return nil
-}
-
-// ReceiptKeys implements [Counters].
-func (s *SQLite) ReceiptKeys(ctx context.Context) (keys []ReceiptKey, err error) {
-	if s.closed.Load() {
-		return nil, s.fail(ErrClosed)
-	}
-	rows, err := s.readers.QueryContext(ctx, listReceiptKeys, MaxReceiptKeys)
-	if err != nil {
-		return nil, s.fail(classifyRead(ctx, err))
-	}
-	defer func() {
-		if e := rows.Close(); err == nil && e != nil {
-			keys, err = nil, s.fail(classifyRead(ctx, e))
-		}
-	}()
-	for rows.Next() {
-		var column [3]any // see scan
-		if err := rows.Scan(&column[0], &column[1], &column[2]); err != nil {
-			return nil, s.fail(classifyRead(ctx, err))
-		}
-		id, ok0 := column[0].(int64)
-		value, ok1 := column[1].([]byte)
-		at, ok2 := column[2].(int64)
-		if !ok0 || !ok1 || !ok2 || id < 1 || len(value) != ReceiptKeySize {
-			return nil, s.fail(ErrCorrupt)
-		}
-		key := ReceiptKey{ID: uint64(id), Key: [ReceiptKeySize]byte(value), CreatedAt: time.UnixMicro(at).UTC()}
-		clear(value)
-		if key.Validate() != nil {
-			return nil, s.fail(ErrCorrupt)
-		}
-		keys = append(keys, key)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, s.fail(classifyRead(ctx, err))
-	}
-	return keys, nil
-}
-
 // DeleteReceiptKeys implements [Counters]. SQLite overwrites deleted rows here
 // (secure_delete), but only in the pages that it writes from now on; the write-ahead
 // log holds older ones until it is emptied.
@@ -232,18 +112,7 @@ func (s *SQLite) DeleteReceiptKeys(ctx context.Context, ids ...uint64) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	err := s.transaction(ctx, func(tx *sql.Tx) error {
-		for _, id := range ids {
-			if !validNumber(id) {
-				continue // none is kept under it
-			}
-			if _, err := tx.ExecContext(ctx, deleteReceiptKey, int64(id)); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
+	if err := s.transaction(ctx, func(tx *sql.Tx) error { return deleteKeys(ctx, tx, ids) }); err != nil {
 		return err
 	}
 	var busy, frames, moved int64
@@ -256,34 +125,35 @@ func (s *SQLite) DeleteReceiptKeys(ctx context.Context, ids ...uint64) error {
 	return nil
 }
 
-// prepareCounters prepares the statements that are used often.
-func (s *SQLite) prepareCounters(ctx context.Context) error {
+// prepareStatements prepares the statements that are used often.
+func (s *SQLite) prepareStatements(ctx context.Context) error {
+	for _, query := range []string{getKey, listKeys, getVersion, getAlias, getCounter} {
+		var err error
+		if s.prepared[query], err = s.readers.PrepareContext(ctx, query); err != nil {
+			return classify(ctx, err)
+		}
+	}
 	for _, p := range []struct {
 		statement **sql.Stmt
-		db        *sql.DB
 		query     string
 	}{
-		{&s.appendJournal, s.writer, appendJournal},
-		{&s.foldOne, s.writer, fmt.Sprintf(foldCounters, foldRow)},
-		{&s.foldMany, s.writer, fmt.Sprintf(foldCounters, strings.Repeat(foldRow+", ", foldRows-1)+foldRow)},
-		{&s.counter, s.readers, getCounter},
+		{&s.extend.rows, extendRows},
+		{&s.extend.next, extendNext},
+		{&s.foldOne, fmt.Sprintf(foldCounters, foldRow)},
+		{&s.foldMany, fmt.Sprintf(foldCounters, strings.Repeat(foldRow+", ", foldRows-1)+foldRow)},
 	} {
 		var err error
-		if *p.statement, err = p.db.PrepareContext(ctx, p.query); err != nil {
+		if *p.statement, err = s.writer.PrepareContext(ctx, p.query); err != nil {
 			return classify(ctx, err)
 		}
 	}
 	return nil
 }
 
-func (s *SQLite) closeCounters() error {
-	return errors.Join(s.appendJournal.Close(), s.foldOne.Close(), s.foldMany.Close(), s.counter.Close(), s.checkpointer.Close())
-}
-
-// notNull keeps the driver from taking an empty slice for NULL.
-func notNull(b []byte) []byte {
-	if b == nil {
-		return []byte{}
+func (s *SQLite) closeStatements() error {
+	errs := []error{s.extend.rows.Close(), s.extend.next.Close(), s.foldOne.Close(), s.foldMany.Close()}
+	for _, statement := range s.prepared {
+		errs = append(errs, statement.Close())
 	}
-	return b
+	return errors.Join(errs...)
 }

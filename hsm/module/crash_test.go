@@ -74,12 +74,12 @@ func (f *failing) AdoptEpoch(ctx context.Context, version uint64, sealed []byte)
 	return f.write(func() error { return f.Store.AdoptEpoch(ctx, version, sealed) })
 }
 
-func (f *failing) ProposeEpoch(ctx context.Context, version uint64, sealed []byte, change store.Change) error {
-	return f.write(func() error { return f.Store.ProposeEpoch(ctx, version, sealed, change) })
+func (f *failing) ProposeEpoch(ctx context.Context, node string, version uint64, sealed []byte, change store.Change) error {
+	return f.write(func() error { return f.Store.ProposeEpoch(ctx, node, version, sealed, change) })
 }
 
-func (f *failing) AdvanceEpoch(ctx context.Context, version uint64) error {
-	return f.write(func() error { return f.Store.AdvanceEpoch(ctx, version) })
+func (f *failing) AdvanceEpoch(ctx context.Context, version uint64, link []byte) error {
+	return f.write(func() error { return f.Store.AdvanceEpoch(ctx, version, link) })
 }
 
 func (f *failing) WithdrawEpoch(ctx context.Context, version uint64) error {

@@ -8,7 +8,6 @@ import (
 	"math"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -66,59 +65,92 @@ func testCountersEmpty(t *testing.T, s store.Store) {
 }
 
 func testJournalNumbers(t *testing.T, s store.Store) {
-	for _, n := range []uint64{2, math.MaxInt64} {
-		if err := s.AppendJournal(t.Context(), n, []byte("early")); !errors.Is(err, store.ErrConflict) {
-			t.Errorf("row %d of an empty journal: %v, want ErrConflict", n, err)
-		}
+	if err := s.ExtendJournal(t.Context(), 1, noRow, batch("early")); !errors.Is(err, store.ErrRolledBack) {
+		t.Errorf("an empty journal after row 1: %v, want ErrRolledBack", err)
 	}
 	appendRow(t, s, 1, "first")
-	for _, n := range []uint64{1, 3} {
-		if err := s.AppendJournal(t.Context(), n, []byte("other")); !errors.Is(err, store.ErrConflict) {
-			t.Errorf("row %d after row 1: %v, want ErrConflict", n, err)
+	own := []byte("second")
+	if err := s.ExtendJournal(t.Context(), 1, noRow, func(uint64) ([]byte, error) { return own, nil }); err != nil {
+		t.Fatal(err)
+	}
+	clear(own) // it was the caller's
+	journal(t, s, "1 first", "2 second")
+	for _, known := range []uint64{3, math.MaxInt64} {
+		if err := s.ExtendJournal(t.Context(), known, noRow, batch("early")); !errors.Is(err, store.ErrRolledBack) {
+			t.Errorf("row 2 after row %d: %v, want ErrRolledBack", known, err)
 		}
 	}
-	batch := []byte("second")
-	appendRow(t, s, 2, string(batch))
-	clear(batch) // it was the caller's
-	journal(t, s, "1 first", "2 second")
+	// What others have written is read first.
+	for known, want := range [][]string{{"1 first", "2 second"}, {"2 second"}, nil} {
+		var read []string
+		var number uint64
+		err := s.ExtendJournal(t.Context(), uint64(known), func(n uint64, batch []byte) error {
+			read = append(read, fmt.Sprintf("%d %s", n, batch))
+			return nil
+		}, func(n uint64) ([]byte, error) { number = n; return nil, nil })
+		if err != nil || number != 3 || !slices.Equal(read, want) {
+			t.Errorf("after row %d: read %q, the next is %d, %v, want %q and 3", known, read, number, err, want)
+		}
+	}
 	failed := errors.New("enough")
 	seen := 0
-	if err := s.ReadJournal(t.Context(), func(uint64, []byte) error { seen++; return failed }); err != failed || seen != 1 { //nolint:errorlint // as it is
+	fail := func(uint64, []byte) error { seen++; return failed }
+	if err := s.ReadJournal(t.Context(), fail); err != failed || seen != 1 { //nolint:errorlint // as it is
 		t.Errorf("ReadJournal with a failing reader: %v after %d rows", err, seen)
 	}
+	if err := s.ExtendJournal(t.Context(), 0, fail, batch("late")); err != failed || seen != 2 { //nolint:errorlint // as it is
+		t.Errorf("ExtendJournal with a failing reader: %v after %d rows", err, seen)
+	}
+	err := s.ExtendJournal(t.Context(), 2, noRow, func(uint64) ([]byte, error) { return []byte("late"), failed })
+	if err != failed { //nolint:errorlint // as it is
+		t.Errorf("ExtendJournal with a failing writer: %v", err)
+	}
 	appendRow(t, s, 3, "third") // the store goes on
+	journal(t, s, "1 first", "2 second", "3 third")
 }
 
+// Several write at once: every one sees all rows before its own, in their order.
 func testJournalContest(t *testing.T, s store.Store) {
 	const writers, rounds = 8, 20
-	for round := uint64(1); round <= rounds; round++ {
-		var won atomic.Int32
-		var winner atomic.Value
-		var wait sync.WaitGroup
-		for w := range writers {
-			wait.Go(func() {
-				batch := fmt.Sprintf("writer %d", w)
-				switch err := s.AppendJournal(t.Context(), round, []byte(batch)); {
-				case err == nil:
-					won.Add(1)
-					winner.Store(batch)
-				case !errors.Is(err, store.ErrConflict):
-					t.Errorf("a loser: %v, want ErrConflict", err)
+	histories := make([][]string, writers)
+	var wait sync.WaitGroup
+	for w := range writers {
+		wait.Go(func() {
+			known := uint64(0)
+			for round := range rounds {
+				err := s.ExtendJournal(t.Context(), known, func(n uint64, batch []byte) error {
+					if n != known+1 {
+						t.Errorf("row %d follows row %d", n, known)
+					}
+					known = n
+					histories[w] = append(histories[w], string(batch))
+					return nil
+				}, func(n uint64) ([]byte, error) {
+					if n != known+1 {
+						t.Errorf("row %d is written after row %d", n, known)
+					}
+					return fmt.Appendf(nil, "%d of writer %d", round, w), nil
+				})
+				if err != nil {
+					t.Errorf("writer %d: %v", w, err)
+					return
 				}
-			})
-		}
-		wait.Wait()
-		if won.Load() != 1 {
-			t.Fatalf("row %d was written by %d", round, won.Load())
-		}
-		err := s.ReadJournal(t.Context(), func(n uint64, batch []byte) error {
-			if n == round && string(batch) != winner.Load() {
-				return fmt.Errorf("row %d is %q, the winner is %q", n, batch, winner.Load())
+				known++
+				histories[w] = append(histories[w], fmt.Sprintf("%d of writer %d", round, w))
 			}
-			return nil
 		})
-		if err != nil {
-			t.Error(err)
+	}
+	wait.Wait()
+	var all []string
+	if err := s.ReadJournal(t.Context(), func(_ uint64, batch []byte) error { all = append(all, string(batch)); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if len(all) != writers*rounds {
+		t.Errorf("%d rows, want %d", len(all), writers*rounds)
+	}
+	for w, h := range histories {
+		if !slices.Equal(h, all[:min(len(h), len(all))]) {
+			t.Errorf("writer %d saw %q of %q", w, h, all)
 		}
 	}
 }
@@ -142,10 +174,20 @@ func testJournalTrim(t *testing.T, s store.Store) {
 		}
 		journal(t, s, c.want...)
 	}
-	if err := s.AppendJournal(t.Context(), 1, []byte("again")); !errors.Is(err, store.ErrConflict) {
-		t.Errorf("a number is used again: %v", err)
+	for known := range uint64(4) {
+		if err := s.ExtendJournal(t.Context(), known, noRow, batch("again")); !errors.Is(err, store.ErrTrimmed) {
+			t.Errorf("rows after row %d are gone: %v, want ErrTrimmed", known, err)
+		}
 	}
-	appendRow(t, s, 6, "row")
+	if err := s.ExtendJournal(t.Context(), 6, noRow, batch("again")); !errors.Is(err, store.ErrRolledBack) {
+		t.Errorf("row 5 after row 6: %v, want ErrRolledBack", err)
+	}
+	read := ""
+	each := func(n uint64, batch []byte) error { read += fmt.Sprintf("%d %s", n, batch); return nil }
+	if err := s.ExtendJournal(t.Context(), 4, each, batch("row")); err != nil || read != "5 row" {
+		t.Errorf("after a row that was trimmed: %q, %v", read, err)
+	}
+	journal(t, s, "5 row", "6 row")
 }
 
 // Rows are added and deleted while the journal is read: what is read has no gap, and
@@ -326,14 +368,12 @@ func testCountersInvalid(t *testing.T, s store.Store) {
 		t.Errorf("something was folded: %v", err)
 	}
 	for name, err := range map[string]error{
-		"number 0":     s.AppendJournal(t.Context(), 0, []byte{1}),
-		"large number": s.AppendJournal(t.Context(), math.MaxInt64+1, []byte{1}),
-		"no batch":     s.AppendJournal(t.Context(), 1, nil),
-		"empty batch":  s.AppendJournal(t.Context(), 1, []byte{}),
-		"long batch":   s.AppendJournal(t.Context(), 1, make([]byte, store.MaxBatch+1)),
+		"large number": s.ExtendJournal(t.Context(), math.MaxInt64+1, noRow, batch("b")),
+		"empty batch":  s.ExtendJournal(t.Context(), 0, noRow, batch("")),
+		"long batch":   s.ExtendJournal(t.Context(), 0, noRow, func(uint64) ([]byte, error) { return make([]byte, store.MaxBatch+1), nil }),
 	} {
 		if !errors.Is(err, store.ErrInvalid) {
-			t.Errorf("AppendJournal: %s: %v, want ErrInvalid", name, err)
+			t.Errorf("ExtendJournal: %s: %v, want ErrInvalid", name, err)
 		}
 	}
 	journal(t, s)
@@ -351,7 +391,7 @@ func counterCalls(ctx context.Context, s store.Store) map[string]error {
 	_, counterErr := s.Counter(ctx, []byte("q"))
 	_, keysErr := s.ReceiptKeys(ctx)
 	return map[string]error{
-		"AppendJournal":     s.AppendJournal(ctx, 2, []byte("late")),
+		"ExtendJournal":     s.ExtendJournal(ctx, 1, noRow, batch("late")),
 		"ReadJournal":       s.ReadJournal(ctx, func(uint64, []byte) error { return errors.New("a row was read") }),
 		"TrimJournal":       s.TrimJournal(ctx, 1),
 		"Fold":              s.Fold(ctx, Counter("q", 2)),
@@ -397,9 +437,22 @@ func testCountersClosed(t *testing.T, s store.Store) {
 
 func appendRow(t *testing.T, s store.Store, number uint64, batch string) {
 	t.Helper()
-	if err := s.AppendJournal(t.Context(), number, []byte(batch)); err != nil {
-		t.Fatalf("AppendJournal(%d): %v", number, err)
+	err := s.ExtendJournal(t.Context(), number-1, noRow, func(n uint64) ([]byte, error) {
+		if n != number {
+			return nil, fmt.Errorf("the next row is %d", n)
+		}
+		return []byte(batch), nil
+	})
+	if err != nil {
+		t.Fatalf("ExtendJournal(%d): %v", number-1, err)
 	}
+}
+
+// noRow is for who has read all rows.
+func noRow(n uint64, _ []byte) error { return fmt.Errorf("row %d was read again", n) }
+
+func batch(text string) func(uint64) ([]byte, error) {
+	return func(uint64) ([]byte, error) { return []byte(text), nil }
 }
 
 // journal checks the rows, each written as its number and its batch.

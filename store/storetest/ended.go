@@ -25,7 +25,7 @@ func inventoryCalls(ctx context.Context, s store.Store) map[string]error {
 	_, ceremonies := s.Ceremonies(ctx, "", time.Time{}, "", 10)
 	_, inState := s.Ceremonies(ctx, store.CeremonyOpen, time.Time{}, "", 10)
 	_, current := s.CurrentEpoch(ctx)
-	_, _, proposed := s.ProposedEpoch(ctx)
+	_, proposed := s.ProposedEpoch(ctx)
 	_, alias := s.Alias(ctx, "a")
 	_, aliases := s.Aliases(ctx, "", 10)
 	_, aliasesOf := s.AliasesOf(ctx, "zpk")
@@ -40,8 +40,8 @@ func inventoryCalls(ctx context.Context, s store.Store) map[string]error {
 		"AddCeremony":    s.AddCeremony(ctx, Ceremony(2)),
 		"UpdateCeremony": s.UpdateCeremony(ctx, Ceremony(1)),
 		"AdoptEpoch":     s.AdoptEpoch(ctx, 1, Epoch(1)),
-		"ProposeEpoch":   s.ProposeEpoch(ctx, 3, Epoch(3), store.Change{}),
-		"AdvanceEpoch":   s.AdvanceEpoch(ctx, 2),
+		"ProposeEpoch":   s.ProposeEpoch(ctx, "", 3, Epoch(3), store.Change{}),
+		"AdvanceEpoch":   s.AdvanceEpoch(ctx, 2, nil),
 		"WithdrawEpoch":  s.WithdrawEpoch(ctx, 2),
 		"SetAlias":       s.SetAlias(ctx, "b", "zpk", ""),
 		"DeleteAlias":    s.DeleteAlias(ctx, "a", "zpk"),

@@ -84,9 +84,9 @@ func TestReopen(t *testing.T, database func(t *testing.T) (open func() store.Sto
 			stop(s)
 			s = open()
 			epochs(t, s, 1, 2)
-			_, found, err := s.ProposedEpoch(t.Context())
-			if err != nil || !reflect.DeepEqual(found.Names(), []string{"old", "zpk"}) {
-				t.Fatalf("the change is about %q, %v", found.Names(), err)
+			found, err := s.ProposedEpoch(t.Context())
+			if err != nil || !reflect.DeepEqual(found.Change.Names(), []string{"old", "zpk"}) {
+				t.Fatalf("the change is about %q, %v", found.Change.Names(), err)
 			}
 			c.follow(t, s, done)
 			stop(s)
@@ -104,10 +104,10 @@ func TestReopen(t *testing.T, database func(t *testing.T) (open func() store.Sto
 
 func testEpochAdopt(t *testing.T, s store.Store) {
 	epochs(t, s, 0, 0)
-	if err := s.ProposeEpoch(t.Context(), 1, Epoch(1), store.Change{}); !errors.Is(err, store.ErrConflict) {
+	if err := s.ProposeEpoch(t.Context(), "", 1, Epoch(1), store.Change{}); !errors.Is(err, store.ErrConflict) {
 		t.Errorf("a proposal without an epoch before: %v, want ErrConflict", err)
 	}
-	if err := s.AdvanceEpoch(t.Context(), 1); !errors.Is(err, store.ErrNotFound) {
+	if err := s.AdvanceEpoch(t.Context(), 1, nil); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("AdvanceEpoch of nothing: %v, want ErrNotFound", err)
 	}
 	for range 2 {
@@ -150,7 +150,8 @@ func testEpochChange(t *testing.T, s store.Store) {
 	names(t, s, "gone", "stays", "zpk")
 	same(t, get(t, s, "zpk"), Record("zpk", 2))
 	sameCeremony(t, s, Ceremony(1))
-	_, found, err := s.ProposedEpoch(t.Context())
+	proposal, err := s.ProposedEpoch(t.Context())
+	found := proposal.Change
 	if err != nil || !reflect.DeepEqual(found, change) {
 		t.Fatalf("ProposedEpoch = %v, %v, want %v", found, err, change)
 	}
@@ -188,21 +189,21 @@ func testEpochChange(t *testing.T, s store.Store) {
 func testEpochOrder(t *testing.T, s store.Store) {
 	adopt(t, s, 5)
 	for _, version := range []uint64{1, 4, 5, 7, math.MaxInt64} {
-		if err := s.ProposeEpoch(t.Context(), version, Epoch(version), store.Change{}); !errors.Is(err, store.ErrConflict) {
+		if err := s.ProposeEpoch(t.Context(), "", version, Epoch(version), store.Change{}); !errors.Is(err, store.ErrConflict) {
 			t.Errorf("epoch %d after epoch 5: %v, want ErrConflict", version, err)
 		}
 	}
 	for _, version := range []uint64{0, 4, 6} {
-		if err := s.AdvanceEpoch(t.Context(), version); !errors.Is(err, store.ErrNotFound) {
+		if err := s.AdvanceEpoch(t.Context(), version, nil); !errors.Is(err, store.ErrNotFound) {
 			t.Errorf("AdvanceEpoch(%d): %v, want ErrNotFound", version, err)
 		}
 	}
 	propose(t, s, 6, store.Change{Keys: []store.KeyRecord{Record("zpk", 1)}})
-	if err := s.ProposeEpoch(t.Context(), 6, Epoch(6), store.Change{}); !errors.Is(err, store.ErrConflict) {
+	if err := s.ProposeEpoch(t.Context(), "", 6, Epoch(6), store.Change{}); !errors.Is(err, store.ErrConflict) {
 		t.Errorf("a second proposal: %v, want ErrConflict", err)
 	}
 	for _, version := range []uint64{0, 4, 7} {
-		if err := s.AdvanceEpoch(t.Context(), version); !errors.Is(err, store.ErrConflict) {
+		if err := s.AdvanceEpoch(t.Context(), version, nil); !errors.Is(err, store.ErrConflict) {
 			t.Errorf("AdvanceEpoch(%d) of epoch 6: %v, want ErrConflict", version, err)
 		}
 		if err := s.WithdrawEpoch(t.Context(), version); !errors.Is(err, store.ErrConflict) {
@@ -229,7 +230,7 @@ func testEpochWithdraw(t *testing.T, s store.Store) {
 			t.Errorf("WithdrawEpoch(%d): %v, want ErrNotFound", version, err)
 		}
 	}
-	if err := s.AdvanceEpoch(t.Context(), 2); !errors.Is(err, store.ErrNotFound) {
+	if err := s.AdvanceEpoch(t.Context(), 2, nil); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("AdvanceEpoch: %v, want ErrNotFound", err)
 	}
 	epochs(t, s, 1, 0)
@@ -256,7 +257,7 @@ func testEpochAllOrNothing(t *testing.T, s store.Store) {
 		"no ceremony":     {store.Change{Ceremony: &missing}, store.ErrNotFound},
 		"another state":   {store.Change{Ceremony: &older}, store.ErrConflict},
 	} {
-		if err := s.ProposeEpoch(t.Context(), 2, Epoch(2), c.change); !errors.Is(err, c.want) {
+		if err := s.ProposeEpoch(t.Context(), "", 2, Epoch(2), c.change); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 	}
@@ -309,13 +310,13 @@ func testEpochContest(t *testing.T, s store.Store) {
 			wait.Go(func() {
 				r := Record("zpk", uint32(version))
 				r.Sealed = fmt.Appendf(nil, "by %d", w)
-				switch err := s.ProposeEpoch(t.Context(), version, fmt.Appendf(nil, "by %d", w), store.Change{Keys: []store.KeyRecord{r}}); {
+				switch err := s.ProposeEpoch(t.Context(), "", version, fmt.Appendf(nil, "by %d", w), store.Change{Keys: []store.KeyRecord{r}}); {
 				case err == nil:
 					proposed.Add(1)
 				case !errors.Is(err, store.ErrConflict):
 					t.Errorf("ProposeEpoch: %v, want ErrConflict", err)
 				}
-				switch err := s.AdvanceEpoch(t.Context(), version); {
+				switch err := s.AdvanceEpoch(t.Context(), version, nil); {
 				case err == nil:
 					advanced.Add(1)
 				default:
@@ -348,7 +349,7 @@ func testEpochLimits(t *testing.T, s store.Store) {
 		r.Sealed = bytes.Repeat([]byte{byte(i)}, store.MaxSealed)
 		change.Keys = append(change.Keys, r)
 	}
-	if err := s.ProposeEpoch(t.Context(), math.MaxInt64, large, change); err != nil {
+	if err := s.ProposeEpoch(t.Context(), "", math.MaxInt64, large, change); err != nil {
 		t.Fatal(err)
 	}
 	advance(t, s, math.MaxInt64)
@@ -361,7 +362,7 @@ func testEpochLimits(t *testing.T, s store.Store) {
 	}
 	full.Revision = 1
 	sameCeremony(t, s, full)
-	if err := s.ProposeEpoch(t.Context(), math.MaxInt64+1, large, store.Change{}); !errors.Is(err, store.ErrInvalid) {
+	if err := s.ProposeEpoch(t.Context(), "", math.MaxInt64+1, large, store.Change{}); !errors.Is(err, store.ErrInvalid) {
 		t.Errorf("after the last epoch: %v, want ErrInvalid", err)
 	}
 }
@@ -377,7 +378,7 @@ func testEpochInvalid(t *testing.T, s store.Store) {
 		if err := s.AdoptEpoch(t.Context(), c.version, c.sealed); !errors.Is(err, store.ErrInvalid) {
 			t.Errorf("%s: AdoptEpoch: %v, want ErrInvalid", name, err)
 		}
-		if err := s.ProposeEpoch(t.Context(), c.version, c.sealed, store.Change{}); !errors.Is(err, store.ErrInvalid) {
+		if err := s.ProposeEpoch(t.Context(), "", c.version, c.sealed, store.Change{}); !errors.Is(err, store.ErrInvalid) {
 			t.Errorf("%s: ProposeEpoch: %v, want ErrInvalid", name, err)
 		}
 	}
@@ -408,7 +409,7 @@ func testEpochInvalid(t *testing.T, s store.Store) {
 		"a ceremony without ID": {Ceremony: &bad},
 		"too much":              {Keys: large},
 	} {
-		if err := s.ProposeEpoch(t.Context(), 2, Epoch(2), change); !errors.Is(err, store.ErrInvalid) {
+		if err := s.ProposeEpoch(t.Context(), "", 2, Epoch(2), change); !errors.Is(err, store.ErrInvalid) {
 			t.Errorf("%s: %v, want ErrInvalid", name, err)
 		}
 	}
@@ -449,7 +450,7 @@ func testEpochModel(t *testing.T, s store.Store) {
 				delete(after, id)
 			}
 		}
-		if err := s.ProposeEpoch(t.Context(), version+1, Epoch(version+1), change); err != nil {
+		if err := s.ProposeEpoch(t.Context(), "", version+1, Epoch(version+1), change); err != nil {
 			rt.Fatal(err)
 		}
 		if rapid.Bool().Draw(rt, "withdrawn") {
@@ -457,7 +458,7 @@ func testEpochModel(t *testing.T, s store.Store) {
 				rt.Fatal(err)
 			}
 		} else {
-			if err := s.AdvanceEpoch(t.Context(), version+1); err != nil {
+			if err := s.AdvanceEpoch(t.Context(), version+1, nil); err != nil {
 				rt.Fatal(err)
 			}
 			version++
@@ -482,14 +483,14 @@ func adopt(t *testing.T, s store.Store, version uint64) {
 
 func propose(t *testing.T, s store.Store, version uint64, change store.Change) {
 	t.Helper()
-	if err := s.ProposeEpoch(t.Context(), version, Epoch(version), change); err != nil {
+	if err := s.ProposeEpoch(t.Context(), "", version, Epoch(version), change); err != nil {
 		t.Fatalf("ProposeEpoch(%d): %v", version, err)
 	}
 }
 
 func advance(t *testing.T, s store.Store, version uint64) {
 	t.Helper()
-	if err := s.AdvanceEpoch(t.Context(), version); err != nil {
+	if err := s.AdvanceEpoch(t.Context(), version, nil); err != nil {
 		t.Fatalf("AdvanceEpoch(%d): %v", version, err)
 	}
 }
@@ -499,8 +500,8 @@ func epochs(t *testing.T, s store.Store, current, proposed uint64) {
 	t.Helper()
 	e, err := s.CurrentEpoch(t.Context())
 	kept(t, "current", e, err, current)
-	e, _, err = s.ProposedEpoch(t.Context())
-	kept(t, "proposed", e, err, proposed)
+	p, err := s.ProposedEpoch(t.Context())
+	kept(t, "proposed", p.Epoch, err, proposed)
 }
 
 func kept(t *testing.T, what string, e store.Epoch, err error, version uint64) {

@@ -9,37 +9,37 @@ import (
 )
 
 const (
-	setTag = `INSERT INTO key_tags (name, tag, value) VALUES (?, ?, ?)
+	setTag = `INSERT INTO key_tags (name, tag, value) VALUES ($1, $2, $3)
 		ON CONFLICT (name, tag) DO UPDATE SET value = excluded.value`
 
-	deleteTag = `DELETE FROM key_tags WHERE name = ? AND tag = ?`
+	deleteTag = `DELETE FROM key_tags WHERE name = $1 AND tag = $2`
 
-	listTags = `SELECT tag, value FROM key_tags WHERE name = ? ORDER BY tag LIMIT ?`
+	listTags = `SELECT tag, value FROM key_tags WHERE name = $1 ORDER BY tag LIMIT $2`
 
-	countTags = `SELECT count(*) FROM key_tags WHERE name = ?`
+	countTags = `SELECT count(*) FROM key_tags WHERE name = $1`
 
 	// ?1 is before the first name, ?2 after the last.
 	listPrefix = `SELECT name, version, state, sealed, created_at FROM keys AS k
-		WHERE name >= ?1 AND name < ?2 AND version = (SELECT max(version) FROM keys WHERE name = k.name)
-		ORDER BY name LIMIT ?3`
+		WHERE name >= $1 AND name < $2 AND version = (SELECT max(version) FROM keys WHERE name = k.name)
+		ORDER BY name LIMIT $3`
 
 	// The tag's index gives the names in their order: CROSS keeps SQLite from beginning
 	// with the keys.
-	listTagged = `SELECT k.name, version, state, sealed, created_at FROM key_tags AS t CROSS JOIN keys AS k ON k.name = t.name
-		WHERE t.tag = ?4 AND t.name >= ?1 AND t.name < ?2 AND version = (SELECT max(version) FROM keys WHERE name = t.name)
-		ORDER BY t.name LIMIT ?3`
+	listTagged = `SELECT k.name, version, state, sealed, created_at FROM key_tags AS t CROSS JOIN keys AS k
+		WHERE k.name = t.name AND t.tag = $4 AND t.name >= $1 AND t.name < $2 AND version = (SELECT max(version) FROM keys WHERE name = t.name)
+		ORDER BY t.name LIMIT $3`
 
-	listTaggedWith = `SELECT k.name, version, state, sealed, created_at FROM key_tags AS t CROSS JOIN keys AS k ON k.name = t.name
-		WHERE t.tag = ?4 AND t.value = ?5 AND t.name >= ?1 AND t.name < ?2 AND version = (SELECT max(version) FROM keys WHERE name = t.name)
-		ORDER BY t.name LIMIT ?3`
+	listTaggedWith = `SELECT k.name, version, state, sealed, created_at FROM key_tags AS t CROSS JOIN keys AS k
+		WHERE k.name = t.name AND t.tag = $4 AND t.value = $5 AND t.name >= $1 AND t.name < $2 AND version = (SELECT max(version) FROM keys WHERE name = t.name)
+		ORDER BY t.name LIMIT $3`
 )
 
 // SetTags implements [Tags].
-func (s *SQLite) SetTags(ctx context.Context, key string, tags map[string]string) error {
+func (s *tables) SetTags(ctx context.Context, key string, tags map[string]string) error {
 	if err := ValidateTags(tags); err != nil {
 		return err
 	}
-	return s.transaction(ctx, func(tx *sql.Tx) error {
+	return s.change(ctx, func(tx *sql.Tx) error {
 		there, err := exists(ctx, tx, hasKey, key)
 		switch {
 		case err != nil:
@@ -64,11 +64,11 @@ func (s *SQLite) SetTags(ctx context.Context, key string, tags map[string]string
 }
 
 // DeleteTags implements [Tags].
-func (s *SQLite) DeleteTags(ctx context.Context, key string, tags []string) error {
+func (s *tables) DeleteTags(ctx context.Context, key string, tags []string) error {
 	if len(tags) > MaxTags {
 		return fmt.Errorf("%w: a key has at most %d tags", ErrInvalid, MaxTags)
 	}
-	return s.transaction(ctx, func(tx *sql.Tx) error {
+	return s.change(ctx, func(tx *sql.Tx) error {
 		for _, tag := range tags {
 			if _, err := tx.ExecContext(ctx, deleteTag, key, tag); err != nil {
 				return err
@@ -79,7 +79,7 @@ func (s *SQLite) DeleteTags(ctx context.Context, key string, tags []string) erro
 }
 
 // Tags implements [Tags].
-func (s *SQLite) Tags(ctx context.Context, key string) (map[string]string, error) {
+func (s *tables) Tags(ctx context.Context, key string) (map[string]string, error) {
 	found, err := collect(ctx, s, scanTag, listTags, key, MaxTags)
 	if err != nil {
 		return nil, err
@@ -92,7 +92,7 @@ func (s *SQLite) Tags(ctx context.Context, key string) (map[string]string, error
 }
 
 // ListKeys implements [Tags].
-func (s *SQLite) ListKeys(ctx context.Context, f Filter, after string, limit int) ([]KeyRecord, error) {
+func (s *tables) ListKeys(ctx context.Context, f Filter, after string, limit int) ([]KeyRecord, error) {
 	if err := validLimit(limit, MaxList); err != nil {
 		return nil, err
 	}

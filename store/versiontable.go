@@ -8,38 +8,31 @@ import (
 )
 
 const (
-	getVersion = `SELECT name, version, state, sealed, created_at FROM keys WHERE name = ? AND version = ?`
+	getVersion = `SELECT name, version, state, sealed, created_at FROM keys WHERE name = $1 AND version = $2`
 
 	newestVersions = `SELECT name, version, state, sealed, created_at FROM keys
-		WHERE name = ? ORDER BY version DESC LIMIT ?`
+		WHERE name = $1 ORDER BY version DESC LIMIT $2`
 
 	listVersions = `SELECT name, version, state, sealed, created_at FROM keys
-		WHERE (name, version) > (?, ?) ORDER BY name, version LIMIT ?`
+		WHERE (name, version) > ($1, $2) ORDER BY name, version LIMIT $3`
 
-	replaceSealed = `UPDATE keys SET sealed = ? WHERE name = ? AND version = ? AND sealed = ?`
+	replaceSealed = `UPDATE keys SET sealed = $1 WHERE name = $2 AND version = $3 AND sealed = $4`
 )
 
 // Version implements [Keys].
-func (s *SQLite) Version(ctx context.Context, name string, version uint32) (KeyRecord, error) {
-	if s.closed.Load() {
-		return KeyRecord{}, s.fail(ErrClosed)
-	}
-	r, err := scan(s.version.QueryRowContext(ctx, name, int64(version)))
-	if err != nil {
-		return KeyRecord{}, s.fail(classifyRead(ctx, err))
-	}
-	return r, nil
+func (s *tables) Version(ctx context.Context, name string, version uint32) (KeyRecord, error) {
+	return one(ctx, s, scan, getVersion, name, int64(version))
 }
 
 // Versions implements [Keys].
-func (s *SQLite) Versions(ctx context.Context, name string) ([]KeyRecord, error) {
+func (s *tables) Versions(ctx context.Context, name string) ([]KeyRecord, error) {
 	found, err := collect(ctx, s, scan, newestVersions, name, MaxVersions)
 	slices.Reverse(found)
 	return found, err
 }
 
 // ListVersions implements [Keys].
-func (s *SQLite) ListVersions(ctx context.Context, afterName string, afterVersion uint32, limit int) ([]KeyRecord, error) {
+func (s *tables) ListVersions(ctx context.Context, afterName string, afterVersion uint32, limit int) ([]KeyRecord, error) {
 	if err := validLimit(limit, MaxList); err != nil {
 		return nil, err
 	}
@@ -47,11 +40,11 @@ func (s *SQLite) ListVersions(ctx context.Context, afterName string, afterVersio
 }
 
 // ReplaceSealed implements [Keys].
-func (s *SQLite) ReplaceSealed(ctx context.Context, name string, version uint32, old, new []byte) error {
+func (s *tables) ReplaceSealed(ctx context.Context, name string, version uint32, old, new []byte) error {
 	if len(new) == 0 || len(new) > MaxSealed {
 		return fmt.Errorf("%w: a sealed key has 1 to %d bytes", ErrInvalid, MaxSealed)
 	}
-	return s.transaction(ctx, func(tx *sql.Tx) error {
+	return s.change(ctx, func(tx *sql.Tx) error {
 		result, err := tx.ExecContext(ctx, replaceSealed, new, name, int64(version), notNull(old))
 		if err != nil {
 			return err
@@ -71,13 +64,13 @@ func (s *SQLite) ReplaceSealed(ctx context.Context, name string, version uint32,
 }
 
 // Purge implements [Keys].
-func (s *SQLite) Purge(ctx context.Context, versions ...KeyVersion) error {
+func (s *tables) Purge(ctx context.Context, versions ...KeyVersion) error {
 	for _, v := range versions {
 		if !validName(v.Name) || v.Version == 0 {
 			return fmt.Errorf("%w: a key has a name of 1 to %d printable ASCII characters without spaces, and versions from 1", ErrInvalid, MaxName)
 		}
 	}
-	return s.transaction(ctx, func(tx *sql.Tx) error { return purge(ctx, tx, versions) })
+	return s.change(ctx, func(tx *sql.Tx) error { return purge(ctx, tx, versions) })
 }
 
 // purge deletes versions within a transaction.

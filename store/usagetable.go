@@ -11,16 +11,17 @@ import (
 
 const (
 	// A sum that would not fit stays at the largest number that does.
-	addUsage = `INSERT INTO key_usage (name, version, uses, last_used) SELECT ?1, ?2, ?3, ?4
-		WHERE EXISTS (SELECT 1 FROM keys WHERE name = ?1 AND version = ?2)
+	addUsage = `INSERT INTO key_usage (name, version, uses, last_used) SELECT $1, $2, $3, $4
+		WHERE EXISTS (SELECT 1 FROM keys WHERE name = $1 AND version = $2)
 		ON CONFLICT (name, version) DO UPDATE
-		SET uses = uses + min(excluded.uses, 9223372036854775807 - uses), last_used = max(last_used, excluded.last_used)`
+		SET uses = CASE WHEN excluded.uses > 9223372036854775807 - key_usage.uses THEN 9223372036854775807 ELSE key_usage.uses + excluded.uses END,
+			last_used = CASE WHEN excluded.last_used > key_usage.last_used THEN excluded.last_used ELSE key_usage.last_used END`
 
-	usageOf = `SELECT name, version, uses, last_used FROM key_usage WHERE name = ? ORDER BY version DESC LIMIT ?`
+	usageOf = `SELECT name, version, uses, last_used FROM key_usage WHERE name = $1 ORDER BY version DESC LIMIT $2`
 )
 
 // AddUsage implements [Uses].
-func (s *SQLite) AddUsage(ctx context.Context, usage []Usage) error {
+func (s *tables) AddUsage(ctx context.Context, usage []Usage) error {
 	if len(usage) > MaxUsage {
 		return fmt.Errorf("%w: at most %d counts are added at once", ErrInvalid, MaxUsage)
 	}
@@ -29,7 +30,7 @@ func (s *SQLite) AddUsage(ctx context.Context, usage []Usage) error {
 			return err
 		}
 	}
-	return s.transaction(ctx, func(tx *sql.Tx) error {
+	return s.engine.transaction(ctx, func(tx *sql.Tx) error {
 		stmt, err := tx.PrepareContext(ctx, addUsage)
 		if err != nil {
 			return err
@@ -44,7 +45,7 @@ func (s *SQLite) AddUsage(ctx context.Context, usage []Usage) error {
 }
 
 // UsageOf implements [Uses].
-func (s *SQLite) UsageOf(ctx context.Context, name string) ([]Usage, error) {
+func (s *tables) UsageOf(ctx context.Context, name string) ([]Usage, error) {
 	found, err := collect(ctx, s, scanUsage, usageOf, name, MaxVersions)
 	slices.Reverse(found)
 	return found, err

@@ -8,28 +8,28 @@ import (
 )
 
 const (
-	getAlias = `SELECT target FROM aliases WHERE alias = ?`
+	getAlias = `SELECT target FROM aliases WHERE alias = $1`
 
-	setAlias = `INSERT INTO aliases (alias, target) VALUES (?, ?)
+	setAlias = `INSERT INTO aliases (alias, target) VALUES ($1, $2)
 		ON CONFLICT (alias) DO UPDATE SET target = excluded.target`
 
-	deleteAlias = `DELETE FROM aliases WHERE alias = ?`
+	deleteAlias = `DELETE FROM aliases WHERE alias = $1`
 
-	listAliases = `SELECT alias, target FROM aliases WHERE alias > ? ORDER BY alias LIMIT ?`
+	listAliases = `SELECT alias, target FROM aliases WHERE alias > $1 ORDER BY alias LIMIT $2`
 
-	aliasesOf = `SELECT alias FROM aliases WHERE target = ? ORDER BY alias LIMIT ?`
+	aliasesOf = `SELECT alias FROM aliases WHERE target = $1 ORDER BY alias LIMIT $2`
 
-	countAliases = `SELECT count(*) FROM aliases WHERE target = ? AND alias <> ?`
+	countAliases = `SELECT count(*) FROM aliases WHERE target = $1 AND alias <> $2`
 
-	hasKey = `SELECT 1 FROM keys WHERE name = ?`
+	hasKey = `SELECT 1 FROM keys WHERE name = $1`
 )
 
 // SetAlias implements [Aliases].
-func (s *SQLite) SetAlias(ctx context.Context, alias, key, expected string) error {
+func (s *tables) SetAlias(ctx context.Context, alias, key, expected string) error {
 	if err := (Alias{alias, key}).Validate(); err != nil {
 		return err
 	}
-	return s.transaction(ctx, func(tx *sql.Tx) error {
+	return s.change(ctx, func(tx *sql.Tx) error {
 		if err := expect(ctx, tx, alias, expected); err != nil {
 			return err
 		}
@@ -65,8 +65,8 @@ func (s *SQLite) SetAlias(ctx context.Context, alias, key, expected string) erro
 }
 
 // DeleteAlias implements [Aliases].
-func (s *SQLite) DeleteAlias(ctx context.Context, alias, expected string) error {
-	return s.transaction(ctx, func(tx *sql.Tx) error {
+func (s *tables) DeleteAlias(ctx context.Context, alias, expected string) error {
+	return s.change(ctx, func(tx *sql.Tx) error {
 		there, err := exists(ctx, tx, getAlias, alias)
 		switch {
 		case err != nil:
@@ -95,22 +95,16 @@ func expect(ctx context.Context, tx *sql.Tx, alias, key string) error {
 }
 
 // Alias implements [Aliases].
-func (s *SQLite) Alias(ctx context.Context, alias string) (string, error) {
-	if s.closed.Load() {
-		return "", s.fail(ErrClosed)
-	}
-	key, err := scanText(s.alias.QueryRowContext(ctx, alias))
+func (s *tables) Alias(ctx context.Context, alias string) (string, error) {
+	key, err := one(ctx, s, scanText, getAlias, alias)
 	if err == nil && (Alias{alias, key}).Validate() != nil {
-		err = ErrCorrupt
+		return "", s.fail(ErrCorrupt)
 	}
-	if err != nil {
-		return "", s.fail(classifyRead(ctx, err))
-	}
-	return key, nil
+	return key, err
 }
 
 // Aliases implements [Aliases].
-func (s *SQLite) Aliases(ctx context.Context, after string, limit int) ([]Alias, error) {
+func (s *tables) Aliases(ctx context.Context, after string, limit int) ([]Alias, error) {
 	if err := validLimit(limit, MaxList); err != nil {
 		return nil, err
 	}
@@ -118,7 +112,7 @@ func (s *SQLite) Aliases(ctx context.Context, after string, limit int) ([]Alias,
 }
 
 // AliasesOf implements [Aliases].
-func (s *SQLite) AliasesOf(ctx context.Context, key string) ([]string, error) {
+func (s *tables) AliasesOf(ctx context.Context, key string) ([]string, error) {
 	return collect(ctx, s, scanName, aliasesOf, key, MaxAliasesOf)
 }
 
