@@ -25,7 +25,8 @@ const (
 	Masters Kind = "masters" // master keys of the next generation
 	Retire  Kind = "retire"  // older master keys are destroyed, once every key is sealed anew
 	Attach  Kind = "attach"  // a key that the token already holds
-	Adopt   Kind = "adopt"   // the register of another token with the same master keys
+	Adopt   Kind = "adopt"   // the register of a lost token with the same master keys is taken over
+	Join    Kind = "join"    // the token goes by the register of others with the same master keys
 )
 
 // Definition says what a ceremony does: what officers review, and sign the digest of.
@@ -46,7 +47,7 @@ type Definition struct {
 	Roster     *Roster     `json:"roster,omitempty"`  // Init, Change
 	MasterKeys *MasterSpec `json:"masters,omitempty"` // Init, Masters
 
-	Register string `json:"register,omitempty"` // Adopt: digest of the register that is taken over
+	Register string `json:"register,omitempty"` // Adopt, Join: digest of the register
 
 	// AllowWeaker lets a key be wrapped by a key block protection key that is weaker than it.
 	// It takes two officers, whatever the roster says.
@@ -176,11 +177,12 @@ var shapes = map[Kind]struct{ needs, takes []string }{
 	Masters: {needs: []string{"masters"}},
 	Retire:  {},
 	Adopt:   {needs: []string{"register"}},
+	Join:    {needs: []string{"register"}},
 	Attach:  {needs: []string{"key", "object"}, takes: []string{"check_value", "overlap"}},
 }
 
 func kindNames() []string {
-	return []string{"init", "load", "create", "import", "export", "stop", "start", "delete", "restore", "change", "masters", "retire", "attach", "adopt"}
+	return []string{"init", "load", "create", "import", "export", "stop", "start", "delete", "restore", "change", "masters", "retire", "attach", "adopt", "join"}
 }
 
 func (d *Definition) validateKey() error {
@@ -312,7 +314,7 @@ func (q *Quorum) Need(d *Definition, usage string, sensitive bool) Need {
 		}
 	case Export, Start, Delete, Restore, Attach:
 		n.Approvals = max(rule.Approvals, 2)
-	case Change, Retire, Adopt:
+	case Change, Retire, Adopt, Join:
 		n.Approvals = max(q.Roster, 2)
 	case Masters, Init:
 		n.Approvals, n.Components = max(q.Roster, 2), len(d.MasterKeys.Holders)+len(d.MasterKeys.Previous)

@@ -68,6 +68,9 @@ var methods = map[string]repeatable{
 	// It only looks.
 	keydv1.StatusService_GetStatus_FullMethodName: freely,
 
+	keydv1.FleetService_ListNodes_FullMethodName:  freely,
+	keydv1.FleetService_ForgetNode_FullMethodName: never, // a person's
+
 	// A reset uses up a permit that somebody at the machine gave for one reset. If the first
 	// was carried out, a second would take the next permit for the account, or be refused
 	// and so hide that the first was done. A person looks what happened.

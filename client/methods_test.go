@@ -64,7 +64,7 @@ func TestWhatIsSentAgain(t *testing.T) {
 		"DataService/EncryptData": attempts, "DataService/DecryptData": attempts, "DataService/ReEncryptData": attempts,
 		"DataService/GenerateCardValidationData": attempts, "DataService/VerifyCardValidationData": 2,
 		"VelocityService/ResetVerifications": 1, "VelocityService/ResetTranslations": 1,
-		"StatusService/GetStatus": attempts,
+		"StatusService/GetStatus": attempts, "FleetService/ListNodes": attempts, "FleetService/ForgetNode": 1,
 
 		"CeremonyService/BeginCeremony": 1, "CeremonyService/SubmitComponent": 1, "CeremonyService/ApproveCeremony": 1, "CeremonyService/AbortCeremony": 1,
 		"CeremonyService/GetModule": attempts, "CeremonyService/GetCeremony": attempts, "CeremonyService/ListCeremonies": attempts,

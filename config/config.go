@@ -24,6 +24,13 @@ type Config struct {
 	// to the front's user and to nobody else. Needed.
 	State string `yaml:"state"`
 
+	// Database is where the front keeps keys, counters and ceremonies: a file in State when
+	// it is not set.
+	Database Database `yaml:"database"`
+
+	// Fleet is about several keyds on one database. Needed with database.postgres.
+	Fleet Fleet `yaml:"fleet"`
+
 	// Policy is the file that says who may do what. Needed.
 	Policy string `yaml:"policy"`
 
@@ -57,6 +64,60 @@ type Config struct {
 	// DrainTimeout is how long requests that are under way may take when keyd stops;
 	// 10s when it is not set.
 	DrainTimeout Duration `yaml:"drain_timeout"`
+}
+
+// Database is a database that several keyds share. Without it the front has an SQLite file of
+// its own.
+type Database struct {
+	Postgres *Postgres `yaml:"postgres"`
+}
+
+// Postgres is a PostgreSQL database, of version 13 or newer.
+type Postgres struct {
+	// Hosts are IP:PORT, of a server and its standbys: the one that takes writes is used. The
+	// front connects to these ports and to no other; it cannot look a name up.
+	Hosts []string `yaml:"hosts"`
+
+	Database string `yaml:"database"` // its name
+	User     string `yaml:"user"`
+
+	// PasswordFile holds the password on one line, readable by the front's user alone. Not
+	// needed where the server takes Certificate.
+	PasswordFile string `yaml:"password_file"`
+
+	// CA holds the authorities of the server's certificate, in PEM, whose name must be the
+	// host's address. Only a loopback address needs none.
+	CA string `yaml:"ca"`
+
+	// Certificate and Key identify the front to the server, both in PEM; both or neither.
+	Certificate string `yaml:"certificate"`
+	Key         string `yaml:"key"`
+
+	// Connections bounds the connections of this front, 4 to 200; 16 when it is not set.
+	Connections int `yaml:"connections"`
+}
+
+// Fleet is several keyds on one database, whose tokens have the same master keys.
+type Fleet struct {
+	// Node is this keyd's name among them, which no other has: up to 64 letters, digits,
+	// hyphens and dots.
+	Node string `yaml:"node"`
+
+	// Size is how many there are at most, 1 to 64. Each lets an account have its share of the
+	// velocity limits, since each counts for itself; at least one try each. Needed.
+	Size int `yaml:"size"`
+}
+
+// Split returns limits that several nodes keep together, for one of them: its share, rounded
+// down, but one at least.
+func (l Limits) Split(nodes int) Limits {
+	share := func(n Limit) Limit {
+		if n == Unlimited {
+			return n
+		}
+		return max(n/Limit(max(nodes, 1)), 1)
+	}
+	return Limits{share(l.Minute), share(l.Hour), share(l.Day)}
 }
 
 // TLS holds the files of the front's mutual TLS 1.3, all in PEM.
@@ -265,6 +326,9 @@ func Parse(b []byte) (c *Config, err error) {
 	}
 	if c.Velocity.File == "" && c.State != "" {
 		c.Velocity.File = filepath.Clean(c.State) + ".velocity"
+	}
+	if p := c.Database.Postgres; p != nil && p.Connections == 0 {
+		p.Connections = 16
 	}
 	if err := c.validate(); err != nil {
 		return nil, err

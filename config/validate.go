@@ -52,6 +52,16 @@ func (c *Config) validate() error {
 	if c.Tracing.CA != "" {
 		paths = append(paths, struct{ name, value string }{"tracing.ca", c.Tracing.CA})
 	}
+	if p := c.Database.Postgres; p != nil {
+		for _, f := range []struct{ name, value string }{
+			{"database.postgres.password_file", p.PasswordFile}, {"database.postgres.ca", p.CA},
+			{"database.postgres.certificate", p.Certificate}, {"database.postgres.key", p.Key},
+		} {
+			if f.value != "" {
+				paths = append(paths, f)
+			}
+		}
+	}
 	for _, p := range paths {
 		if !filepath.IsAbs(p.value) {
 			return fmt.Errorf("%s: %q must be an absolute path", p.name, p.value)
@@ -102,6 +112,9 @@ func (c *Config) validate() error {
 			return fmt.Errorf("%s: %q must not lie in state, nor state in it: the front writes there", p.name, p.value)
 		}
 	}
+	if err := c.validateFleet(); err != nil {
+		return err
+	}
 	if err := CheckAdmin(c.Admin.Listen); err != nil {
 		return fmt.Errorf("admin.listen: %w", err)
 	}
@@ -113,6 +126,56 @@ func (c *Config) validate() error {
 	}
 	if c.Users.Front != "" && c.Users.Front == c.Users.Module {
 		return errors.New("users: front and module must be two users")
+	}
+	return nil
+}
+
+var nodeName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,63}$`)
+
+// validateFleet wants a name and a size where there is a shared database, and nothing of a
+// fleet where there is none.
+func (c *Config) validateFleet() error {
+	p := c.Database.Postgres
+	switch {
+	case p == nil && c.Fleet != (Fleet{}):
+		return errors.New("fleet: several keyds need a database that they share: set database.postgres")
+	case p == nil:
+		return nil
+	case !nodeName.MatchString(c.Fleet.Node):
+		return errors.New("fleet.node: a name of this keyd that no other has is needed: up to 64 letters, digits, hyphens and dots")
+	case c.Fleet.Size < 1 || c.Fleet.Size > 64:
+		return errors.New("fleet.size: say how many keyds there are at most, 1 to 64: each keeps its share of the velocity limits")
+	}
+	if err := p.validate(); err != nil {
+		return fmt.Errorf("database.postgres.%w", err)
+	}
+	return nil
+}
+
+func (p *Postgres) validate() error {
+	if len(p.Hosts) == 0 || len(p.Hosts) > 8 {
+		return errors.New("hosts: 1 to 8 are needed, each IP:PORT")
+	}
+	for _, h := range p.Hosts {
+		at, err := netip.ParseAddrPort(h)
+		switch {
+		case err != nil || at.Port() == 0:
+			return fmt.Errorf("hosts: %q is not IP:PORT; the front cannot look a name up", h)
+		case p.CA == "" && !at.Addr().Unmap().IsLoopback():
+			return fmt.Errorf("ca: it is needed for %s, since sealed keys and counters would go over the network unprotected", h)
+		}
+	}
+	switch {
+	case p.Database == "" || p.User == "":
+		return errors.New("database and user are needed")
+	case (p.Certificate == "") != (p.Key == ""):
+		return errors.New("certificate and key: name both, or neither")
+	case p.Certificate != "" && p.CA == "":
+		return errors.New("ca: a certificate is only shown to a server whose own is checked")
+	case p.PasswordFile == "" && p.Certificate == "":
+		return errors.New("password_file: the server asks for a password, or else for a certificate: name one")
+	case p.Connections < 4 || p.Connections > 200:
+		return fmt.Errorf("connections: %d is not between 4 and 200", p.Connections)
 	}
 	return nil
 }

@@ -16,6 +16,9 @@ const (
 	settleInterval = time.Second      // between attempts to bring the modules the register
 	resealInterval = 2 * time.Second  // between looks for keys that older master keys seal
 	purgeInterval  = 10 * time.Minute // between looks for keys that are to be deleted
+
+	refreshInterval = 250 * time.Millisecond // between looks for what other nodes have changed
+	reportInterval  = 2 * time.Second        // between signs that this node is there
 )
 
 // keepUp begins with it. What it returns ends it, and waits for the end.
@@ -24,6 +27,10 @@ func (f *front) keepUp() (end func()) {
 	var group sync.WaitGroup
 	group.Go(func() { f.reseal(ctx) })
 	group.Go(func() { f.keepSettled(ctx) })
+	if f.officers.Node != "" {
+		group.Go(func() { f.keepFresh(ctx) })
+		group.Go(func() { f.keepReporting(ctx) })
+	}
 	return func() { cancel(); group.Wait() }
 }
 
@@ -43,6 +50,60 @@ func (f *front) keepSettled(ctx context.Context) {
 			}
 		case <-purge.C:
 			f.purge(ctx)
+		}
+	}
+}
+
+// keepFresh takes up what other nodes change. Whoever fails at that for a while uses no key.
+func (f *front) keepFresh(ctx context.Context) {
+	look := time.NewTicker(refreshInterval)
+	defer look.Stop()
+	said := ""
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+		}
+		if f.modules.Attached() == 0 {
+			continue
+		}
+		attempt, cancel := context.WithTimeout(ctx, 3*f.OperationTimeout)
+		err := f.officers.Refresh(attempt)
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil && said != "":
+			said = ""
+			f.Log.Info("what other nodes change is taken up again")
+		case err != nil && err.Error() != said: // once for each cause
+			said = err.Error()
+			f.Log.Error("what other nodes have changed is not taken up; soon no key is used", "cause", err)
+		}
+	}
+}
+
+// keepReporting shows the other nodes that this one is there.
+func (f *front) keepReporting(ctx context.Context) {
+	tell := time.NewTicker(reportInterval)
+	defer tell.Stop()
+	for failed := false; ; {
+		why, _ := f.unsettled.Load().(string)
+		if err := f.inventory.Fresh(); why == "" && err != nil {
+			why = err.Error()
+		}
+		attempt, cancel := context.WithTimeout(ctx, f.OperationTimeout)
+		err := f.officers.Report(attempt, f.Version, why)
+		cancel()
+		if err != nil && !failed && ctx.Err() == nil {
+			f.Log.Error("this node cannot report itself to the database", "cause", err)
+		}
+		failed = err != nil
+		select {
+		case <-ctx.Done():
+			return
+		case <-tell.C:
 		}
 	}
 }

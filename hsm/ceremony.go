@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"keyd/fault"
 	"keyd/hsm/internal/wire"
 )
@@ -22,7 +24,7 @@ type KeyInputs struct {
 	Target   *Key // the key that something happens to
 	Previous *Key // the newest version of a key that gets another one
 
-	Register []byte // the register of another token with the same master keys
+	Register []byte // the register of other tokens with the same master keys
 }
 
 // BeginCeremony asks for the opening of a ceremony.
@@ -44,6 +46,7 @@ type CarriedOut struct {
 	Epoch  []byte
 	Key    *Key   // nil where none comes to be
 	Block  string // a key block that was written
+	Link   []byte // with which a token joins others, whose register is the epoch ([Client.FollowEpoch])
 	Record Signed
 }
 
@@ -75,7 +78,7 @@ func (c *Client) CarryOut(ctx context.Context, r Ceremony) (CarriedOut, error) {
 	if err := c.callPatiently(ctx, CarryOutTime, wire.OpCarryOut, &wire.CarryOutCeremony{Papers: r.Papers, Keys: r.Keys.wire()}, &answer); err != nil {
 		return CarriedOut{}, err
 	}
-	out := CarriedOut{Epoch: answer.Epoch, Block: answer.Block, Record: signed(answer.Record)}
+	out := CarriedOut{Epoch: answer.Epoch, Block: answer.Block, Link: answer.Link, Record: signed(answer.Record)}
 	if k := answer.Key; k != nil {
 		out.Key = &Key{Name: k.Name, Sealed: k.Sealed}
 	}
@@ -123,8 +126,21 @@ func (c *Client) SetEpoch(ctx context.Context, epoch []byte) error {
 
 // CommitEpoch pins a proposed epoch. Every module knows it before one pins it, so that no
 // operation meets one that does not. When it returns nil the epoch counts, for modules that
-// are attached later too.
-func (c *Client) CommitEpoch(ctx context.Context, epoch []byte) error {
+// are attached later too. With the link, tokens that have the epoch before follow
+// ([Client.FollowEpoch]).
+func (c *Client) CommitEpoch(ctx context.Context, epoch []byte) (link []byte, err error) {
+	var answer wire.EpochCommitted
+	err = c.pin(ctx, epoch, wire.OpCommitEpoch, &wire.CommitEpoch{Epoch: epoch}, &answer)
+	return answer.Link, err
+}
+
+// FollowEpoch pins an epoch that other tokens with the same master keys have pinned, as
+// [Client.CommitEpoch] does. The links lead to it from the epoch that is pinned here.
+func (c *Client) FollowEpoch(ctx context.Context, epoch []byte, links [][]byte) error {
+	return c.pin(ctx, epoch, wire.OpFollowEpoch, &wire.FollowEpoch{Epoch: epoch, Links: links}, &wire.EpochFollowed{})
+}
+
+func (c *Client) pin(ctx context.Context, epoch []byte, op wire.Op, request, answer proto.Message) error {
 	c.mu.RLock()
 	channels := c.channels
 	c.mu.RUnlock()
@@ -136,7 +152,7 @@ func (c *Client) CommitEpoch(ctx context.Context, epoch []byte) error {
 			return err // anything else is this module's own trouble
 		}
 	}
-	if err := c.call(ctx, 0, wire.OpCommitEpoch, &wire.CommitEpoch{Epoch: epoch}, &wire.EpochCommitted{}); err != nil {
+	if err := c.call(ctx, 0, op, request, answer); err != nil {
 		return err
 	}
 	c.mu.Lock()

@@ -196,7 +196,7 @@ func TestSetEpoch(t *testing.T) {
 // TestCommitEpoch: every module knows an epoch before one pins it.
 func TestCommitEpoch(t *testing.T) {
 	c := newTestClient(t, time.Minute)
-	if err := c.CommitEpoch(t.Context(), []byte("e2")); fault.Of(err).Reason != fault.ModuleUnavailable {
+	if _, err := c.CommitEpoch(t.Context(), []byte("e2")); fault.Of(err).Reason != fault.ModuleUnavailable {
 		t.Errorf("without a module: %v", err)
 	}
 	var one, two *fakeModule
@@ -210,7 +210,7 @@ func TestCommitEpoch(t *testing.T) {
 	two, twoConn := newFake(t, order)
 	c.Attach(0, oneConn)
 	c.Attach(1, twoConn)
-	if err := c.CommitEpoch(t.Context(), []byte("e2")); err != nil {
+	if _, err := c.CommitEpoch(t.Context(), []byte("e2")); err != nil {
 		t.Fatal(err)
 	}
 	all := append(one.asked(), two.asked()...)
@@ -240,7 +240,7 @@ func TestCommitEpochThatFails(t *testing.T) {
 		if err := c.SetEpoch(t.Context(), []byte("e1")); err != nil && fault.Of(err).Reason != fault.EpochInvalid && fault.Of(err).Reason != fault.ModuleUnavailable {
 			t.Fatal(err)
 		}
-		err := c.CommitEpoch(t.Context(), []byte("e2"))
+		_, err := c.CommitEpoch(t.Context(), []byte("e2"))
 		if (err == nil) != (k.want == 0) || err != nil && fault.Of(err).Reason != k.want {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -277,7 +277,7 @@ func TestAttachedWhileAnEpochIsCommitted(t *testing.T) {
 			c.Attach(1, conn)
 		}()
 		<-came
-		if err := c.CommitEpoch(t.Context(), []byte("e2")); err != nil {
+		if _, err := c.CommitEpoch(t.Context(), []byte("e2")); err != nil {
 			t.Fatal(err)
 		}
 		close(goOn)
@@ -299,7 +299,10 @@ func TestAttachedWhileAnEpochIsCommitted(t *testing.T) {
 			t.Fatal(err)
 		}
 		committed := make(chan error, 1)
-		go func() { committed <- c.CommitEpoch(t.Context(), []byte("e2")) }()
+		go func() {
+			_, err := c.CommitEpoch(t.Context(), []byte("e2"))
+			committed <- err
+		}()
 		<-came
 		second, conn := newFake(t, nil)
 		c.Attach(1, conn)
@@ -332,7 +335,7 @@ func TestAModuleThatMissedTheEpochGetsIt(t *testing.T) {
 		return success(f)
 	})
 	c.Attach(0, conn)
-	if err := c.CommitEpoch(t.Context(), []byte("e2")); err != nil {
+	if _, err := c.CommitEpoch(t.Context(), []byte("e2")); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 { // it is reminded once, not each time

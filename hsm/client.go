@@ -252,7 +252,7 @@ func (c *Client) exchange(ctx context.Context, timeout time.Duration, ch *channe
 			return fault.Wrap(fault.Internal, err)
 		}
 		reason := fault.ParseReason(failure.Reason)
-		if reason == fault.EpochStale && op != wire.OpLoadEpoch && op != wire.OpCommitEpoch {
+		if reason == fault.EpochStale && op != wire.OpLoadEpoch && op != wire.OpCommitEpoch && op != wire.OpFollowEpoch {
 			c.remind(ch)
 		}
 		return fault.New(reason, failure.Detail)

@@ -41,6 +41,13 @@ func (c *Client) Describe(ctx context.Context) []Description {
 	return answered
 }
 
+// Pinned returns the version of the epoch that the token pins, as far as a module knows.
+func (c *Client) Pinned(ctx context.Context) (version uint64, err error) {
+	var d wire.Description
+	err = c.call(ctx, 0, wire.OpDescribe, &wire.Describe{}, &d)
+	return d.EpochPinned, err
+}
+
 func measures(list []*wire.Measure) []Measure {
 	var out []Measure
 	for _, m := range list {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,8 +19,10 @@ import (
 type Modules interface {
 	Identity(ctx context.Context) (hsm.Signed, error)
 	FirstEpoch(ctx context.Context) ([]byte, error)
+	Pinned(ctx context.Context) (version uint64, err error)
 	SetEpoch(ctx context.Context, epoch []byte) error
-	CommitEpoch(ctx context.Context, epoch []byte) error
+	CommitEpoch(ctx context.Context, epoch []byte) (link []byte, err error)
+	FollowEpoch(ctx context.Context, epoch []byte, links [][]byte) error
 	BeginCeremony(ctx context.Context, r hsm.BeginCeremony) (hsm.Signed, error)
 	CheckCeremony(ctx context.Context, r hsm.Ceremony) (string, error)
 	CarryOut(ctx context.Context, r hsm.Ceremony) (hsm.CarriedOut, error)
@@ -33,6 +36,8 @@ type CeremonyStore interface {
 	store.Keys
 	store.Ceremonies
 	store.Epochs
+	store.Nodes
+	store.Changes
 }
 
 // Ceremonies keep the papers of what officers do together, and bring them to a module. They
@@ -44,6 +49,9 @@ type Ceremonies struct {
 	// Development says that keys of which the register knows nothing are known test keys.
 	Development bool
 
+	// Node is the name of this keyd among those that share the database; "" where none does.
+	Node string
+
 	store     CeremonyStore
 	inventory *Inventory
 	modules   Modules
@@ -51,9 +59,10 @@ type Ceremonies struct {
 
 	mu       sync.Mutex                  // of who changes the epoch
 	settled  bool                        // no proposal is left over
-	waiting  atomic.Pointer[store.Epoch] // register of another token, which officers can have this one take over
+	waiting  atomic.Pointer[store.Epoch] // register of another token, which officers can have this one join or take over
 	resealed atomic.Uint64               // generation under which everything is sealed
 	inForce  atomic.Pointer[ceremony.Epoch]
+	revision atomic.Uint64 // of the database, up to which everything was taken up
 }
 
 // NewCeremonies returns the ceremonies over a store. [Ceremonies.Settle] comes before
@@ -74,8 +83,10 @@ type Ceremony struct {
 	OpenedAt, Expiry time.Time
 	Record           *ceremony.Signed // of a completed one
 	Block            string           // key block that was written
+	Node             string           // of the keyd whose token opened it, which alone can carry it out
 
 	revision uint64
+	link     []byte // Join: with which the token goes over
 }
 
 // Epoch returns the epoch in force as the database has it, nil before there is one. It is not
@@ -84,7 +95,8 @@ func (c *Ceremonies) Epoch() *ceremony.Epoch { return c.inForce.Load() }
 
 // Waiting returns the register of another token with the same master keys that the database
 // has, while this token has one of its own: its version and its digest in hex. No key can be
-// used until officers have the token take it over ([ceremony.Adopt]).
+// used until officers have the token join those that go by it ([ceremony.Join]), or take it
+// over where there are none ([ceremony.Adopt]).
 func (c *Ceremonies) Waiting() (version uint64, digest string) {
 	w := c.waiting.Load()
 	if w == nil {
@@ -93,8 +105,11 @@ func (c *Ceremonies) Waiting() (version uint64, digest string) {
 	return w.Version, ceremony.Digest(w.Sealed)
 }
 
-// Ready reports whether modules can use keys: they have the register that the database has.
-func (c *Ceremonies) Ready() bool { return c.Epoch() != nil && c.waiting.Load() == nil }
+// Ready reports whether modules can use keys: they have the register that the database has,
+// and the database was there lately.
+func (c *Ceremonies) Ready() bool {
+	return c.Epoch() != nil && c.waiting.Load() == nil && c.inventory.Fresh() == nil
+}
 
 // Identity returns what the token says of itself, signed.
 func (c *Ceremonies) Identity(ctx context.Context) (ceremony.Signed, error) {
@@ -116,8 +131,8 @@ func (c *Ceremonies) Begin(ctx context.Context, identity string, definition []by
 			return nil, err
 		}
 	}
-	if d.Kind != ceremony.Adopt && c.waiting.Load() != nil {
-		return nil, fault.New(fault.Conflict, "the database has the register of another token: have this one take it over first (kind adopt; keyd officer roster shows its digest)")
+	if err := c.fits(ctx, d.Kind); err != nil {
+		return nil, err
 	}
 	in, err := c.inputs(ctx, d)
 	if err != nil {
@@ -133,7 +148,7 @@ func (c *Ceremonies) Begin(ctx context.Context, identity string, definition []by
 	}
 	cer := &Ceremony{
 		ID: o.ID, Kind: d.Kind, Subject: d.Subject().String(), State: store.CeremonyOpen, CheckValue: o.CheckValue, Missing: o.Need,
-		Papers:   &ceremony.Proceedings{Opening: ceremony.Signed(opening), Definition: definition},
+		Papers: &ceremony.Proceedings{Opening: ceremony.Signed(opening), Definition: definition}, Node: c.Node,
 		OpenedAt: time.Unix(o.Opened, 0).UTC(), Expiry: time.Unix(o.Expires, 0).UTC(),
 	}
 	record, err := cer.record()
@@ -144,6 +159,25 @@ func (c *Ceremonies) Begin(ctx context.Context, identity string, definition []by
 		return nil, unavailable(ctx, err)
 	}
 	return cer, nil
+}
+
+// fits refuses what cannot be begun while the database has another token's register, and a
+// takeover of a register that other nodes go by.
+func (c *Ceremonies) fits(ctx context.Context, kind ceremony.Kind) error {
+	switch {
+	case kind == ceremony.Join:
+	case kind == ceremony.Adopt && c.waiting.Load() != nil:
+		others, err := c.others(ctx)
+		if err != nil {
+			return err
+		}
+		if len(others) > 0 {
+			return fault.New(fault.Conflict, "other keyds go by this register and would be cut off ("+strings.Join(others, ", ")+"): join them (kind join), or forget those that are gone (keyd fleet forget)")
+		}
+	case kind != ceremony.Adopt && c.waiting.Load() != nil:
+		return fault.New(fault.Conflict, "the database has the register of another token: have this one join it first (kind join), or take it over where that token is lost (kind adopt); keyd officer roster shows its digest")
+	}
+	return nil
 }
 
 // own refuses a statement of an officer whose certificate is another's: every officer works
@@ -175,7 +209,7 @@ func (c *Ceremonies) inputs(ctx context.Context, d *ceremony.Definition) (in hsm
 			return in, err
 		}
 	}
-	if w := c.waiting.Load(); w != nil && d.Kind == ceremony.Adopt {
+	if w := c.waiting.Load(); w != nil && (d.Kind == ceremony.Adopt || d.Kind == ceremony.Join) {
 		in.Register = w.Sealed
 	}
 	if in.Under, err = c.sealed(ctx, d.Under); err != nil {
@@ -238,6 +272,9 @@ func (c *Ceremonies) update(ctx context.Context, identity, id string, signed cer
 		return nil, fault.New(fault.CeremonyExpired, "")
 	default:
 		return nil, fault.New(fault.CeremonyClosed, "")
+	}
+	if cer.Node != c.Node {
+		return nil, fault.New(fault.Conflict, "the ceremony was opened by the token of keyd "+orNone(cer.Node)+": send the papers there (--server)")
 	}
 	if err := change(cer); err != nil {
 		return nil, err
@@ -357,14 +394,14 @@ func (c *Ceremonies) parse(r store.CeremonyRecord) (*Ceremony, error) {
 	}
 	cer := &Ceremony{
 		ID: r.ID, Kind: ceremony.Kind(r.Kind), Subject: r.Subject, State: r.State, Papers: &kept.Proceedings, CheckValue: kept.CheckValue,
-		OpenedAt: r.OpenedAt, Expiry: r.ExpiresAt, revision: r.Revision,
+		OpenedAt: r.OpenedAt, Expiry: r.ExpiresAt, Node: r.Node, revision: r.Revision,
 	}
 	if len(r.Record) > 0 {
 		result, err := ceremony.Decode[keptResult](r.Record, store.MaxCeremonyRecord)
 		if err != nil {
 			return nil, fault.Wrap(fault.StoreUnavailable, errors.New("ceremony "+r.ID+": its record is damaged"))
 		}
-		cer.Record, cer.Block = &result.Record, result.Block
+		cer.Record, cer.Block, cer.link = &result.Record, result.Block, result.Link
 	}
 	if cer.State == store.CeremonyOpen && !c.clock().Before(cer.Expiry) {
 		cer.State = store.CeremonyExpired
@@ -382,6 +419,7 @@ type keptPapers struct {
 type keptResult struct {
 	Record ceremony.Signed `json:"record"`
 	Block  string          `json:"block,omitempty"`
+	Link   []byte          `json:"link,omitempty"`
 }
 
 func (cer *Ceremony) record() (store.CeremonyRecord, error) {
@@ -391,10 +429,10 @@ func (cer *Ceremony) record() (store.CeremonyRecord, error) {
 	}
 	r := store.CeremonyRecord{
 		ID: cer.ID, Kind: string(cer.Kind), Subject: cer.Subject, State: cer.State, Revision: cer.revision,
-		Papers: papers, OpenedAt: cer.OpenedAt, ExpiresAt: cer.Expiry,
+		Papers: papers, OpenedAt: cer.OpenedAt, ExpiresAt: cer.Expiry, Node: cer.Node,
 	}
 	if cer.Record != nil {
-		if r.Record, err = ceremony.Encode(&keptResult{*cer.Record, cer.Block}); err != nil {
+		if r.Record, err = ceremony.Encode(&keptResult{*cer.Record, cer.Block, cer.link}); err != nil {
 			return r, fault.Wrap(fault.Internal, err)
 		}
 	}

@@ -15,8 +15,10 @@ import (
 // database's, the one that was proposed when a process died, or the token's first. It is
 // called when a module is attached, and can be called again.
 //
-// Where none of them is the pinned one, the database is of another token or was put back:
-// [fault.EpochStale] or [fault.EpochInvalid]. No operation is carried out then.
+// Where the database is ahead, because the tokens of other nodes went on, the token follows
+// them. Where nothing leads from the pinned epoch to the database's, the database is of another
+// token or was put back: [fault.EpochStale] or [fault.EpochInvalid]. No operation is carried
+// out then.
 func (c *Ceremonies) Settle(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -28,46 +30,54 @@ func (c *Ceremonies) settle(ctx context.Context) error {
 		return nil
 	}
 	current, err := c.store.CurrentEpoch(ctx)
-	if errors.Is(err, store.ErrNotFound) {
-		current, err = c.adopt(ctx)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		if current, err = c.adopt(ctx); err != nil {
+			return err
+		}
+	case err != nil:
+		return unavailable(ctx, err)
 	}
-	if err != nil {
-		return err
-	}
-	pending, err := c.store.ProposedEpoch(ctx)
-	proposal := pending.Epoch
+	proposal, err := c.store.ProposedEpoch(ctx)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return unavailable(ctx, err)
 	}
 	proposed := err == nil
+	own := proposed && proposal.Node == c.Node
 	refusal := c.modules.SetEpoch(ctx, current.Sealed)
 	switch {
-	case refusal == nil && proposed:
+	case refusal == nil && own:
 		// The power went before the token was told, or while it was. The officers have
 		// decided: it is done now.
-		if err := c.modules.CommitEpoch(ctx, proposal.Sealed); err != nil {
-			return c.withdraw(ctx, proposal, err)
-		}
-		return c.advance(ctx, proposal)
-	case refusal != nil && proposed && fault.Of(refusal).Reason == fault.EpochStale:
-		// It went after the token was told; or before, when a new token takes over this register.
-		if c.modules.SetEpoch(ctx, proposal.Sealed) == nil {
-			return c.advance(ctx, proposal)
-		}
-		if err := c.modules.CommitEpoch(ctx, proposal.Sealed); err != nil {
-			return c.withdraw(ctx, proposal, err)
-		}
-		return c.advance(ctx, proposal)
-	case refusal != nil && fault.Of(refusal).Reason == fault.EpochStale:
-		// A token that lost its last write with the power still knows the epoch before: it
-		// is told again. It refuses anything else.
-		if c.modules.CommitEpoch(ctx, current.Sealed) != nil {
-			return c.wait(ctx, current, refusal)
-		}
-	case refusal != nil:
+		return c.commit(ctx, proposal)
+	case refusal == nil:
+		// What another node has proposed is for that node to commit.
+		return c.take(current.Sealed)
+	case fault.Of(refusal).Reason != fault.EpochStale:
 		return refusal
 	}
+	// It went after the token was told, of this node or of one that shares the token; or
+	// before, when a new token takes over this register.
+	if proposed && (c.modules.SetEpoch(ctx, proposal.Sealed) == nil || own) {
+		return c.commit(ctx, proposal)
+	}
+	followed, err := c.follow(ctx, current)
+	if err != nil {
+		return err
+	}
+	if !followed {
+		return c.wait(ctx, current, refusal)
+	}
 	return c.take(current.Sealed)
+}
+
+// commit pins a proposal, unless it is, and has it take effect.
+func (c *Ceremonies) commit(ctx context.Context, p store.Proposal) error {
+	link, err := c.modules.CommitEpoch(ctx, p.Sealed)
+	if err != nil {
+		return c.withdraw(ctx, p.Epoch, err)
+	}
+	return c.advance(ctx, p.Epoch, link)
 }
 
 // wait has a new token go by its own first register, where the database has the one of a
@@ -121,18 +131,18 @@ func (c *Ceremonies) take(sealed []byte) error {
 }
 
 // advance has a pinned proposal take effect.
-func (c *Ceremonies) advance(ctx context.Context, proposal store.Epoch) error {
+func (c *Ceremonies) advance(ctx context.Context, e store.Epoch, link []byte) error {
 	c.settled = false
-	pending, err := c.store.ProposedEpoch(ctx)
+	proposal, err := c.store.ProposedEpoch(ctx)
 	if err != nil {
 		return unavailable(ctx, err)
 	}
-	err = c.store.AdvanceEpoch(ctx, proposal.Version, nil)
-	c.inventory.Forget(pending.Change.Names()...)
+	err = c.store.AdvanceEpoch(ctx, e.Version, link)
+	c.inventory.Forget(proposal.Change.Names()...)
 	if err != nil {
 		return unavailable(ctx, err)
 	}
-	return c.take(proposal.Sealed)
+	return c.take(e.Sealed)
 }
 
 // withdraw gives a proposal up that the token refuses for good. Where it may have been
@@ -166,10 +176,10 @@ func (c *Ceremonies) change(ctx context.Context, make func(*ceremony.Epoch) ([]b
 		return fault.Wrap(fault.Internal, errors.New("a module proposed what is no register"))
 	}
 	next := store.Epoch{Version: proposed.Version, Sealed: sealed}
-	err = c.store.ProposeEpoch(ctx, "", next.Version, next.Sealed, *change)
+	err = c.store.ProposeEpoch(ctx, c.Node, next.Version, next.Sealed, *change)
 	switch {
 	case errors.Is(err, store.ErrConflict):
-		c.settled = false // another front on the same database
+		c.settled = false // another node on the same database
 		return fault.New(fault.Conflict, "another ceremony is being carried out: send it again")
 	case errors.Is(err, store.ErrExists):
 		return fault.New(fault.KeyExists, "an alias has the key's name: delete it first")
@@ -178,11 +188,7 @@ func (c *Ceremonies) change(ctx context.Context, make func(*ceremony.Epoch) ([]b
 		return unavailable(ctx, err)
 	}
 	// From here on the caller's patience counts no longer.
-	ctx = context.WithoutCancel(ctx)
-	if err := c.modules.CommitEpoch(ctx, next.Sealed); err != nil {
-		return c.withdraw(ctx, next, err)
-	}
-	return c.advance(ctx, next)
+	return c.commit(context.WithoutCancel(ctx), store.Proposal{Epoch: next})
 }
 
 // carryOut has a ceremony carried out whose papers are complete.
@@ -195,6 +201,9 @@ func (c *Ceremonies) carryOut(ctx context.Context, cer *Ceremony) error {
 		if err := c.readyToRetire(ctx); err != nil {
 			return err
 		}
+	}
+	if cer.Kind == ceremony.Join {
+		return c.join(ctx, cer, request)
 	}
 	return c.change(ctx, func(*ceremony.Epoch) ([]byte, *store.Change, error) {
 		out, err := c.modules.CarryOut(ctx, request)

@@ -23,7 +23,7 @@ type Store interface {
 // Inventory finds keys by name. It is safe for concurrent use. It remembers the keys
 // that were asked for last, so that it costs the same with a hundred keys and with
 // a hundred thousand. Changes have to go through it, or be told to it with
-// [Inventory.Forget]; another process that writes the same store is not noticed.
+// [Inventory.Forget] or, where others write the same store, [Inventory.ForgetAll].
 type Inventory struct {
 	store Store
 	clock func() time.Time
@@ -33,6 +33,7 @@ type Inventory struct {
 	targets cache[string] // names of keys, by alias
 
 	usage usage
+	view  view
 
 	mu      sync.Mutex // of the count
 	counted bool
@@ -168,6 +169,16 @@ func (v *Inventory) Forget(names ...string) {
 	if len(names) > 0 {
 		v.pinned.forgetAll() // few are pinned, and changes are rare
 	}
+	v.mu.Lock()
+	v.counted = false
+	v.mu.Unlock()
+}
+
+// ForgetAll drops all that is remembered, because another process has changed something.
+func (v *Inventory) ForgetAll() {
+	v.current.forgetAll()
+	v.targets.forgetAll()
+	v.pinned.forgetAll()
 	v.mu.Lock()
 	v.counted = false
 	v.mu.Unlock()

@@ -17,8 +17,11 @@ import (
 //
 // Errors are refusals of package fault: [fault.KeyNotFound]; [fault.KeySealInvalid]
 // if what is stored is no sealed key of that name and version;
-// [fault.StoreUnavailable]; and ctx's error as it is.
+// [fault.StoreUnavailable], see [Inventory.Fresh] too; and ctx's error as it is.
 func (v *Inventory) Resolve(ctx context.Context, reference string) (Key, error) {
+	if err := v.Fresh(); err != nil {
+		return Key{}, err
+	}
 	if key, ok := v.current.get(reference); ok {
 		return *key, nil
 	}

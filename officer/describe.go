@@ -107,7 +107,8 @@ func Does(k ceremony.Kind) string {
 		ceremony.Start: "a stopped key is used again", ceremony.Delete: "the key is destroyed",
 		ceremony.Restore: "a deletion is called off; the key stays stopped", ceremony.Change: "another roster, or another quorum",
 		ceremony.Masters: "master keys of the next generation", ceremony.Retire: "older master keys are destroyed", ceremony.Attach: "a key that the token already holds",
-		ceremony.Adopt: "the register of another token is taken over, with all its keys",
+		ceremony.Adopt: "the register of a lost token is taken over, with all its keys",
+		ceremony.Join:  "this token goes by the register of others from now on: their officers, their keys",
 	}[k]
 }
 

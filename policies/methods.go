@@ -27,6 +27,8 @@ var Methods = []Method{
 	{Name: "DataService/GenerateCardValidationData", Keys: true, Custody: true},
 	{Name: "DataService/VerifyCardValidationData", Keys: true, Custody: true},
 	{Name: "StatusService/GetStatus"},
+	{Name: "FleetService/ListNodes"},
+	{Name: "FleetService/ForgetNode"},
 	{Name: "VelocityService/ResetVerifications", Keys: true},
 	{Name: "VelocityService/ResetTranslations"},
 	{Name: "CeremonyService/GetModule"},

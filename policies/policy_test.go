@@ -192,6 +192,7 @@ func TestShippedPolicies(t *testing.T) {
 		data := slices.Contains([]string{"PinService", "MacService", "DataService"}, strings.Split(m.Name, "/")[0])
 		reset := strings.HasPrefix(m.Name, "VelocityService/") // an officer's, no switch's
 		watch := m.Name == "StatusService/GetStatus"
+		nodes, forget := m.Name == "FleetService/ListNodes", m.Name == "FleetService/ForgetNode"
 		read := slices.Contains([]string{"GetKey", "ListKeys", "ListKeyVersions", "GetAlias", "ListAliases", "ListTagsForResource"}, strings.TrimPrefix(m.Name, "KeyService/"))
 		change := slices.Contains([]string{ // with other officers, or what only an officer may do
 			"CeremonyService/GetModule", "CeremonyService/BeginCeremony", "CeremonyService/SubmitComponent", "CeremonyService/ApproveCeremony",
@@ -201,13 +202,13 @@ func TestShippedPolicies(t *testing.T) {
 			"KeyService/CreateAlias", "KeyService/UpdateAlias", "KeyService/DeleteAlias", "KeyService/TagResource", "KeyService/UntagResource",
 			"KeyService/GetCertificateSigningRequest", // the key signs
 		}, m.Name)
-		if !data && !reset && !watch && !read && !change {
+		if !data && !reset && !watch && !nodes && !forget && !read && !change {
 			t.Errorf("%s: decide who may call it in development", m.Name)
 		}
-		officer := reset || watch || read || change
+		officer := reset || watch || nodes || forget || read || change
 		for name, want := range map[string]bool{
 			"switch": data || watch, "officer-1": officer, "officer-2": officer, "officer-3": officer,
-			"auditor": watch || read, "terminal-1": false, "stranger": false,
+			"auditor": watch || nodes || read, "terminal-1": false, "stranger": false,
 		} {
 			d := dev.Authorize(Request{Identity: "spiffe://dev.keyd/" + name, Method: m.Name, Keys: keys})
 			if d.Allowed != want {

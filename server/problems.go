@@ -29,7 +29,7 @@ func problems(s *keydv1.GetStatusResponse, unwritable error, drains bool, waitin
 		add(keydv1.Problem_CRITICAL, "the service stops")
 	}
 	if waiting != "" {
-		add(keydv1.Problem_CRITICAL, "no key can be used: the database holds the register of another token, %s, which officers can have this one take over (a ceremony of kind adopt)", waiting)
+		add(keydv1.Problem_CRITICAL, "no key can be used: the database holds the register of another token, %s, which officers can have this one join, or take over if that token is lost (a ceremony of kind join or adopt)", waiting)
 	}
 	if len(s.Tokens) == 0 {
 		add(keydv1.Problem_CRITICAL, "no module answers, so nothing can be done")
@@ -51,6 +51,7 @@ func problems(s *keydv1.GetStatusResponse, unwritable error, drains bool, waitin
 			add(keydv1.Problem_WARNING, "module %d: accounts had to share an entry of the table of tries %d times: raise velocity.entries", t.Module, n)
 		}
 	}
+	fleetProblems(add, s.Nodes)
 	for _, p := range s.Processes {
 		name := p.Role
 		if p.Role == child.RoleModule {
@@ -98,6 +99,29 @@ func problems(s *keydv1.GetStatusResponse, unwritable error, drains bool, waitin
 	}
 	slices.SortStableFunc(list, func(a, b *keydv1.Problem) int { return int(b.Severity) - int(a.Severity) })
 	return list
+}
+
+// unseen is after how long without a sign of a node an operator is told.
+const unseen = 15 * time.Second
+
+// fleetProblems are those of the nodes of a fleet. What is wrong with this node itself is
+// said elsewhere.
+func fleetProblems(add func(keydv1.Problem_Severity, string, ...any), nodes []*keydv1.Node) {
+	newest := uint64(0)
+	for _, n := range nodes {
+		newest = max(newest, n.Epoch)
+	}
+	for _, n := range nodes {
+		switch {
+		case n.Self:
+		case n.Age.AsDuration() > unseen:
+			add(keydv1.Problem_WARNING, "node %s has not been seen for %s: start it, or forget it (keyd fleet forget %s)", n.Name, n.Age.AsDuration().Round(time.Second), n.Name)
+		case n.Detail != "":
+			add(keydv1.Problem_WARNING, "node %s uses no key: %s", n.Name, n.Detail)
+		case n.Epoch < newest:
+			add(keydv1.Problem_NOTE, "node %s goes by version %d of the register of officers and keys, another node by version %d", n.Name, n.Epoch, newest)
+		}
+	}
 }
 
 func notConfined(add func(keydv1.Problem_Severity, string, ...any), who string, list []*keydv1.Measure) {

@@ -76,6 +76,11 @@ func (b statusBinding) GetStatus(ctx context.Context, _ *keydv1.GetStatusRequest
 			EpochLoaded: d.EpochLoaded, EpochPinned: d.EpochPinned,
 		})
 	}
+	nodes, err := b.officers.Nodes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	answer.Nodes = nodeMessages(nodes, b.officers.Node)
 	waiting := ""
 	if version, digest := b.officers.Waiting(); version != 0 {
 		waiting = fmt.Sprintf("version %d, %s", version, digest)

@@ -51,9 +51,9 @@ func withVelocity(c *config.Config, s *supervisor.Config) (end func() error, err
 func velocityArgs(c *config.Config, boot string) []string {
 	return []string{
 		"--boot-id", boot,
-		"--verify-limits", limitsArg(c.Velocity.Verify),
-		"--translate-limits", limitsArg(c.Velocity.Translate),
-		"--card-limits", limitsArg(c.Velocity.Card),
+		"--verify-limits", limitsArg(c.Velocity.Verify.Split(c.Fleet.Size)),
+		"--translate-limits", limitsArg(c.Velocity.Translate.Split(c.Fleet.Size)),
+		"--card-limits", limitsArg(c.Velocity.Card.Split(c.Fleet.Size)),
 	}
 }
 

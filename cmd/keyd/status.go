@@ -104,6 +104,10 @@ func writeStatus(w io.Writer, s *keydv1.GetStatusResponse) {
 		row(w, "KSNs", fmt.Sprintf("%d accepted since the start; %d sequences in memory%s", n.Accepted, n.Sequences, failing(n.Failing)))
 	}
 	row(w, "audit", fmt.Sprintf("%d entries, head %.16s", s.AuditEntries, s.AuditHead))
+	if len(s.Nodes) > 0 {
+		row(w)
+		writeNodes(w, s.Nodes)
+	}
 	row(w)
 	row(w, "PROCESS", "PID", "STATE", "RESTARTS", "SINCE (UTC)", "LAST EXIT")
 	for _, p := range s.Processes {

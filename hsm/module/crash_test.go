@@ -96,8 +96,9 @@ type powered struct {
 	f *failing
 }
 
-func (p powered) CommitEpoch(ctx context.Context, epoch []byte) error {
-	return p.f.write(func() error { return p.Client.CommitEpoch(ctx, epoch) })
+func (p powered) CommitEpoch(ctx context.Context, epoch []byte) (link []byte, err error) {
+	err = p.f.write(func() (err error) { link, err = p.Client.CommitEpoch(ctx, epoch); return err })
+	return link, err
 }
 
 func (p powered) BeginCeremony(ctx context.Context, r hsm.BeginCeremony) (opening hsm.Signed, err error) {

@@ -108,6 +108,8 @@ func (s *server) interpret(f wire.Frame) (operation, error) {
 		return other(f, new(wire.LoadEpoch), loadEpoch, s.loadEpoch, epochLoaded)
 	case wire.OpCommitEpoch:
 		return other(f, new(wire.CommitEpoch), commitEpoch, s.commitEpoch, epochCommitted)
+	case wire.OpFollowEpoch:
+		return other(f, new(wire.FollowEpoch), followEpoch, s.followEpoch, epochFollowed)
 	case wire.OpFirstEpoch:
 		return other(f, new(wire.FirstEpoch), nothing[*wire.FirstEpoch], s.firstEpoch, epochDocument)
 	case wire.OpGetIdentity:

@@ -41,17 +41,41 @@ func epochLoaded(struct{}) proto.Message { return &wire.EpochLoaded{} }
 
 func commitEpoch(m *wire.CommitEpoch) ([]byte, error) { return m.Epoch, nil }
 
-func (s *server) commitEpoch(epoch []byte) (struct{}, error) {
-	_, err := withSession(s, func(session *token.Session) (struct{}, error) {
-		return struct{}{}, s.engines.officers.Commit(session, epoch)
+func (s *server) commitEpoch(epoch []byte) (link []byte, err error) {
+	link, err = withSession(s, func(session *token.Session) ([]byte, error) {
+		return s.engines.officers.Commit(session, epoch)
 	})
 	if err == nil {
 		err = s.store.Sync() // that what was destroyed does not come back
 	}
+	return link, err
+}
+
+func epochCommitted(link []byte) proto.Message { return &wire.EpochCommitted{Link: link} }
+
+type following struct {
+	epoch []byte
+	links [][]byte
+}
+
+func followEpoch(m *wire.FollowEpoch) (following, error) {
+	if len(m.Links) > register.MaxLinks {
+		return following{}, malformed
+	}
+	return following{m.Epoch, m.Links}, nil
+}
+
+func (s *server) followEpoch(f following) (struct{}, error) {
+	_, err := withSession(s, func(session *token.Session) (struct{}, error) {
+		return struct{}{}, s.engines.officers.Follow(session, f.epoch, f.links)
+	})
+	if err == nil {
+		err = s.store.Sync()
+	}
 	return struct{}{}, err
 }
 
-func epochCommitted(struct{}) proto.Message { return &wire.EpochCommitted{} }
+func epochFollowed(struct{}) proto.Message { return &wire.EpochFollowed{} }
 
 func (s *server) firstEpoch(struct{}) ([]byte, error) { return withSession(s, register.First) }
 
@@ -164,7 +188,7 @@ func (s *server) carryOut(p proceeding) (*quorum.CarriedOut, error) {
 }
 
 func carriedOut(c *quorum.CarriedOut) proto.Message {
-	m := &wire.CeremonyCarriedOut{Epoch: c.Epoch, Block: c.Block, Record: wireSigned(c.Record)}
+	m := &wire.CeremonyCarriedOut{Epoch: c.Epoch, Block: c.Block, Record: wireSigned(c.Record), Link: c.Link}
 	if c.Key != nil {
 		m.Key = &wire.SealedKey{Name: c.Key.Name, Sealed: c.Key.Sealed}
 	}

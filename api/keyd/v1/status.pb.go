@@ -124,6 +124,7 @@ type GetStatusResponse struct {
 	AuditHead        string                 `protobuf:"bytes,8,opt,name=audit_head,json=auditHead,proto3" json:"audit_head,omitempty"` // hash of the newest audit entry, hex
 	AuditEntries     uint64                 `protobuf:"varint,9,opt,name=audit_entries,json=auditEntries,proto3" json:"audit_entries,omitempty"`
 	KeySerialNumbers *KeySerialNumbers      `protobuf:"bytes,10,opt,name=key_serial_numbers,json=keySerialNumbers,proto3" json:"key_serial_numbers,omitempty"`
+	Nodes            []*Node                `protobuf:"bytes,11,rep,name=nodes,proto3" json:"nodes,omitempty"`       // of the fleet; none where keyd has a database of its own
 	Problems         []*Problem             `protobuf:"bytes,20,rep,name=problems,proto3" json:"problems,omitempty"` // what is wrong, the worst first; empty if all is well
 	Policy           *PolicyInUse           `protobuf:"bytes,21,opt,name=policy,proto3" json:"policy,omitempty"`
 	Tls              *TlsInUse              `protobuf:"bytes,22,opt,name=tls,proto3" json:"tls,omitempty"`
@@ -228,6 +229,13 @@ func (x *GetStatusResponse) GetAuditEntries() uint64 {
 func (x *GetStatusResponse) GetKeySerialNumbers() *KeySerialNumbers {
 	if x != nil {
 		return x.KeySerialNumbers
+	}
+	return nil
+}
+
+func (x *GetStatusResponse) GetNodes() []*Node {
+	if x != nil {
+		return x.Nodes
 	}
 	return nil
 }
@@ -1188,8 +1196,8 @@ var File_keyd_v1_status_proto protoreflect.FileDescriptor
 
 const file_keyd_v1_status_proto_rawDesc = "" +
 	"\n" +
-	"\x14keyd/v1/status.proto\x12\akeyd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n" +
-	"\x10GetStatusRequest\"\xe5\x04\n" +
+	"\x14keyd/v1/status.proto\x12\akeyd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13keyd/v1/fleet.proto\"\x12\n" +
+	"\x10GetStatusRequest\"\x8a\x05\n" +
 	"\x11GetStatusResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12 \n" +
 	"\vdevelopment\x18\x02 \x01(\bR\vdevelopment\x129\n" +
@@ -1203,7 +1211,8 @@ const file_keyd_v1_status_proto_rawDesc = "" +
 	"audit_head\x18\b \x01(\tR\tauditHead\x12#\n" +
 	"\raudit_entries\x18\t \x01(\x04R\fauditEntries\x12G\n" +
 	"\x12key_serial_numbers\x18\n" +
-	" \x01(\v2\x19.keyd.v1.KeySerialNumbersR\x10keySerialNumbers\x12,\n" +
+	" \x01(\v2\x19.keyd.v1.KeySerialNumbersR\x10keySerialNumbers\x12#\n" +
+	"\x05nodes\x18\v \x03(\v2\r.keyd.v1.NodeR\x05nodes\x12,\n" +
 	"\bproblems\x18\x14 \x03(\v2\x10.keyd.v1.ProblemR\bproblems\x12,\n" +
 	"\x06policy\x18\x15 \x01(\v2\x14.keyd.v1.PolicyInUseR\x06policy\x12#\n" +
 	"\x03tls\x18\x16 \x01(\v2\x11.keyd.v1.TlsInUseR\x03tls\x12 \n" +
@@ -1325,6 +1334,7 @@ var file_keyd_v1_status_proto_goTypes = []any{
 	(*TokenErrors)(nil),           // 13: keyd.v1.TokenErrors
 	(*Measure)(nil),               // 14: keyd.v1.Measure
 	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
+	(*Node)(nil),                  // 16: keyd.v1.Node
 }
 var file_keyd_v1_status_proto_depIdxs = []int32{
 	15, // 0: keyd.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
@@ -1332,34 +1342,35 @@ var file_keyd_v1_status_proto_depIdxs = []int32{
 	9,  // 2: keyd.v1.GetStatusResponse.tokens:type_name -> keyd.v1.Token
 	14, // 3: keyd.v1.GetStatusResponse.front_confinement:type_name -> keyd.v1.Measure
 	7,  // 4: keyd.v1.GetStatusResponse.key_serial_numbers:type_name -> keyd.v1.KeySerialNumbers
-	3,  // 5: keyd.v1.GetStatusResponse.problems:type_name -> keyd.v1.Problem
-	4,  // 6: keyd.v1.GetStatusResponse.policy:type_name -> keyd.v1.PolicyInUse
-	5,  // 7: keyd.v1.GetStatusResponse.tls:type_name -> keyd.v1.TlsInUse
-	0,  // 8: keyd.v1.Problem.severity:type_name -> keyd.v1.Problem.Severity
-	15, // 9: keyd.v1.PolicyInUse.loaded_at:type_name -> google.protobuf.Timestamp
-	6,  // 10: keyd.v1.PolicyInUse.last_failure:type_name -> keyd.v1.FailedReload
-	15, // 11: keyd.v1.TlsInUse.not_after:type_name -> google.protobuf.Timestamp
-	15, // 12: keyd.v1.TlsInUse.loaded_at:type_name -> google.protobuf.Timestamp
-	15, // 13: keyd.v1.TlsInUse.client_authorities_until:type_name -> google.protobuf.Timestamp
-	6,  // 14: keyd.v1.TlsInUse.last_failure:type_name -> keyd.v1.FailedReload
-	15, // 15: keyd.v1.FailedReload.at:type_name -> google.protobuf.Timestamp
-	15, // 16: keyd.v1.Process.since:type_name -> google.protobuf.Timestamp
-	14, // 17: keyd.v1.Token.probes:type_name -> keyd.v1.Measure
-	14, // 18: keyd.v1.Token.confinement:type_name -> keyd.v1.Measure
-	10, // 19: keyd.v1.Token.velocity:type_name -> keyd.v1.Velocity
-	12, // 20: keyd.v1.Token.calls:type_name -> keyd.v1.TokenCalls
-	13, // 21: keyd.v1.Token.errors:type_name -> keyd.v1.TokenErrors
-	11, // 22: keyd.v1.Velocity.verifications:type_name -> keyd.v1.Limits
-	11, // 23: keyd.v1.Velocity.translations:type_name -> keyd.v1.Limits
-	15, // 24: keyd.v1.Velocity.presumed_until:type_name -> google.protobuf.Timestamp
-	11, // 25: keyd.v1.Velocity.cards:type_name -> keyd.v1.Limits
-	1,  // 26: keyd.v1.StatusService.GetStatus:input_type -> keyd.v1.GetStatusRequest
-	2,  // 27: keyd.v1.StatusService.GetStatus:output_type -> keyd.v1.GetStatusResponse
-	27, // [27:28] is the sub-list for method output_type
-	26, // [26:27] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	16, // 5: keyd.v1.GetStatusResponse.nodes:type_name -> keyd.v1.Node
+	3,  // 6: keyd.v1.GetStatusResponse.problems:type_name -> keyd.v1.Problem
+	4,  // 7: keyd.v1.GetStatusResponse.policy:type_name -> keyd.v1.PolicyInUse
+	5,  // 8: keyd.v1.GetStatusResponse.tls:type_name -> keyd.v1.TlsInUse
+	0,  // 9: keyd.v1.Problem.severity:type_name -> keyd.v1.Problem.Severity
+	15, // 10: keyd.v1.PolicyInUse.loaded_at:type_name -> google.protobuf.Timestamp
+	6,  // 11: keyd.v1.PolicyInUse.last_failure:type_name -> keyd.v1.FailedReload
+	15, // 12: keyd.v1.TlsInUse.not_after:type_name -> google.protobuf.Timestamp
+	15, // 13: keyd.v1.TlsInUse.loaded_at:type_name -> google.protobuf.Timestamp
+	15, // 14: keyd.v1.TlsInUse.client_authorities_until:type_name -> google.protobuf.Timestamp
+	6,  // 15: keyd.v1.TlsInUse.last_failure:type_name -> keyd.v1.FailedReload
+	15, // 16: keyd.v1.FailedReload.at:type_name -> google.protobuf.Timestamp
+	15, // 17: keyd.v1.Process.since:type_name -> google.protobuf.Timestamp
+	14, // 18: keyd.v1.Token.probes:type_name -> keyd.v1.Measure
+	14, // 19: keyd.v1.Token.confinement:type_name -> keyd.v1.Measure
+	10, // 20: keyd.v1.Token.velocity:type_name -> keyd.v1.Velocity
+	12, // 21: keyd.v1.Token.calls:type_name -> keyd.v1.TokenCalls
+	13, // 22: keyd.v1.Token.errors:type_name -> keyd.v1.TokenErrors
+	11, // 23: keyd.v1.Velocity.verifications:type_name -> keyd.v1.Limits
+	11, // 24: keyd.v1.Velocity.translations:type_name -> keyd.v1.Limits
+	15, // 25: keyd.v1.Velocity.presumed_until:type_name -> google.protobuf.Timestamp
+	11, // 26: keyd.v1.Velocity.cards:type_name -> keyd.v1.Limits
+	1,  // 27: keyd.v1.StatusService.GetStatus:input_type -> keyd.v1.GetStatusRequest
+	2,  // 28: keyd.v1.StatusService.GetStatus:output_type -> keyd.v1.GetStatusResponse
+	28, // [28:29] is the sub-list for method output_type
+	27, // [27:28] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_keyd_v1_status_proto_init() }
@@ -1367,6 +1378,7 @@ func file_keyd_v1_status_proto_init() {
 	if File_keyd_v1_status_proto != nil {
 		return
 	}
+	file_keyd_v1_fleet_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

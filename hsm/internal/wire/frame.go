@@ -43,6 +43,7 @@ const (
 	OpAbortCeremony Op = 39
 	OpReseal        Op = 40
 	OpCertificate   Op = 41
+	OpFollowEpoch   Op = 42
 
 	OpAnswer  Op = 128 // the operation's own message
 	OpFailure Op = 129 // a Failure message
@@ -58,7 +59,7 @@ const (
 // maxPayload is the bound for an operation.
 func (op Op) maxPayload() int {
 	switch op {
-	case OpLoadEpoch, OpCommitEpoch, OpBeginCeremony, OpCheckCeremony, OpCarryOut, OpAbortCeremony, OpAnswer:
+	case OpLoadEpoch, OpCommitEpoch, OpFollowEpoch, OpBeginCeremony, OpCheckCeremony, OpCarryOut, OpAbortCeremony, OpAnswer:
 		return MaxEpochPayload
 	}
 	return MaxPayload

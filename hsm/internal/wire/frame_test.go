@@ -77,7 +77,7 @@ func TestBounds(t *testing.T) {
 	for _, op := range []wire.Op{wire.OpFirstEpoch, wire.OpGetIdentity, wire.OpReseal, wire.OpCertificate} {
 		bounds[op] = wire.MaxPayload
 	}
-	for _, op := range []wire.Op{wire.OpLoadEpoch, wire.OpCommitEpoch, wire.OpBeginCeremony, wire.OpCheckCeremony, wire.OpCarryOut, wire.OpAbortCeremony} {
+	for _, op := range []wire.Op{wire.OpLoadEpoch, wire.OpCommitEpoch, wire.OpFollowEpoch, wire.OpBeginCeremony, wire.OpCheckCeremony, wire.OpCarryOut, wire.OpAbortCeremony} {
 		bounds[op] = wire.MaxEpochPayload
 	}
 	for op, most := range bounds {

@@ -2313,6 +2313,7 @@ func (x *CommitEpoch) GetEpoch() []byte {
 
 type EpochCommitted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	Link          []byte                 `protobuf:"bytes,1,opt,name=link,proto3" json:"link,omitempty"` // to this epoch from the one before; empty for a first one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2347,6 +2348,102 @@ func (*EpochCommitted) Descriptor() ([]byte, []int) {
 	return file_wire_wire_proto_rawDescGZIP(), []int{35}
 }
 
+func (x *EpochCommitted) GetLink() []byte {
+	if x != nil {
+		return x.Link
+	}
+	return nil
+}
+
+// FollowEpoch pins an epoch that other tokens have pinned.
+type FollowEpoch struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Epoch         []byte                 `protobuf:"bytes,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Links         [][]byte               `protobuf:"bytes,2,rep,name=links,proto3" json:"links,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FollowEpoch) Reset() {
+	*x = FollowEpoch{}
+	mi := &file_wire_wire_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FollowEpoch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FollowEpoch) ProtoMessage() {}
+
+func (x *FollowEpoch) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FollowEpoch.ProtoReflect.Descriptor instead.
+func (*FollowEpoch) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *FollowEpoch) GetEpoch() []byte {
+	if x != nil {
+		return x.Epoch
+	}
+	return nil
+}
+
+func (x *FollowEpoch) GetLinks() [][]byte {
+	if x != nil {
+		return x.Links
+	}
+	return nil
+}
+
+type EpochFollowed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EpochFollowed) Reset() {
+	*x = EpochFollowed{}
+	mi := &file_wire_wire_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EpochFollowed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EpochFollowed) ProtoMessage() {}
+
+func (x *EpochFollowed) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EpochFollowed.ProtoReflect.Descriptor instead.
+func (*EpochFollowed) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{37}
+}
+
 // FirstEpoch asks for the first epoch of a token, which the token itself keeps.
 type FirstEpoch struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2356,7 +2453,7 @@ type FirstEpoch struct {
 
 func (x *FirstEpoch) Reset() {
 	*x = FirstEpoch{}
-	mi := &file_wire_wire_proto_msgTypes[36]
+	mi := &file_wire_wire_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2368,7 +2465,7 @@ func (x *FirstEpoch) String() string {
 func (*FirstEpoch) ProtoMessage() {}
 
 func (x *FirstEpoch) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[36]
+	mi := &file_wire_wire_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2381,7 +2478,7 @@ func (x *FirstEpoch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FirstEpoch.ProtoReflect.Descriptor instead.
 func (*FirstEpoch) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{36}
+	return file_wire_wire_proto_rawDescGZIP(), []int{38}
 }
 
 type EpochDocument struct {
@@ -2393,7 +2490,7 @@ type EpochDocument struct {
 
 func (x *EpochDocument) Reset() {
 	*x = EpochDocument{}
-	mi := &file_wire_wire_proto_msgTypes[37]
+	mi := &file_wire_wire_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2405,7 +2502,7 @@ func (x *EpochDocument) String() string {
 func (*EpochDocument) ProtoMessage() {}
 
 func (x *EpochDocument) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[37]
+	mi := &file_wire_wire_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2418,7 +2515,7 @@ func (x *EpochDocument) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EpochDocument.ProtoReflect.Descriptor instead.
 func (*EpochDocument) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{37}
+	return file_wire_wire_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *EpochDocument) GetEpoch() []byte {
@@ -2436,7 +2533,7 @@ type GetIdentity struct {
 
 func (x *GetIdentity) Reset() {
 	*x = GetIdentity{}
-	mi := &file_wire_wire_proto_msgTypes[38]
+	mi := &file_wire_wire_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2448,7 +2545,7 @@ func (x *GetIdentity) String() string {
 func (*GetIdentity) ProtoMessage() {}
 
 func (x *GetIdentity) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[38]
+	mi := &file_wire_wire_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2461,7 +2558,7 @@ func (x *GetIdentity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetIdentity.ProtoReflect.Descriptor instead.
 func (*GetIdentity) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{38}
+	return file_wire_wire_proto_rawDescGZIP(), []int{40}
 }
 
 type IdentityDocument struct {
@@ -2473,7 +2570,7 @@ type IdentityDocument struct {
 
 func (x *IdentityDocument) Reset() {
 	*x = IdentityDocument{}
-	mi := &file_wire_wire_proto_msgTypes[39]
+	mi := &file_wire_wire_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2485,7 +2582,7 @@ func (x *IdentityDocument) String() string {
 func (*IdentityDocument) ProtoMessage() {}
 
 func (x *IdentityDocument) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[39]
+	mi := &file_wire_wire_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2498,7 +2595,7 @@ func (x *IdentityDocument) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityDocument.ProtoReflect.Descriptor instead.
 func (*IdentityDocument) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{39}
+	return file_wire_wire_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *IdentityDocument) GetIdentity() *Signed {
@@ -2521,7 +2618,7 @@ type KeyInputs struct {
 
 func (x *KeyInputs) Reset() {
 	*x = KeyInputs{}
-	mi := &file_wire_wire_proto_msgTypes[40]
+	mi := &file_wire_wire_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2533,7 +2630,7 @@ func (x *KeyInputs) String() string {
 func (*KeyInputs) ProtoMessage() {}
 
 func (x *KeyInputs) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[40]
+	mi := &file_wire_wire_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2546,7 +2643,7 @@ func (x *KeyInputs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyInputs.ProtoReflect.Descriptor instead.
 func (*KeyInputs) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{40}
+	return file_wire_wire_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *KeyInputs) GetUnder() *SealedKey {
@@ -2588,7 +2685,7 @@ type BeginCeremony struct {
 
 func (x *BeginCeremony) Reset() {
 	*x = BeginCeremony{}
-	mi := &file_wire_wire_proto_msgTypes[41]
+	mi := &file_wire_wire_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2600,7 +2697,7 @@ func (x *BeginCeremony) String() string {
 func (*BeginCeremony) ProtoMessage() {}
 
 func (x *BeginCeremony) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[41]
+	mi := &file_wire_wire_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2613,7 +2710,7 @@ func (x *BeginCeremony) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginCeremony.ProtoReflect.Descriptor instead.
 func (*BeginCeremony) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{41}
+	return file_wire_wire_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *BeginCeremony) GetDefinition() []byte {
@@ -2646,7 +2743,7 @@ type CeremonyOpened struct {
 
 func (x *CeremonyOpened) Reset() {
 	*x = CeremonyOpened{}
-	mi := &file_wire_wire_proto_msgTypes[42]
+	mi := &file_wire_wire_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2658,7 +2755,7 @@ func (x *CeremonyOpened) String() string {
 func (*CeremonyOpened) ProtoMessage() {}
 
 func (x *CeremonyOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[42]
+	mi := &file_wire_wire_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2671,7 +2768,7 @@ func (x *CeremonyOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CeremonyOpened.ProtoReflect.Descriptor instead.
 func (*CeremonyOpened) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{42}
+	return file_wire_wire_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *CeremonyOpened) GetOpening() *Signed {
@@ -2691,7 +2788,7 @@ type CheckCeremony struct {
 
 func (x *CheckCeremony) Reset() {
 	*x = CheckCeremony{}
-	mi := &file_wire_wire_proto_msgTypes[43]
+	mi := &file_wire_wire_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2703,7 +2800,7 @@ func (x *CheckCeremony) String() string {
 func (*CheckCeremony) ProtoMessage() {}
 
 func (x *CheckCeremony) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[43]
+	mi := &file_wire_wire_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2716,7 +2813,7 @@ func (x *CheckCeremony) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckCeremony.ProtoReflect.Descriptor instead.
 func (*CheckCeremony) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{43}
+	return file_wire_wire_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *CheckCeremony) GetPapers() []byte {
@@ -2742,7 +2839,7 @@ type CeremonyChecked struct {
 
 func (x *CeremonyChecked) Reset() {
 	*x = CeremonyChecked{}
-	mi := &file_wire_wire_proto_msgTypes[44]
+	mi := &file_wire_wire_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2754,7 +2851,7 @@ func (x *CeremonyChecked) String() string {
 func (*CeremonyChecked) ProtoMessage() {}
 
 func (x *CeremonyChecked) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[44]
+	mi := &file_wire_wire_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2767,7 +2864,7 @@ func (x *CeremonyChecked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CeremonyChecked.ProtoReflect.Descriptor instead.
 func (*CeremonyChecked) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{44}
+	return file_wire_wire_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *CeremonyChecked) GetCheckValue() string {
@@ -2787,7 +2884,7 @@ type CarryOutCeremony struct {
 
 func (x *CarryOutCeremony) Reset() {
 	*x = CarryOutCeremony{}
-	mi := &file_wire_wire_proto_msgTypes[45]
+	mi := &file_wire_wire_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2799,7 +2896,7 @@ func (x *CarryOutCeremony) String() string {
 func (*CarryOutCeremony) ProtoMessage() {}
 
 func (x *CarryOutCeremony) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[45]
+	mi := &file_wire_wire_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2812,7 +2909,7 @@ func (x *CarryOutCeremony) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CarryOutCeremony.ProtoReflect.Descriptor instead.
 func (*CarryOutCeremony) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{45}
+	return file_wire_wire_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *CarryOutCeremony) GetPapers() []byte {
@@ -2836,13 +2933,14 @@ type CeremonyCarriedOut struct {
 	Key           *SealedKey             `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
 	Block         string                 `protobuf:"bytes,3,opt,name=block,proto3" json:"block,omitempty"` // a key block, which is ciphertext
 	Record        *Signed                `protobuf:"bytes,4,opt,name=record,proto3" json:"record,omitempty"`
+	Link          []byte                 `protobuf:"bytes,5,opt,name=link,proto3" json:"link,omitempty"` // with which a token joins others; the epoch is theirs
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CeremonyCarriedOut) Reset() {
 	*x = CeremonyCarriedOut{}
-	mi := &file_wire_wire_proto_msgTypes[46]
+	mi := &file_wire_wire_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2854,7 +2952,7 @@ func (x *CeremonyCarriedOut) String() string {
 func (*CeremonyCarriedOut) ProtoMessage() {}
 
 func (x *CeremonyCarriedOut) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[46]
+	mi := &file_wire_wire_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2867,7 +2965,7 @@ func (x *CeremonyCarriedOut) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CeremonyCarriedOut.ProtoReflect.Descriptor instead.
 func (*CeremonyCarriedOut) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{46}
+	return file_wire_wire_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *CeremonyCarriedOut) GetEpoch() []byte {
@@ -2898,6 +2996,13 @@ func (x *CeremonyCarriedOut) GetRecord() *Signed {
 	return nil
 }
 
+func (x *CeremonyCarriedOut) GetLink() []byte {
+	if x != nil {
+		return x.Link
+	}
+	return nil
+}
+
 type AbortCeremony struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Papers        []byte                 `protobuf:"bytes,1,opt,name=papers,proto3" json:"papers,omitempty"`
@@ -2908,7 +3013,7 @@ type AbortCeremony struct {
 
 func (x *AbortCeremony) Reset() {
 	*x = AbortCeremony{}
-	mi := &file_wire_wire_proto_msgTypes[47]
+	mi := &file_wire_wire_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2920,7 +3025,7 @@ func (x *AbortCeremony) String() string {
 func (*AbortCeremony) ProtoMessage() {}
 
 func (x *AbortCeremony) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[47]
+	mi := &file_wire_wire_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2933,7 +3038,7 @@ func (x *AbortCeremony) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortCeremony.ProtoReflect.Descriptor instead.
 func (*AbortCeremony) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{47}
+	return file_wire_wire_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *AbortCeremony) GetPapers() []byte {
@@ -2960,7 +3065,7 @@ type Reseal struct {
 
 func (x *Reseal) Reset() {
 	*x = Reseal{}
-	mi := &file_wire_wire_proto_msgTypes[48]
+	mi := &file_wire_wire_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2972,7 +3077,7 @@ func (x *Reseal) String() string {
 func (*Reseal) ProtoMessage() {}
 
 func (x *Reseal) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[48]
+	mi := &file_wire_wire_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2985,7 +3090,7 @@ func (x *Reseal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reseal.ProtoReflect.Descriptor instead.
 func (*Reseal) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{48}
+	return file_wire_wire_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Reseal) GetKey() *SealedKey {
@@ -3004,7 +3109,7 @@ type Resealed struct {
 
 func (x *Resealed) Reset() {
 	*x = Resealed{}
-	mi := &file_wire_wire_proto_msgTypes[49]
+	mi := &file_wire_wire_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3016,7 +3121,7 @@ func (x *Resealed) String() string {
 func (*Resealed) ProtoMessage() {}
 
 func (x *Resealed) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[49]
+	mi := &file_wire_wire_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3029,7 +3134,7 @@ func (x *Resealed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resealed.ProtoReflect.Descriptor instead.
 func (*Resealed) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{49}
+	return file_wire_wire_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Resealed) GetSealed() []byte {
@@ -3056,7 +3161,7 @@ type CertificateRequest struct {
 
 func (x *CertificateRequest) Reset() {
 	*x = CertificateRequest{}
-	mi := &file_wire_wire_proto_msgTypes[50]
+	mi := &file_wire_wire_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3068,7 +3173,7 @@ func (x *CertificateRequest) String() string {
 func (*CertificateRequest) ProtoMessage() {}
 
 func (x *CertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[50]
+	mi := &file_wire_wire_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3081,7 +3186,7 @@ func (x *CertificateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertificateRequest.ProtoReflect.Descriptor instead.
 func (*CertificateRequest) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{50}
+	return file_wire_wire_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *CertificateRequest) GetKey() *SealedKey {
@@ -3149,7 +3254,7 @@ type CertificateRequested struct {
 
 func (x *CertificateRequested) Reset() {
 	*x = CertificateRequested{}
-	mi := &file_wire_wire_proto_msgTypes[51]
+	mi := &file_wire_wire_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3161,7 +3266,7 @@ func (x *CertificateRequested) String() string {
 func (*CertificateRequested) ProtoMessage() {}
 
 func (x *CertificateRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[51]
+	mi := &file_wire_wire_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3174,7 +3279,7 @@ func (x *CertificateRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertificateRequested.ProtoReflect.Descriptor instead.
 func (*CertificateRequested) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{51}
+	return file_wire_wire_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *CertificateRequested) GetRequest() []byte {
@@ -3192,7 +3297,7 @@ type Describe struct {
 
 func (x *Describe) Reset() {
 	*x = Describe{}
-	mi := &file_wire_wire_proto_msgTypes[52]
+	mi := &file_wire_wire_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3204,7 +3309,7 @@ func (x *Describe) String() string {
 func (*Describe) ProtoMessage() {}
 
 func (x *Describe) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[52]
+	mi := &file_wire_wire_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3217,7 +3322,7 @@ func (x *Describe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Describe.ProtoReflect.Descriptor instead.
 func (*Describe) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{52}
+	return file_wire_wire_proto_rawDescGZIP(), []int{54}
 }
 
 type Description struct {
@@ -3244,7 +3349,7 @@ type Description struct {
 
 func (x *Description) Reset() {
 	*x = Description{}
-	mi := &file_wire_wire_proto_msgTypes[53]
+	mi := &file_wire_wire_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3256,7 +3361,7 @@ func (x *Description) String() string {
 func (*Description) ProtoMessage() {}
 
 func (x *Description) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[53]
+	mi := &file_wire_wire_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3269,7 +3374,7 @@ func (x *Description) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Description.ProtoReflect.Descriptor instead.
 func (*Description) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{53}
+	return file_wire_wire_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Description) GetLabel() string {
@@ -3395,7 +3500,7 @@ type TokenErrors struct {
 
 func (x *TokenErrors) Reset() {
 	*x = TokenErrors{}
-	mi := &file_wire_wire_proto_msgTypes[54]
+	mi := &file_wire_wire_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3407,7 +3512,7 @@ func (x *TokenErrors) String() string {
 func (*TokenErrors) ProtoMessage() {}
 
 func (x *TokenErrors) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[54]
+	mi := &file_wire_wire_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3420,7 +3525,7 @@ func (x *TokenErrors) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenErrors.ProtoReflect.Descriptor instead.
 func (*TokenErrors) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{54}
+	return file_wire_wire_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *TokenErrors) GetClass() string {
@@ -3455,7 +3560,7 @@ type Velocity struct {
 
 func (x *Velocity) Reset() {
 	*x = Velocity{}
-	mi := &file_wire_wire_proto_msgTypes[55]
+	mi := &file_wire_wire_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3467,7 +3572,7 @@ func (x *Velocity) String() string {
 func (*Velocity) ProtoMessage() {}
 
 func (x *Velocity) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[55]
+	mi := &file_wire_wire_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3480,7 +3585,7 @@ func (x *Velocity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Velocity.ProtoReflect.Descriptor instead.
 func (*Velocity) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{55}
+	return file_wire_wire_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Velocity) GetVerifications() *Limits {
@@ -3557,7 +3662,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_wire_wire_proto_msgTypes[56]
+	mi := &file_wire_wire_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3569,7 +3674,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[56]
+	mi := &file_wire_wire_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3582,7 +3687,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{56}
+	return file_wire_wire_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Limits) GetMinute() uint32 {
@@ -3617,7 +3722,7 @@ type TokenCalls struct {
 
 func (x *TokenCalls) Reset() {
 	*x = TokenCalls{}
-	mi := &file_wire_wire_proto_msgTypes[57]
+	mi := &file_wire_wire_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3629,7 +3734,7 @@ func (x *TokenCalls) String() string {
 func (*TokenCalls) ProtoMessage() {}
 
 func (x *TokenCalls) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[57]
+	mi := &file_wire_wire_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3642,7 +3747,7 @@ func (x *TokenCalls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenCalls.ProtoReflect.Descriptor instead.
 func (*TokenCalls) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{57}
+	return file_wire_wire_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *TokenCalls) GetName() string {
@@ -3677,7 +3782,7 @@ type Measure struct {
 
 func (x *Measure) Reset() {
 	*x = Measure{}
-	mi := &file_wire_wire_proto_msgTypes[58]
+	mi := &file_wire_wire_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3689,7 +3794,7 @@ func (x *Measure) String() string {
 func (*Measure) ProtoMessage() {}
 
 func (x *Measure) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[58]
+	mi := &file_wire_wire_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3702,7 +3807,7 @@ func (x *Measure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Measure.ProtoReflect.Descriptor instead.
 func (*Measure) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{58}
+	return file_wire_wire_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Measure) GetName() string {
@@ -3738,7 +3843,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_wire_wire_proto_msgTypes[59]
+	mi := &file_wire_wire_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3750,7 +3855,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[59]
+	mi := &file_wire_wire_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3763,7 +3868,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{59}
+	return file_wire_wire_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Failure) GetReason() uint32 {
@@ -3951,8 +4056,13 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\bproposal\x18\x02 \x01(\bR\bproposal\"\r\n" +
 	"\vEpochLoaded\"#\n" +
 	"\vCommitEpoch\x12\x14\n" +
-	"\x05epoch\x18\x01 \x01(\fR\x05epoch\"\x10\n" +
-	"\x0eEpochCommitted\"\f\n" +
+	"\x05epoch\x18\x01 \x01(\fR\x05epoch\"$\n" +
+	"\x0eEpochCommitted\x12\x12\n" +
+	"\x04link\x18\x01 \x01(\fR\x04link\"9\n" +
+	"\vFollowEpoch\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\fR\x05epoch\x12\x14\n" +
+	"\x05links\x18\x02 \x03(\fR\x05links\"\x0f\n" +
+	"\rEpochFollowed\"\f\n" +
 	"\n" +
 	"FirstEpoch\"%\n" +
 	"\rEpochDocument\x12\x14\n" +
@@ -3981,12 +4091,13 @@ const file_wire_wire_proto_rawDesc = "" +
 	"checkValue\"T\n" +
 	"\x10CarryOutCeremony\x12\x16\n" +
 	"\x06papers\x18\x01 \x01(\fR\x06papers\x12(\n" +
-	"\x04keys\x18\x02 \x01(\v2\x14.keyd.wire.KeyInputsR\x04keys\"\x93\x01\n" +
+	"\x04keys\x18\x02 \x01(\v2\x14.keyd.wire.KeyInputsR\x04keys\"\xa7\x01\n" +
 	"\x12CeremonyCarriedOut\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\fR\x05epoch\x12&\n" +
 	"\x03key\x18\x02 \x01(\v2\x14.keyd.wire.SealedKeyR\x03key\x12\x14\n" +
 	"\x05block\x18\x03 \x01(\tR\x05block\x12)\n" +
-	"\x06record\x18\x04 \x01(\v2\x11.keyd.wire.SignedR\x06record\"X\n" +
+	"\x06record\x18\x04 \x01(\v2\x11.keyd.wire.SignedR\x06record\x12\x12\n" +
+	"\x04link\x18\x05 \x01(\fR\x04link\"X\n" +
 	"\rAbortCeremony\x12\x16\n" +
 	"\x06papers\x18\x01 \x01(\fR\x06papers\x12/\n" +
 	"\tstatement\x18\x02 \x01(\v2\x11.keyd.wire.SignedR\tstatement\"0\n" +
@@ -4072,7 +4183,7 @@ func file_wire_wire_proto_rawDescGZIP() []byte {
 	return file_wire_wire_proto_rawDescData
 }
 
-var file_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 60)
+var file_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
 var file_wire_wire_proto_goTypes = []any{
 	(*SealedKey)(nil),            // 0: keyd.wire.SealedKey
 	(*PinKey)(nil),               // 1: keyd.wire.PinKey
@@ -4110,30 +4221,32 @@ var file_wire_wire_proto_goTypes = []any{
 	(*EpochLoaded)(nil),          // 33: keyd.wire.EpochLoaded
 	(*CommitEpoch)(nil),          // 34: keyd.wire.CommitEpoch
 	(*EpochCommitted)(nil),       // 35: keyd.wire.EpochCommitted
-	(*FirstEpoch)(nil),           // 36: keyd.wire.FirstEpoch
-	(*EpochDocument)(nil),        // 37: keyd.wire.EpochDocument
-	(*GetIdentity)(nil),          // 38: keyd.wire.GetIdentity
-	(*IdentityDocument)(nil),     // 39: keyd.wire.IdentityDocument
-	(*KeyInputs)(nil),            // 40: keyd.wire.KeyInputs
-	(*BeginCeremony)(nil),        // 41: keyd.wire.BeginCeremony
-	(*CeremonyOpened)(nil),       // 42: keyd.wire.CeremonyOpened
-	(*CheckCeremony)(nil),        // 43: keyd.wire.CheckCeremony
-	(*CeremonyChecked)(nil),      // 44: keyd.wire.CeremonyChecked
-	(*CarryOutCeremony)(nil),     // 45: keyd.wire.CarryOutCeremony
-	(*CeremonyCarriedOut)(nil),   // 46: keyd.wire.CeremonyCarriedOut
-	(*AbortCeremony)(nil),        // 47: keyd.wire.AbortCeremony
-	(*Reseal)(nil),               // 48: keyd.wire.Reseal
-	(*Resealed)(nil),             // 49: keyd.wire.Resealed
-	(*CertificateRequest)(nil),   // 50: keyd.wire.CertificateRequest
-	(*CertificateRequested)(nil), // 51: keyd.wire.CertificateRequested
-	(*Describe)(nil),             // 52: keyd.wire.Describe
-	(*Description)(nil),          // 53: keyd.wire.Description
-	(*TokenErrors)(nil),          // 54: keyd.wire.TokenErrors
-	(*Velocity)(nil),             // 55: keyd.wire.Velocity
-	(*Limits)(nil),               // 56: keyd.wire.Limits
-	(*TokenCalls)(nil),           // 57: keyd.wire.TokenCalls
-	(*Measure)(nil),              // 58: keyd.wire.Measure
-	(*Failure)(nil),              // 59: keyd.wire.Failure
+	(*FollowEpoch)(nil),          // 36: keyd.wire.FollowEpoch
+	(*EpochFollowed)(nil),        // 37: keyd.wire.EpochFollowed
+	(*FirstEpoch)(nil),           // 38: keyd.wire.FirstEpoch
+	(*EpochDocument)(nil),        // 39: keyd.wire.EpochDocument
+	(*GetIdentity)(nil),          // 40: keyd.wire.GetIdentity
+	(*IdentityDocument)(nil),     // 41: keyd.wire.IdentityDocument
+	(*KeyInputs)(nil),            // 42: keyd.wire.KeyInputs
+	(*BeginCeremony)(nil),        // 43: keyd.wire.BeginCeremony
+	(*CeremonyOpened)(nil),       // 44: keyd.wire.CeremonyOpened
+	(*CheckCeremony)(nil),        // 45: keyd.wire.CheckCeremony
+	(*CeremonyChecked)(nil),      // 46: keyd.wire.CeremonyChecked
+	(*CarryOutCeremony)(nil),     // 47: keyd.wire.CarryOutCeremony
+	(*CeremonyCarriedOut)(nil),   // 48: keyd.wire.CeremonyCarriedOut
+	(*AbortCeremony)(nil),        // 49: keyd.wire.AbortCeremony
+	(*Reseal)(nil),               // 50: keyd.wire.Reseal
+	(*Resealed)(nil),             // 51: keyd.wire.Resealed
+	(*CertificateRequest)(nil),   // 52: keyd.wire.CertificateRequest
+	(*CertificateRequested)(nil), // 53: keyd.wire.CertificateRequested
+	(*Describe)(nil),             // 54: keyd.wire.Describe
+	(*Description)(nil),          // 55: keyd.wire.Description
+	(*TokenErrors)(nil),          // 56: keyd.wire.TokenErrors
+	(*Velocity)(nil),             // 57: keyd.wire.Velocity
+	(*Limits)(nil),               // 58: keyd.wire.Limits
+	(*TokenCalls)(nil),           // 59: keyd.wire.TokenCalls
+	(*Measure)(nil),              // 60: keyd.wire.Measure
+	(*Failure)(nil),              // 61: keyd.wire.Failure
 }
 var file_wire_wire_proto_depIdxs = []int32{
 	0,  // 0: keyd.wire.PinKey.key:type_name -> keyd.wire.SealedKey
@@ -4181,23 +4294,23 @@ var file_wire_wire_proto_depIdxs = []int32{
 	0,  // 42: keyd.wire.KeyInputs.target:type_name -> keyd.wire.SealedKey
 	0,  // 43: keyd.wire.KeyInputs.previous:type_name -> keyd.wire.SealedKey
 	31, // 44: keyd.wire.BeginCeremony.statement:type_name -> keyd.wire.Signed
-	40, // 45: keyd.wire.BeginCeremony.keys:type_name -> keyd.wire.KeyInputs
+	42, // 45: keyd.wire.BeginCeremony.keys:type_name -> keyd.wire.KeyInputs
 	31, // 46: keyd.wire.CeremonyOpened.opening:type_name -> keyd.wire.Signed
-	40, // 47: keyd.wire.CheckCeremony.keys:type_name -> keyd.wire.KeyInputs
-	40, // 48: keyd.wire.CarryOutCeremony.keys:type_name -> keyd.wire.KeyInputs
+	42, // 47: keyd.wire.CheckCeremony.keys:type_name -> keyd.wire.KeyInputs
+	42, // 48: keyd.wire.CarryOutCeremony.keys:type_name -> keyd.wire.KeyInputs
 	0,  // 49: keyd.wire.CeremonyCarriedOut.key:type_name -> keyd.wire.SealedKey
 	31, // 50: keyd.wire.CeremonyCarriedOut.record:type_name -> keyd.wire.Signed
 	31, // 51: keyd.wire.AbortCeremony.statement:type_name -> keyd.wire.Signed
 	0,  // 52: keyd.wire.Reseal.key:type_name -> keyd.wire.SealedKey
 	0,  // 53: keyd.wire.CertificateRequest.key:type_name -> keyd.wire.SealedKey
-	58, // 54: keyd.wire.Description.probes:type_name -> keyd.wire.Measure
-	58, // 55: keyd.wire.Description.confinement:type_name -> keyd.wire.Measure
-	55, // 56: keyd.wire.Description.velocity:type_name -> keyd.wire.Velocity
-	57, // 57: keyd.wire.Description.calls:type_name -> keyd.wire.TokenCalls
-	54, // 58: keyd.wire.Description.errors:type_name -> keyd.wire.TokenErrors
-	56, // 59: keyd.wire.Velocity.verifications:type_name -> keyd.wire.Limits
-	56, // 60: keyd.wire.Velocity.translations:type_name -> keyd.wire.Limits
-	56, // 61: keyd.wire.Velocity.cards:type_name -> keyd.wire.Limits
+	60, // 54: keyd.wire.Description.probes:type_name -> keyd.wire.Measure
+	60, // 55: keyd.wire.Description.confinement:type_name -> keyd.wire.Measure
+	57, // 56: keyd.wire.Description.velocity:type_name -> keyd.wire.Velocity
+	59, // 57: keyd.wire.Description.calls:type_name -> keyd.wire.TokenCalls
+	56, // 58: keyd.wire.Description.errors:type_name -> keyd.wire.TokenErrors
+	58, // 59: keyd.wire.Velocity.verifications:type_name -> keyd.wire.Limits
+	58, // 60: keyd.wire.Velocity.translations:type_name -> keyd.wire.Limits
+	58, // 61: keyd.wire.Velocity.cards:type_name -> keyd.wire.Limits
 	62, // [62:62] is the sub-list for method output_type
 	62, // [62:62] is the sub-list for method input_type
 	62, // [62:62] is the sub-list for extension type_name
@@ -4228,7 +4341,7 @@ func file_wire_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_wire_proto_rawDesc), len(file_wire_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   60,
+			NumMessages:   62,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -27,8 +27,25 @@ func (w *work) lookRegister(s *token.Session) error {
 	if other.Generation != w.epoch.Generation {
 		return fault.New(fault.EpochInvalid, fmt.Sprintf("the register is of generation %d of the master keys, this token has generation %d", other.Generation, w.epoch.Generation))
 	}
+	if w.def.Kind == ceremony.Join && other.Version <= w.epoch.Version {
+		return fault.New(fault.Conflict, "the register that is to be joined is a first one too: carry out a ceremony there first")
+	}
 	w.adopted = other
 	return nil
+}
+
+// join makes the link to the register of other tokens, which this one goes by from then on as
+// it is: their officers, their keys.
+func (w *work) join(s *token.Session, out *CarriedOut) (err error) {
+	if err := w.takeLasting(s, w.adopted); err != nil {
+		return err
+	}
+	if out.Link, err = w.engine.register.LinkTo(s, w.epoch, w.in.Register); err != nil {
+		return err
+	}
+	out.Epoch = w.in.Register
+	w.outcome.Epoch, w.outcome.Document = w.adopted.Version, w.def.Register
+	return w.sign(s, w.engine.register.Now().Unix(), out)
 }
 
 // adopt takes the register over. The officers stay those of this token. What the other token
@@ -37,16 +54,22 @@ func (w *work) adopt(s *token.Session, next *ceremony.Epoch) error {
 	own := *next
 	*next = *w.adopted.Clone()
 	next.Roster, next.Done = own.Roster, append(next.Done, own.Done...)
-	if len(next.Lasting) == 0 {
-		return nil // the fingerprint key follows from the shares
+	return w.takeLasting(s, next)
+}
+
+// takeLasting gives the token the fingerprint key that goes along in a register, where it does
+// not follow from the shares.
+func (w *work) takeLasting(s *token.Session, of *ceremony.Epoch) error {
+	if len(of.Lasting) == 0 {
+		return nil
 	}
-	m, err := w.engine.masters.Of(s, next.Generation)
+	m, err := w.engine.masters.Of(s, of.Generation)
 	if err != nil {
 		return err
 	}
-	if err := m.ReplaceLasting(s, next.Lasting); err != nil {
+	if err := m.ReplaceLasting(s, of.Lasting); err != nil {
 		return err
 	}
-	w.engine.masters.Forget(next.Generation)
+	w.engine.masters.Forget(of.Generation)
 	return nil
 }

@@ -315,7 +315,7 @@ func (r *run) carryOut() (out *quorum.CarriedOut, err error) {
 }
 
 func (b *bench) commitEpoch(epoch []byte) error {
-	return b.token.Do(func(s *token.Session) error { return b.engine.Commit(s, epoch) })
+	return b.token.Do(func(s *token.Session) error { _, err := b.engine.Commit(s, epoch); return err })
 }
 
 // commit makes what was carried out count, and has the front keep it.

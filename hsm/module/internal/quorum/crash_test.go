@@ -139,7 +139,8 @@ func TestKeyPairsOfCeremonies(t *testing.T) {
 	epoch, err := r.callOff("bob")
 	b.must(err)
 	b.do(func(s *token.Session) error {
-		return b.register.Commit(s, epoch, func(*ceremony.Epoch) error { return nil })
+		_, err := b.register.Commit(s, epoch, func(*ceremony.Epoch) error { return nil })
+		return err
 	})
 	b.epoch = epoch
 	// One that was never opened, and one whose label says nothing.

@@ -110,7 +110,7 @@ func sign[T any](s *token.Session, identity token.Pair, purpose ceremony.Purpose
 type Inputs struct {
 	Under, Target *hsm.Key
 	Previous      *hsm.Key // the newest version of a key that gets another one
-	Register      []byte   // the register of another token
+	Register      []byte   // the register of other tokens
 }
 
 // Begin opens a ceremony for an officer who signed that this definition be carried out.
@@ -283,6 +283,7 @@ type CarriedOut struct {
 	Epoch  []byte          // sealed
 	Key    *hsm.Key        // Load, Create, Import, Attach
 	Block  string          // Export
+	Link   []byte          // Join: with it the token follows the register, which is the epoch
 	Record ceremony.Signed // [ceremony.Record]
 }
 
@@ -304,6 +305,12 @@ func (e *Engine) CarryOut(s *token.Session, p *ceremony.Proceedings, in Inputs) 
 		return nil, err
 	}
 	out = new(CarriedOut)
+	if w.def.Kind == ceremony.Join {
+		if err := w.join(s, out); err != nil {
+			return nil, err
+		}
+		return out, nil
+	}
 	next := w.epoch.Clone()
 	if err := w.carryOut(s, next, out); err != nil {
 		return nil, err
@@ -322,17 +329,22 @@ func (e *Engine) propose(s *token.Session, w *work, next *ceremony.Epoch, out *C
 	if out.Epoch, err = e.register.Propose(s, w.epoch, next, room(w.def.Kind)); err != nil {
 		return err
 	}
+	w.outcome.Epoch, w.outcome.Document = next.Version, ceremony.Digest(out.Epoch)
+	return w.sign(s, now, out)
+}
+
+// sign makes the record of what was carried out.
+func (w *work) sign(s *token.Session, now int64, out *CarriedOut) error {
 	roster, err := ceremony.Encode(&w.epoch.Roster)
 	if err != nil {
 		return err
 	}
-	w.outcome.Epoch, w.outcome.Document = next.Version, ceremony.Digest(out.Epoch)
 	record := ceremony.Record{Proceedings: *w.papers, Roster: roster, Outcome: w.outcome, Time: now}
 	record.Submissions = nil
 	for _, c := range w.papers.Submissions {
 		record.Submissions = append(record.Submissions, ceremony.Submission{Statement: c.Statement})
 	}
-	out.Record, err = sign(s, e.identity, ceremony.OfRecord, &record)
+	out.Record, err = sign(s, w.engine.identity, ceremony.OfRecord, &record)
 	return err
 }
 
@@ -395,23 +407,43 @@ func (e *Engine) Abort(s *token.Session, p *ceremony.Proceedings, signed ceremon
 }
 
 // Commit pins a proposed epoch, and destroys what nobody needs any more: key pairs of
-// ceremonies that are over and of deleted keys, and master keys that were retired.
-func (e *Engine) Commit(s *token.Session, sealed []byte) (err error) {
+// ceremonies that are over and of deleted keys, and master keys that were retired. It returns
+// the link with which other tokens follow (see [register.Register.Follow]).
+func (e *Engine) Commit(s *token.Session, sealed []byte) (link []byte, err error) {
 	defer func() { err = refusal(err) }()
-	err = e.register.Commit(s, sealed, func(epoch *ceremony.Epoch) error {
+	if link, err = e.register.Commit(s, sealed, afterPin(s)); err != nil {
+		return nil, err
+	}
+	return link, e.destroyUnneeded(s)
+}
+
+// Follow pins an epoch that modules of other tokens with the same master keys have pinned, and
+// destroys what [Engine.Commit] does. The links are those of the versions from the one that is
+// pinned here to that one.
+func (e *Engine) Follow(s *token.Session, sealed []byte, links [][]byte) (err error) {
+	defer func() { err = refusal(err) }()
+	if err := e.register.Follow(s, sealed, links, afterPin(s)); err != nil {
+		return err
+	}
+	return e.destroyUnneeded(s)
+}
+
+// afterPin is what has to happen before another module pins.
+func afterPin(s *token.Session) func(*ceremony.Epoch) error {
+	return func(epoch *ceremony.Epoch) error {
 		if epoch.Oldest != epoch.Generation {
 			return nil
 		}
 		// What a change of master keys has left that was carried out and can be committed no
 		// more. Not later: another change may have been carried out then.
 		return sealing.DestroyResealing(s, epoch.Generation)
-	})
-	if err != nil {
-		return err
 	}
+}
+
+func (e *Engine) destroyUnneeded(s *token.Session) error {
 	epoch, err := e.register.Current()
 	if err != nil {
-		return nil // another one is pinned already, and its Commit does the rest
+		return nil // another one is pinned already, and its Commit does this
 	}
 	if _, err = destroyPairs(s, over(epoch, e.register.Now().Unix())); err != nil {
 		return err

@@ -113,7 +113,10 @@ func Finish(s *token.Session, p *ceremony.Proceedings, clock func() time.Time) (
 	if err != nil {
 		return record, err
 	}
-	epoch := &ceremony.Epoch{Version: 1, Clock: clock().Unix(), Generation: d.MasterKeys.FirstGeneration(), Oldest: d.MasterKeys.FirstGeneration(), Roster: *d.Roster}
+	epoch := &ceremony.Epoch{
+		Version: 1, Token: e.fingerprint, Clock: clock().Unix(),
+		Generation: d.MasterKeys.FirstGeneration(), Oldest: d.MasterKeys.FirstGeneration(), Roster: *d.Roster,
+	}
 	roster, err := ceremony.Encode(d.Roster)
 	if err != nil {
 		return record, err
@@ -187,7 +190,12 @@ func Found(s *token.Session, roster *ceremony.Roster, clock func() time.Time) er
 	if err := roster.Validate(); err != nil {
 		return err
 	}
-	if _, err := CreateIdentity(s); err != nil {
+	var e Engine
+	identity, err := CreateIdentity(s)
+	if err == nil {
+		err = e.identify(identity)
+	}
+	if err != nil {
 		return err
 	}
 	if _, _, err := register.ReadPin(s); !errors.Is(err, register.ErrNoPin) {
@@ -198,7 +206,7 @@ func Found(s *token.Session, roster *ceremony.Roster, clock func() time.Time) er
 		return err
 	}
 	_, err = register.Create(s, m, &ceremony.Epoch{
-		Version: 1, Clock: clock().Unix(), Generation: sealing.FirstGeneration, Oldest: sealing.FirstGeneration, Roster: *roster,
+		Version: 1, Token: e.fingerprint, Clock: clock().Unix(), Generation: sealing.FirstGeneration, Oldest: sealing.FirstGeneration, Roster: *roster,
 	})
 	return err
 }

@@ -70,7 +70,8 @@ func TestRegisterKeepsRoom(t *testing.T) {
 				return err
 			}
 			b.epoch = sealed
-			return b.register.Commit(s, sealed, func(*ceremony.Epoch) error { return nil })
+			_, err = b.register.Commit(s, sealed, func(*ceremony.Epoch) error { return nil })
+			return err
 		})
 	}
 	begun := zone(b)

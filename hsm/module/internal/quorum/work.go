@@ -27,7 +27,7 @@ type work struct {
 
 	header     hsm.Header      // of the key that comes to be
 	block      *keyblock.Block // Import
-	adopted    *ceremony.Epoch // Adopt
+	adopted    *ceremony.Epoch // Adopt, Join
 	region     *locked.Region  // clear values
 	key        []byte          // the value, in region; nil while there is none
 	checkValue string          // of the value
@@ -58,7 +58,7 @@ func (e *Engine) look(s *token.Session, epoch *ceremony.Epoch, d *ceremony.Defin
 	case d.Kind == ceremony.Change:
 	case d.Kind == ceremony.Masters:
 		err = w.lookMasters()
-	case d.Kind == ceremony.Adopt:
+	case d.Kind == ceremony.Adopt, d.Kind == ceremony.Join:
 		err = w.lookRegister(s)
 	case d.Kind == ceremony.Retire:
 		if epoch.Oldest == epoch.Generation {

@@ -107,7 +107,7 @@ func (r *Register) open(s *token.Session, sealed []byte) (*ceremony.Epoch, error
 	at := len(sealed) - ceremony.EpochMACSize
 	err = r.masters.Authenticate(s, e.Generation, mac[:], purpose, sealed[:at])
 	if errors.Is(err, sealing.ErrNoMasters) {
-		return nil, fault.New(fault.EpochInvalid, "")
+		return nil, lacksMasters(e.Generation)
 	}
 	if err != nil {
 		return nil, err
@@ -283,37 +283,51 @@ func (r *Register) Exclusively(s *token.Session, e *ceremony.Epoch, f func() err
 // Commit pins a proposal, unless it is older than any ceremony may take. Of two that follow
 // the same epoch the first one wins; the second is a [fault.EpochStale]. One that is pinned
 // already is good. With one that was not, pinned runs while no other module pins, once
-// the proposal counts.
-func (r *Register) Commit(s *token.Session, sealed []byte, pinned func(*ceremony.Epoch) error) (err error) {
+// the proposal counts. It returns the link with which other tokens follow.
+func (r *Register) Commit(s *token.Session, sealed []byte, pinned func(*ceremony.Epoch) error) (link []byte, err error) {
+	e, err := r.pinNext(s, sealed, pinned, func(e *ceremony.Epoch, _ [sha256.Size]byte, pin *Pin) error {
+		switch {
+		case r.Now().Unix() > e.Clock+ceremony.MaxValidFor:
+			// Officers' decisions have their time. Whoever kept this one back has waited too long.
+			return fault.New(fault.EpochStale, "this proposal is too old")
+		case e.Version <= pin.Version || e.Previous != hex.EncodeToString(pin.Digest[:]):
+			return fault.New(fault.EpochStale, fmt.Sprintf("epoch %d is pinned, this one follows another", pin.Version))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return r.linkOf(s, e, sealed)
+}
+
+// pinNext pins an epoch in place of the one that is pinned, where follows agrees.
+func (r *Register) pinNext(s *token.Session, sealed []byte, pinned func(*ceremony.Epoch) error, follows func(e *ceremony.Epoch, digest [sha256.Size]byte, pin *Pin) error) (e *ceremony.Epoch, err error) {
 	unlock, err := r.page.lock()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	e, err := r.open(s, sealed) // by the master keys as they are now, with the lock
+	e, err = r.open(s, sealed) // by the master keys as they are now, with the lock
 	if err != nil {
-		return err
+		return nil, err
 	}
 	pin, older, err := r.pin(s)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	digest, fresh := sha256.Sum256(sealed), false
-	switch {
-	case pin.Version == e.Version && subtle.ConstantTimeCompare(digest[:], pin.Digest[:]) == 1: // again
-	case r.Now().Unix() > e.Clock+ceremony.MaxValidFor:
-		// Officers' decisions have their time. Whoever kept this one back has waited too long.
-		return fault.New(fault.EpochStale, "this proposal is too old")
-	case e.Version <= pin.Version || e.Previous != hex.EncodeToString(pin.Digest[:]):
-		return fault.New(fault.EpochStale, fmt.Sprintf("epoch %d is pinned, this one follows another", pin.Version))
-	default:
+	if pin.Version != e.Version || subtle.ConstantTimeCompare(digest[:], pin.Digest[:]) != 1 {
+		if err := follows(e, digest, pin); err != nil {
+			return nil, err
+		}
 		p := &Pin{Version: e.Version, Generation: e.Generation, Digest: digest}
 		var written token.Object
 		if err := r.store.Keep(func() (err error) { written, older, err = p.write(s); return err }); err != nil {
 			if written != 0 {
 				_ = s.DestroyData(written) // else this process sees what no other does
 			}
-			return err
+			return nil, err
 		}
 		r.page.raise(e.Version, digest)
 		fresh = true
@@ -321,15 +335,15 @@ func (r *Register) Commit(s *token.Session, sealed []byte, pinned func(*ceremony
 	r.loaded.Store(newLoaded(e, sealed))
 	if fresh {
 		if err := pinned(e); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	for _, o := range older {
 		if err := s.DestroyData(o); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return e, nil
 }
 
 // Now returns the time, which is never before the epoch began.

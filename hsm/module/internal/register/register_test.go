@@ -101,7 +101,10 @@ type host struct {
 	first   []byte
 }
 
-func newHost(t testing.TB) *host {
+func newHost(t testing.TB) *host { return hostOf(t, []byte(rand.Text()+rand.Text())) }
+
+// hostOf returns a host whose token has master keys of a secret.
+func hostOf(t testing.TB, secret []byte) *host {
 	t.Helper()
 	fresh := tokentest.SoftHSM(t)
 	h := &host{TB: t, token: fresh.Open(t, 2), store: softhsm.Store{fresh.Directory}, now: time.Unix(1_900_000_000, 0)}
@@ -111,7 +114,7 @@ func newHost(t testing.TB) *host {
 	t.Cleanup(func() { _ = h.page.Close() })
 	h.must(h.page.Truncate(register.PageSize))
 	h.do(func(s *token.Session) error {
-		if err := sealing.CreateMasters(s, sealing.FirstGeneration); err != nil {
+		if err := sealing.ImportMasters(s, sealing.FirstGeneration, secret[:sealing.SecretSize]); err != nil {
 			return err
 		}
 		if h.masters, err = sealing.FindMasters(s, sealing.FirstGeneration); err != nil {
@@ -168,7 +171,17 @@ func (h *host) offer(r *register.Register, sealed []byte) error {
 }
 
 func (h *host) commit(r *register.Register, sealed []byte) error {
-	return h.token.Do(func(s *token.Session) error { return r.Commit(s, sealed, func(*ceremony.Epoch) error { return nil }) })
+	_, err := h.link(r, sealed)
+	return err
+}
+
+// link pins a proposal and returns the link to it.
+func (h *host) link(r *register.Register, sealed []byte) (link []byte, err error) {
+	err = h.token.Do(func(s *token.Session) (err error) {
+		link, err = r.Commit(s, sealed, func(*ceremony.Epoch) error { return nil })
+		return err
+	})
+	return link, err
 }
 
 // propose makes the epoch that follows the one in force, changed.

@@ -1,0 +1,42 @@
+package keys
+
+import (
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"keyd/fault"
+)
+
+// MaxAge is how old the view of a database that several nodes share may become. A node that
+// has lost the database does not learn what officers stop elsewhere: after that time it uses
+// no key.
+const MaxAge = 10 * time.Second
+
+// view is how fresh the view of a shared database is.
+type view struct {
+	shared atomic.Bool
+	asked  atomic.Pointer[time.Time] // when the question was put that the database answered last
+}
+
+// errOld is the cause of refusals by [Inventory.Fresh].
+var errOld = errors.New("for " + MaxAge.String() + " this node has not taken up what the database says, and would not know of keys that were stopped: its log says why")
+
+// Share says that other nodes change the store too. From then on [Inventory.Refreshed] has to
+// be called at least once in [MaxAge].
+func (v *Inventory) Share() { v.view.shared.Store(true) }
+
+// Refreshed says that all that the database had at that moment was taken up.
+func (v *Inventory) Refreshed(at time.Time) { v.view.asked.Store(&at) }
+
+// Fresh refuses, with [fault.StoreUnavailable], where the store is shared and what is
+// remembered of it is older than [MaxAge].
+func (v *Inventory) Fresh() error {
+	if !v.view.shared.Load() {
+		return nil
+	}
+	if at := v.view.asked.Load(); at == nil || v.clock().Sub(*at) > MaxAge {
+		return fault.Wrap(fault.StoreUnavailable, errOld)
+	}
+	return nil
+}
