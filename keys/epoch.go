@@ -159,36 +159,53 @@ func (c *Ceremonies) withdraw(ctx context.Context, proposal store.Epoch, refusal
 }
 
 // change makes the next epoch and has it take effect, one at a time. Make returns the
-// proposed epoch and what changes with it.
+// proposed epoch and what changes with it. Where another node was first, it is made once more
+// of what that one has left.
 func (c *Ceremonies) change(ctx context.Context, make func(*ceremony.Epoch) ([]byte, *store.Change, error)) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.settle(ctx); err != nil {
-		return err
+	next, err := c.propose(ctx, make)
+	if errors.Is(err, store.ErrConflict) {
+		next, err = c.propose(ctx, make)
 	}
-	current := c.inForce.Load()
-	sealed, change, err := make(current)
-	if err != nil {
-		return err
-	}
-	proposed, err := ceremony.ParseEpoch(sealed)
-	if err != nil {
-		return fault.Wrap(fault.Internal, errors.New("a module proposed what is no register"))
-	}
-	next := store.Epoch{Version: proposed.Version, Sealed: sealed}
-	err = c.store.ProposeEpoch(ctx, c.Node, next.Version, next.Sealed, *change)
 	switch {
 	case errors.Is(err, store.ErrConflict):
-		c.settled = false // another node on the same database
 		return fault.New(fault.Conflict, "another ceremony is being carried out: send it again")
-	case errors.Is(err, store.ErrExists):
-		return fault.New(fault.KeyExists, "an alias has the key's name: delete it first")
 	case err != nil:
-		c.settled = false
-		return unavailable(ctx, err)
+		return err
 	}
 	// From here on the caller's patience counts no longer.
 	return c.commit(context.WithoutCancel(ctx), store.Proposal{Epoch: next})
+}
+
+// propose keeps the next epoch as a proposal. The error is [store.ErrConflict] where another
+// node was first.
+func (c *Ceremonies) propose(ctx context.Context, make func(*ceremony.Epoch) ([]byte, *store.Change, error)) (next store.Epoch, err error) {
+	if err := c.settle(ctx); err != nil {
+		return next, err
+	}
+	sealed, change, err := make(c.inForce.Load())
+	if err != nil {
+		return next, err
+	}
+	proposed, err := ceremony.ParseEpoch(sealed)
+	if err != nil {
+		return next, fault.Wrap(fault.Internal, errors.New("a module proposed what is no register"))
+	}
+	next = store.Epoch{Version: proposed.Version, Sealed: sealed}
+	err = c.store.ProposeEpoch(ctx, c.Node, next.Version, next.Sealed, *change)
+	switch {
+	case err == nil:
+	case errors.Is(err, store.ErrExists):
+		return next, fault.New(fault.KeyExists, "an alias has the key's name: delete it first")
+	case errors.Is(err, store.ErrConflict):
+		c.settled = false
+		return next, err
+	default:
+		c.settled = false
+		return next, unavailable(ctx, err)
+	}
+	return next, nil
 }
 
 // carryOut has a ceremony carried out whose papers are complete.

@@ -30,6 +30,7 @@ type office struct {
 	client   *hsm.Client
 	front    *keys.Ceremonies
 	failing  *failing
+	node     string // of a fleet
 }
 
 // failing is where the power goes: at the n-th write, counted from 0, before it is done or
@@ -101,6 +102,10 @@ func (p powered) CommitEpoch(ctx context.Context, epoch []byte) (link []byte, er
 	return link, err
 }
 
+func (p powered) FollowEpoch(ctx context.Context, epoch []byte, links [][]byte) error {
+	return p.f.write(func() error { return p.Client.FollowEpoch(ctx, epoch, links) })
+}
+
 func (p powered) BeginCeremony(ctx context.Context, r hsm.BeginCeremony) (opening hsm.Signed, err error) {
 	err = p.f.write(func() (err error) { opening, err = p.Client.BeginCeremony(ctx, r); return err }) // makes a key pair
 	return opening, err
@@ -127,6 +132,7 @@ func (o *office) start(at int, after bool) {
 	o.client.Attach(0, front)
 	o.failing = &failing{Store: o.database, at: at, after: after}
 	o.front = keys.NewCeremonies(o.failing, keys.New(o.database), powered{o.client, o.failing})
+	o.front.Node = o.node
 }
 
 func (o *office) stop() {

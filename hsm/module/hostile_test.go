@@ -123,7 +123,11 @@ func (b *siege) found(generation uint32, setUp func(*token.Session, func() time.
 	}}, tok, masters)
 	b.must(err)
 	s := newServer(newEngines(keys, tries.New(table), officers, reg), tok.Sessions(),
-		func() *wire.Description { return &wire.Description{Label: "test"} },
+		func() *wire.Description {
+			d := &wire.Description{Label: "test"}
+			d.EpochLoaded, d.EpochPinned = reg.Loaded()
+			return d
+		},
 		slog.New(slog.NewTextHandler(io.Discard, nil)), func(err error) { t.Errorf("the process would end: %v", err) })
 	front, back := net.Pipe()
 	s.attach(back)
