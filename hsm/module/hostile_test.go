@@ -59,6 +59,7 @@ type siege struct {
 	identity string
 	epochs   [][]byte // that were pinned, in their order
 	keys     map[string]hsm.Key
+	theirs   []byte // the register of other tokens, for definitions that name one
 }
 
 func besiege(t *testing.T) *siege {
@@ -206,7 +207,7 @@ func (b *siege) begin(d *ceremony.Definition) *ceremony.Proceedings {
 
 // inputs are the sealed keys that a definition names.
 func (b *siege) inputs(d *ceremony.Definition) *wire.KeyInputs {
-	in := new(wire.KeyInputs)
+	in := &wire.KeyInputs{Register: b.theirs}
 	give := func(r *ceremony.KeyRef) *wire.SealedKey {
 		if r == nil {
 			return nil
@@ -622,6 +623,53 @@ var attacks = []struct {
 		b.refused(b.ask(wire.OpCommitEpoch, &wire.CommitEpoch{Epoch: second.Epoch}, &wire.EpochCommitted{}), fault.EpochStale)
 		b.refused(b.encrypt(hsm.Key{Name: second.Key.Name, Sealed: second.Key.Sealed}), fault.KeySealInvalid)
 		b.must(b.encrypt(hsm.Key{Name: first.Key.Name, Sealed: first.Key.Sealed}))
+	}},
+	{"lead a token of a fleet to what no token has pinned, or back", func(_ *testing.T, b *siege) {
+		p, q := b.decided(b.begin(creating(zone("one", data)))), b.decided(b.begin(creating(zone("two", data))))
+		never, err := b.carryOut(p)
+		b.must(err)
+		second, err := b.carryOut(q)
+		b.must(err)
+		var committed wire.EpochCommitted
+		b.must(b.ask(wire.OpCommitEpoch, &wire.CommitEpoch{Epoch: second.Epoch}, &committed))
+		other := creating(zone("three", data))
+		r := b.decided(b.begin(other))
+		third, err := b.carryOut(r)
+		b.must(err)
+		follow := func(epoch []byte, links ...[]byte) error {
+			return b.ask(wire.OpFollowEpoch, &wire.FollowEpoch{Epoch: epoch, Links: links}, &wire.EpochFollowed{})
+		}
+		forged := bytes.Clone(committed.Link)
+		clear(forged[:32])
+		b.refused(follow(never.Epoch, committed.Link), fault.EpochStale)
+		b.refused(follow(third.Epoch, committed.Link), fault.EpochStale)
+		b.refused(follow(third.Epoch), fault.EpochStale)
+		b.refused(follow(third.Epoch, forged), fault.EpochInvalid)
+		b.refused(follow(b.epochs[0], committed.Link), fault.EpochStale)
+		b.refused(follow(b.epochs[0]), fault.EpochStale)
+		b.refused(b.encrypt(hsm.Key{Name: third.Key.Name, Sealed: third.Key.Sealed}), fault.KeySealInvalid)
+		b.must(b.encrypt(hsm.Key{Name: second.Key.Name, Sealed: second.Key.Sealed}))
+	}},
+	{"have a token go by the register of another fleet with the same master keys", func(t *testing.T, b *siege) {
+		fleet := besiege(t)
+		p := fleet.decided(fleet.begin(creating(zone("theirs", data))))
+		theirs, err := fleet.carryOut(p)
+		b.must(err)
+		var committed wire.EpochCommitted
+		b.must(fleet.ask(wire.OpCommitEpoch, &wire.CommitEpoch{Epoch: theirs.Epoch}, &committed))
+		b.refused(b.ask(wire.OpFollowEpoch, &wire.FollowEpoch{Epoch: theirs.Epoch, Links: [][]byte{committed.Link}}, &wire.EpochFollowed{}), fault.EpochStale)
+		b.refused(b.ask(wire.OpFollowEpoch, &wire.FollowEpoch{Epoch: theirs.Epoch}, &wire.EpochFollowed{}), fault.EpochStale)
+		b.refused(b.ask(wire.OpCommitEpoch, &wire.CommitEpoch{Epoch: theirs.Epoch}, &wire.EpochCommitted{}), fault.EpochStale)
+		b.refused(b.ask(wire.OpLoadEpoch, &wire.LoadEpoch{Epoch: theirs.Epoch}, &wire.EpochLoaded{}), fault.EpochStale)
+		// Officers who want another one are given this one; or one of them is enough.
+		join := &ceremony.Definition{Kind: ceremony.Join, Register: ceremony.Digest([]byte("another"))}
+		b.theirs = theirs.Epoch
+		b.refused(b.attempt(join), fault.StatementMismatch)
+		join.Register = ceremony.Digest(theirs.Epoch)
+		alone := b.begin(join)
+		alone.Approvals = append(alone.Approvals, b.approval(alone, "alice", ""))
+		_, err = b.carryOut(alone)
+		b.refused(err, fault.QuorumMissing)
 	}},
 	{"use a key whose register was never committed", func(_ *testing.T, b *siege) {
 		out, err := b.carryOut(b.decided(b.begin(creating(zone("d", data)))))
