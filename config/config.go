@@ -61,6 +61,10 @@ type Config struct {
 	// is told UNAVAILABLE and the module is replaced; 2s when it is not set.
 	OperationTimeout Duration `yaml:"operation_timeout"`
 
+	// RestartPause is how long a process that keeps failing waits at most before it is started
+	// again, 100ms to 1m; 5s when it is not set.
+	RestartPause Duration `yaml:"restart_pause"`
+
 	// DrainTimeout is how long requests that are under way may take when keyd stops;
 	// 10s when it is not set.
 	DrainTimeout Duration `yaml:"drain_timeout"`
@@ -287,7 +291,7 @@ func (d *Duration) UnmarshalYAML(b []byte) error {
 	}
 	parsed, err := time.ParseDuration(text)
 	if err != nil {
-		return fmt.Errorf("%q is no duration (operation_timeout, drain_timeout, ksn.retry_window): write 2s or 500ms", text)
+		return fmt.Errorf("%q is no duration (operation_timeout, drain_timeout, restart_pause, ksn.retry_window): write 2s or 500ms", text)
 	}
 	*d = Duration(parsed)
 	return nil
@@ -327,9 +331,6 @@ func Parse(b []byte) (c *Config, err error) {
 	if c.Velocity.File == "" && c.State != "" {
 		c.Velocity.File = filepath.Clean(c.State) + ".velocity"
 	}
-	if p := c.Database.Postgres; p != nil && p.Connections == 0 {
-		p.Connections = 16
-	}
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
@@ -350,6 +351,7 @@ func defaults() *Config {
 		},
 		Tracing:          Tracing{Sample: 0.01},
 		OperationTimeout: Duration(2 * time.Second),
+		RestartPause:     Duration(5 * time.Second),
 		DrainTimeout:     Duration(10 * time.Second),
 	}
 }

@@ -104,6 +104,9 @@ func (c *Config) validate() error {
 	if d := time.Duration(c.OperationTimeout); d < 100*time.Millisecond || d > time.Minute {
 		return errors.New("operation_timeout must be between 100ms and 1m")
 	}
+	if d := time.Duration(c.RestartPause); d < 100*time.Millisecond || d > time.Minute {
+		return errors.New("restart_pause must be between 100ms and 1m")
+	}
 	if d := time.Duration(c.DrainTimeout); d < 0 || d > 10*time.Minute {
 		return errors.New("drain_timeout must be between 0s and 10m")
 	}
@@ -112,7 +115,7 @@ func (c *Config) validate() error {
 			return fmt.Errorf("%s: %q must not lie in state, nor state in it: the front writes there", p.name, p.value)
 		}
 	}
-	if err := c.validateFleet(); err != nil {
+	if err := c.CheckDatabase(); err != nil {
 		return err
 	}
 	if err := CheckAdmin(c.Admin.Listen); err != nil {
@@ -132,9 +135,9 @@ func (c *Config) validate() error {
 
 var nodeName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,63}$`)
 
-// validateFleet wants a name and a size where there is a shared database, and nothing of a
+// CheckDatabase wants a name and a size where there is a shared database, and nothing of a
 // fleet where there is none.
-func (c *Config) validateFleet() error {
+func (c *Config) CheckDatabase() error {
 	p := c.Database.Postgres
 	switch {
 	case p == nil && c.Fleet != (Fleet{}):
@@ -145,6 +148,9 @@ func (c *Config) validateFleet() error {
 		return errors.New("fleet.node: a name of this keyd that no other has is needed: up to 64 letters, digits, hyphens and dots")
 	case c.Fleet.Size < 1 || c.Fleet.Size > 64:
 		return errors.New("fleet.size: say how many keyds there are at most, 1 to 64: each keeps its share of the velocity limits")
+	}
+	if p.Connections == 0 {
+		p.Connections = 16
 	}
 	if err := p.validate(); err != nil {
 		return fmt.Errorf("database.postgres.%w", err)

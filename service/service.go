@@ -69,6 +69,7 @@ func Run(ctx context.Context, c *config.Config, o Options) error {
 		Modules:      c.Modules,
 		Listen:       c.Listen,
 		DrainTimeout: time.Duration(c.DrainTimeout),
+		LongestPause: time.Duration(c.RestartPause),
 		Admin:        c.Admin.Listen,
 		OnReady:      o.OnReady,
 		OnAdmin:      o.OnAdmin,

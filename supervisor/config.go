@@ -60,6 +60,10 @@ type Config struct {
 	// everything stops. 0 is DefaultDrainTimeout.
 	DrainTimeout time.Duration
 
+	// LongestPause is how long a child that keeps failing waits at most before it is started
+	// again. 0 is 5 s.
+	LongestPause time.Duration
+
 	// OnReady, if any, is called once, on a goroutine of its own, when the front and
 	// at least one module are ready.
 	OnReady func(listening net.Addr)
@@ -143,8 +147,8 @@ func (c *Config) validate() error {
 		return fmt.Errorf("supervisor: %d files; there can be %d", len(c.Files), child.MaxFiles)
 	case c.Logger == nil:
 		return errors.New("supervisor: no logger")
-	case c.DrainTimeout < 0:
-		return errors.New("supervisor: the drain timeout is negative")
+	case c.DrainTimeout < 0 || c.LongestPause < 0:
+		return errors.New("supervisor: the drain timeout or the longest pause is negative")
 	case c.DrainTimeout == 0:
 		c.DrainTimeout = DefaultDrainTimeout
 	}

@@ -33,6 +33,9 @@ func run(ctx context.Context, config Config, t timing) (err error) {
 	if err := shut(); err != nil {
 		return err
 	}
+	if config.LongestPause > 0 {
+		t.longest = config.LongestPause
+	}
 	s := &supervisor{Config: config, time: t, events: make(chan event), over: make(chan struct{})}
 	defer s.release()
 	if s.launcher, err = newLauncher(config.Stderr); err != nil {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -25,6 +26,8 @@ func logger() *slog.Logger { return slog.New(slog.NewJSONHandler(os.Stderr, nil)
 func devCommand() *cobra.Command {
 	var dir, listen, adminListen, trace, keys string
 	var limits config.Velocity
+	var postgres config.Postgres
+	var pause time.Duration
 	c := &cobra.Command{
 		Use:     "dev",
 		GroupID: "service",
@@ -52,6 +55,11 @@ Every sample key is published: this is no place for a real key.`,
 	f.Var((*configLimits)(&limits.Verify), "verify-limits", "limit verifications of one account's PIN per minute, hour and day, 0 for no limit (keyd serve limits them by default)")
 	f.Var((*configLimits)(&limits.Translate), "translate-limits", "limit translations of one account's PIN likewise")
 	f.Var((*configLimits)(&limits.Card), "card-limits", "limit verifications of one card verification value likewise")
+	f.StringArrayVar(&postgres.Hosts, "postgres", nil, "IP:PORT of a PostgreSQL server on this machine, for its database in place of an SQLite file")
+	f.StringVar(&postgres.Database, "postgres-database", "keyd", "with --postgres: the database's name")
+	f.StringVar(&postgres.User, "postgres-user", "keyd", "with --postgres: the user's name")
+	f.StringVar(&postgres.PasswordFile, "postgres-password-file", "", "with --postgres: file with the user's password")
+	f.DurationVar(&pause, "restart-pause", 5*time.Second, "how long a process that keeps failing waits at most before it is started again")
 	if err := c.MarkFlagRequired("dir"); err != nil {
 		panic(err) // the flag is defined above
 	}
@@ -66,6 +74,13 @@ Every sample key is published: this is no place for a real key.`,
 		defer s.Close() //nolint:errcheck // ends the lock
 		s.Config.Velocity.Verify, s.Config.Velocity.Translate, s.Config.Velocity.Card = limits.Verify, limits.Translate, limits.Card
 		s.Config.Admin.Listen, s.Config.Tracing.OTLP = adminListen, trace
+		s.Config.RestartPause = config.Duration(pause)
+		if len(postgres.Hosts) > 0 {
+			s.Config.Database.Postgres, s.Config.Fleet = &postgres, config.Fleet{Node: "dev", Size: 1}
+		}
+		if err := s.Config.CheckDatabase(); err != nil {
+			return err
+		}
 		log := logger()
 		reload, stop := reloads()
 		defer stop()
