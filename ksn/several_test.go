@@ -215,7 +215,7 @@ func TestDatabaseSetBack(t *testing.T) {
 			t.Errorf("Accept: %v (%v), want ErrRolledBack", err, errors.Unwrap(err))
 		}
 	}
-	refuse(t, l, "other", benchUse(1, 2)) // it is still known
+	refuse(t, l, "other", benchUse(1, 1)) // it is still known
 	l.forget()
 	if _, err := l.Accept(t.Context(), []Use{benchUse(1, 2)}, []byte("other"), nil); !errors.Is(err, store.ErrRolledBack) {
 		t.Errorf("Accept after all was forgotten: %v (%v), want ErrRolledBack", err, errors.Unwrap(err))
