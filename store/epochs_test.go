@@ -93,6 +93,44 @@ func TestKilledBetweenEpochs(t *testing.T) {
 	}
 }
 
+// A database from before there were nodes keeps its ceremonies and epochs.
+func TestUpgradeToNodes(t *testing.T) {
+	path := sound(t)
+	s := open(t, path)
+	done := storetest.Ceremony(1)
+	done.State = store.CeremonyCompleted
+	if err := errors.Join(s.AddCeremony(t.Context(), storetest.Ceremony(1)), s.AdoptEpoch(t.Context(), 1, storetest.Epoch(1)),
+		s.ProposeEpoch(t.Context(), "", 2, storetest.Epoch(2), store.Change{Ceremony: &done})); err != nil {
+		t.Fatal(err)
+	}
+	closeStore(t, s)
+	execute("ALTER TABLE ceremonies DROP COLUMN node; ALTER TABLE epochs DROP COLUMN node;"+
+		"DROP TABLE marks; DROP TABLE epoch_links; DROP TABLE nodes; DELETE FROM goose_db_version WHERE version_id >= 4")(t, path)
+	s = open(t, path)
+	p, err := s.ProposedEpoch(t.Context())
+	if err != nil || p.Version != 2 || p.Node != "" || p.Change.Ceremony == nil {
+		t.Errorf("ProposedEpoch = %v, %v", p, err)
+	}
+	before, err := s.Revision(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.AdvanceEpoch(t.Context(), 2, []byte("link")); err != nil {
+		t.Fatal(err)
+	}
+	r, err := s.Ceremony(t.Context(), done.ID)
+	if err != nil || r.State != store.CeremonyCompleted || r.Node != "" {
+		t.Errorf("Ceremony = %v, %v", r.State, err)
+	}
+	links, err := s.EpochLinks(t.Context(), 0, 10)
+	if err != nil || len(links) != 1 || links[0].Version != 2 {
+		t.Errorf("EpochLinks = %v, %v", links, err)
+	}
+	if after, err := s.Revision(t.Context()); err != nil || after <= before {
+		t.Errorf("the revision is %d after %d, %v", after, before, err)
+	}
+}
+
 // A database from before there were ceremonies keeps its keys.
 func TestUpgrade(t *testing.T) {
 	path := sound(t)

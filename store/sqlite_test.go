@@ -24,6 +24,12 @@ func TestConformanceReopened(t *testing.T) {
 	})
 }
 
+func TestConformanceOfBackups(t *testing.T) {
+	storetest.TestBackup(t, func(t *testing.T) store.Store {
+		return open(t, filepath.Join(t.TempDir(), "keyd.db"))
+	})
+}
+
 // Every kind of character that means something in a file: URI.
 func TestPathIsNotAnURI(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a b?mode=memory&x#y%41;'.db")

@@ -32,7 +32,14 @@ func inventoryCalls(ctx context.Context, s store.Store) map[string]error {
 	_, tags := s.Tags(ctx, "zpk")
 	_, listKeys := s.ListKeys(ctx, store.Filter{Tag: "t"}, "", 10)
 	_, usage := s.UsageOf(ctx, "zpk")
+	_, revision := s.Revision(ctx)
+	_, links := s.EpochLinks(ctx, 0, 10)
+	_, nodes := s.Nodes(ctx)
+	_, restored := s.Restored(ctx)
 	return map[string]error{
+		"Revision": revision, "EpochLinks": links, "Nodes": nodes, "Restored": restored,
+		"ReportNode": s.ReportNode(ctx, Node("late")), "RemoveNode": s.RemoveNode(ctx, "node"),
+		"Export": s.Export(ctx, func(store.Item) error { return nil }), "Import": s.Import(ctx, hand(nil)),
 		"Version": version, "Versions": versions, "ListVersions": listVersions, "Ceremony": ceremony, "Ceremonies": ceremonies,
 		"Ceremonies in a state": inState, "CurrentEpoch": current, "ProposedEpoch": proposed, "Alias": alias, "Aliases": aliases,
 		"AliasesOf": aliasesOf, "Tags": tags, "ListKeys": listKeys, "UsageOf": usage,
@@ -60,6 +67,9 @@ func prepareInventory(t *testing.T, s store.Store) {
 	setAlias(t, s, "a", "zpk", "")
 	setTags(t, s, "zpk", map[string]string{"t": "v"})
 	addUsage(t, s, Usage("zpk", 1, 1))
+	if err := s.ReportNode(t.Context(), Node("node")); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func testInventoryEnded(t *testing.T, s store.Store) {
