@@ -66,6 +66,9 @@ func (s *tables) SetAlias(ctx context.Context, alias, key, expected string) erro
 
 // DeleteAlias implements [Aliases].
 func (s *tables) DeleteAlias(ctx context.Context, alias, expected string) error {
+	if !validName(alias) {
+		return s.none(ctx)
+	}
 	return s.change(ctx, func(tx *sql.Tx) error {
 		there, err := exists(ctx, tx, getAlias, alias)
 		switch {
@@ -96,6 +99,9 @@ func expect(ctx context.Context, tx *sql.Tx, alias, key string) error {
 
 // Alias implements [Aliases].
 func (s *tables) Alias(ctx context.Context, alias string) (string, error) {
+	if !validName(alias) {
+		return "", s.none(ctx)
+	}
 	key, err := one(ctx, s, scanText, getAlias, alias)
 	if err == nil && (Alias{alias, key}).Validate() != nil {
 		return "", s.fail(ErrCorrupt)
@@ -108,12 +114,12 @@ func (s *tables) Aliases(ctx context.Context, after string, limit int) ([]Alias,
 	if err := validLimit(limit, MaxList); err != nil {
 		return nil, err
 	}
-	return collect(ctx, s, scanAlias, listAliases, after, limit)
+	return collect(ctx, s, scanAlias, listAliases, reachable(after), limit)
 }
 
 // AliasesOf implements [Aliases].
 func (s *tables) AliasesOf(ctx context.Context, key string) ([]string, error) {
-	return collect(ctx, s, scanName, aliasesOf, key, MaxAliasesOf)
+	return collect(ctx, s, scanName, aliasesOf, reachable(key), MaxAliasesOf)
 }
 
 // scanAlias takes the columns as they come; see scan.

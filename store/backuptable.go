@@ -113,7 +113,12 @@ func export[T any](ctx context.Context, tx *sql.Tx, scan func(scanner) (T, error
 // Import implements [Backups].
 func (s *tables) Import(ctx context.Context, next func() (Item, error)) error {
 	var stopped error
+	begun := false
 	err := s.change(ctx, func(tx *sql.Tx) error {
+		if begun {
+			return ErrLocked // the items cannot be asked for again
+		}
+		begun = true
 		filled, err := exists(ctx, tx, isFilled)
 		switch {
 		case err != nil:

@@ -93,6 +93,9 @@ func checkCeremony(ctx context.Context, tx *sql.Tx, r *CeremonyRecord) error {
 
 // Ceremony implements [Ceremonies].
 func (s *tables) Ceremony(ctx context.Context, id string) (CeremonyRecord, error) {
+	if !validCeremonyID(id) {
+		return CeremonyRecord{}, s.none(ctx)
+	}
 	return one(ctx, s, scanCeremony, getCeremony, id)
 }
 
@@ -101,6 +104,7 @@ func (s *tables) Ceremonies(ctx context.Context, state CeremonyState, before tim
 	if err := validLimit(limit, MaxCeremonyList); err != nil {
 		return nil, err
 	}
+	beforeID = reachable(beforeID)
 	at := int64(math.MaxInt64)
 	if !before.IsZero() {
 		at = before.UnixMicro()

@@ -38,6 +38,9 @@ func (s *tables) TrimJournal(ctx context.Context, through uint64) error {
 
 // Counter implements [Counters].
 func (s *tables) Counter(ctx context.Context, sequence []byte) (Counter, error) {
+	if len(sequence) == 0 || len(sequence) > MaxSequence {
+		return Counter{}, s.none(ctx)
+	}
 	c, err := one(ctx, s, scanCounter, getCounter, notNull(sequence))
 	if err == nil && !bytes.Equal(c.Sequence, sequence) {
 		return Counter{}, s.fail(ErrCorrupt)

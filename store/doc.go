@@ -7,7 +7,8 @@
 //   - What is kept is opaque here. A sealed key is ciphertext with its own MAC, which
 //     only a module checks: the store can lose or withhold a key, but not forge one.
 //   - A write is one transaction, and durable before the call returns. A write that
-//     fails has changed nothing.
+//     fails has changed nothing; but where the server was lost ([ErrUnreachable]) or the
+//     context ended, it may have happened.
 //   - Who changes what another may change too says what was there ([ErrConflict]): the
 //     comparison and the change are one transaction.
 //   - Every failure wraps one of the package's errors, whose text says what the
@@ -16,6 +17,7 @@
 // Units: times are kept in UTC to the microsecond (PostgreSQL's resolution, so that
 // every implementation gives the same back); names are ordered by their bytes.
 //
-// [OpenSQLite] is for one machine. Every implementation passes the suite in
-// store/storetest.
+// [OpenSQLite] is for one machine, [OpenPostgres] for several fronts that share a database
+// server. Every implementation passes the suite in store/storetest. What they have in common
+// is written once, in SQL that both understand.
 package store

@@ -31,18 +31,30 @@ var (
 	ErrClosed = errors.New("the store is closed")
 	// ErrLocked: another process kept the database locked for too long.
 	ErrLocked = errors.New("the database is locked by another process; let its backup or maintenance finish, or end it, and try again")
-	// ErrReadOnly: the file, its folder or its file system cannot be written.
-	ErrReadOnly = errors.New("the database cannot be written; let keyd's user write the file and its folder, and check that the file system is not mounted read-only")
+	// ErrReadOnly: the file, its folder or its file system cannot be written, or the server
+	// is a standby.
+	ErrReadOnly = errors.New("the database cannot be written; for a file, let keyd's user write it and its folder, and check that the file system " +
+		"is not mounted read-only; for a server, check that one of the hosts is the primary and takes writes")
 	// ErrFull: there is no space left.
 	ErrFull = errors.New("no space is left for the database; free some, nothing needs repair")
-	// ErrInsecure: other users may read or write the file.
-	ErrInsecure = errors.New("other users have access to the database; make it private with chmod 600 after checking who wrote to it")
-	// ErrNotDatabase: the file is something else.
-	ErrNotDatabase = errors.New("the file is not a keyd database; check the path, nothing in it was changed")
-	// ErrCorrupt: the file is damaged.
-	ErrCorrupt = errors.New("the database is damaged; keep the file for inspection and restore a backup")
+	// ErrInsecure: other users may read or write the file, or that of the password or key.
+	ErrInsecure = errors.New("other users have access to the database, or to what opens it; make the file private with chmod 600 after checking who wrote to it")
+	// ErrNotDatabase: the file, or the schema, is something else.
+	ErrNotDatabase = errors.New("this is not a keyd database; check the path, or the name of the database; nothing in it was changed")
+	// ErrCorrupt: the database is damaged, or holds what keyd never writes.
+	ErrCorrupt = errors.New("the database is damaged; keep it for inspection and restore a backup")
 	// ErrNewer: a newer keyd wrote the database.
 	ErrNewer = errors.New("the database was written by a newer keyd; run that version, or restore a backup from before the upgrade")
+	// ErrUnreachable: the server does not answer. A write may have happened.
+	ErrUnreachable = errors.New("the database server cannot be reached or does not answer in time; check that it runs, its address and the network; " +
+		"keyd works again when it answers")
+	// ErrDenied: the server does not let keyd in, or not do something.
+	ErrDenied = errors.New("the database server refuses keyd; check the user, its password or certificate (scram-sha-256, no other password), " +
+		"its rights on the database and its schema keyd, and pg_hba.conf")
+	// ErrUntrusted: the server is not the one that it should be.
+	ErrUntrusted = errors.New("the database server could not prove who it is; check that its certificate is valid, names its address, and is of the CA file")
+	// ErrUnsuitable: the server would not keep what it acknowledges, or not as it was given.
+	ErrUnsuitable = errors.New("the database server is not suitable")
 	// ErrFailed: any other failure of the database.
 	ErrFailed = errors.New("the database failed; see whether the disk is full (df), then the code, and the system's log for errors of the disk")
 )
@@ -50,7 +62,8 @@ var (
 // classified reports whether an error is one of the package's already.
 func classified(err error) bool {
 	for _, own := range []error{
-		ErrNotFound, ErrExists, ErrConflict, ErrTrimmed, ErrRolledBack, ErrInvalid, ErrClosed, ErrLocked, ErrReadOnly, ErrFull, ErrNotDatabase, ErrCorrupt, ErrFailed,
+		ErrNotFound, ErrExists, ErrConflict, ErrTrimmed, ErrRolledBack, ErrInvalid, ErrClosed, ErrLocked, ErrReadOnly, ErrFull, ErrNotDatabase, ErrCorrupt,
+		ErrUnreachable, ErrDenied, ErrUntrusted, ErrUnsuitable, ErrFailed,
 	} {
 		if errors.Is(err, own) {
 			return true

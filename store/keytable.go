@@ -48,6 +48,9 @@ func (s *tables) writeAll(ctx context.Context, statement string, records []KeyRe
 
 // Get implements [Keys].
 func (s *tables) Get(ctx context.Context, name string) (KeyRecord, error) {
+	if !validName(name) {
+		return KeyRecord{}, s.none(ctx)
+	}
 	return one(ctx, s, scan, getKey, name)
 }
 
@@ -56,7 +59,7 @@ func (s *tables) List(ctx context.Context, afterName string, limit int) ([]KeyRe
 	if err := validLimit(limit, MaxList); err != nil {
 		return nil, err
 	}
-	return collect(ctx, s, scan, listKeys, afterName, limit)
+	return collect(ctx, s, scan, listKeys, reachable(afterName), limit)
 }
 
 // writeKeys carries out [insertKey] or [replaceKey] for every record.

@@ -31,7 +31,11 @@ func TestMain(m *testing.M) {
 	path := os.Getenv(pathVariable)
 	switch os.Getenv(roleVariable) {
 	case "":
-		os.Exit(m.Run())
+		code := m.Run()
+		if err := stopShared(); err != nil {
+			exit(err)
+		}
+		os.Exit(code)
 	case roleWriter:
 		exit(writeForever(path))
 	case roleEpochs:

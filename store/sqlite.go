@@ -80,18 +80,20 @@ func (s *SQLite) within(ctx context.Context, db *sql.DB, do func(*sql.Tx) error)
 }
 
 // query implements [engine].
-func (s *SQLite) query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+func (s *SQLite) query(ctx context.Context, query string, args ...any) (rows *sql.Rows, done func(), err error) {
 	if s.closed.Load() {
-		return nil, ErrClosed
+		return nil, nil, ErrClosed
 	}
 	if statement, ok := s.prepared[query]; ok {
 		// They take microseconds: to watch the context costs more than that.
 		if ctx.Err() != nil {
-			return nil, ctx.Err()
+			return nil, nil, ctx.Err()
 		}
-		return statement.QueryContext(context.WithoutCancel(ctx), args...)
+		rows, err = statement.QueryContext(context.WithoutCancel(ctx), args...)
+	} else {
+		rows, err = s.readers.QueryContext(ctx, query, args...)
 	}
-	return s.readers.QueryContext(ctx, query, args...)
+	return rows, func() {}, err
 }
 
 // now implements [engine]: the process's clock.

@@ -12,14 +12,16 @@ import (
 type engine interface {
 	// transaction carries out do in one transaction that is alone in writing to what
 	// tables keeps. An error of do is classified, unless it is already; after it nothing
-	// has changed. After [errUnchanged] nothing has changed either, and it is no error.
+	// has changed, but that after [ErrUnreachable] and the end of ctx a commit may have been
+	// carried out. After [errUnchanged] nothing has changed either, and it is no error. do
+	// may be called again when the database undid what it did.
 	transaction(ctx context.Context, do func(*sql.Tx) error) error
 
 	// snapshot carries out do in a transaction that reads what one moment left.
 	snapshot(ctx context.Context, do func(*sql.Tx) error) error
 
-	// query reads past transactions.
-	query(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	// query reads past transactions. done is called when the rows are closed.
+	query(ctx context.Context, query string, args ...any) (rows *sql.Rows, done func(), err error)
 
 	// now returns the time by which nodes are seen, in microseconds from 1970.
 	now(ctx context.Context, tx *sql.Tx) (int64, error)
@@ -102,10 +104,11 @@ func columns(row scanner, n int) ([]any, error) {
 
 // each calls do for what a query answers, row by row. An error of do is returned as it is.
 func each[T any](ctx context.Context, s *tables, scan func(scanner) (T, error), do func(T) error, query string, args ...any) error {
-	rows, err := s.engine.query(ctx, query, args...)
+	rows, done, err := s.engine.query(ctx, query, args...)
 	if err != nil {
 		return s.fail(s.classifyRead(ctx, err))
 	}
+	defer done()
 	var stopped error
 	err = eachRow(rows, scan, func(one T) error {
 		stopped = do(one)
@@ -172,6 +175,30 @@ func (s *tables) classifyRead(ctx context.Context, err error) error {
 		return err
 	}
 	return s.engine.classify(ctx, err)
+}
+
+// none is the answer to who asks for what nothing has the name of: a database need not be
+// able to hold such a name.
+func (s *tables) none(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return s.fail(err)
+	}
+	return s.fail(ErrNotFound)
+}
+
+// reachable returns a text of printable ASCII, or such a text and DEL, after which the same
+// names come as after the given one, whatever it holds. No name is equal to it but the given
+// one itself.
+func reachable(name string) string {
+	for i := range len(name) {
+		switch {
+		case name[i] <= ' ':
+			return name[:i] + " "
+		case name[i] > '~':
+			return name[:i] + "\x7f"
+		}
+	}
+	return name
 }
 
 // scanNumber takes the column as it comes; see scan.

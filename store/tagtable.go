@@ -39,6 +39,9 @@ func (s *tables) SetTags(ctx context.Context, key string, tags map[string]string
 	if err := ValidateTags(tags); err != nil {
 		return err
 	}
+	if !validName(key) {
+		return s.none(ctx)
+	}
 	return s.change(ctx, func(tx *sql.Tx) error {
 		there, err := exists(ctx, tx, hasKey, key)
 		switch {
@@ -70,6 +73,9 @@ func (s *tables) DeleteTags(ctx context.Context, key string, tags []string) erro
 	}
 	return s.change(ctx, func(tx *sql.Tx) error {
 		for _, tag := range tags {
+			if !validName(key) || validTag(tag, "") != nil {
+				continue // none is kept under it
+			}
 			if _, err := tx.ExecContext(ctx, deleteTag, key, tag); err != nil {
 				return err
 			}
@@ -80,7 +86,7 @@ func (s *tables) DeleteTags(ctx context.Context, key string, tags []string) erro
 
 // Tags implements [Tags].
 func (s *tables) Tags(ctx context.Context, key string) (map[string]string, error) {
-	found, err := collect(ctx, s, scanTag, listTags, key, MaxTags)
+	found, err := collect(ctx, s, scanTag, listTags, reachable(key), MaxTags)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +109,7 @@ func (s *tables) ListKeys(ctx context.Context, f Filter, after string, limit int
 	// the name with a space behind it, and what begins with a prefix comes before the
 	// prefix with a DEL behind it.
 	first, end := f.NamePrefix, f.NamePrefix+"\x7f"
-	if after != "" {
+	if after = reachable(after); after != "" {
 		first = max(first, after+" ")
 	}
 	switch {

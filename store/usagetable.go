@@ -46,7 +46,7 @@ func (s *tables) AddUsage(ctx context.Context, usage []Usage) error {
 
 // UsageOf implements [Uses].
 func (s *tables) UsageOf(ctx context.Context, name string) ([]Usage, error) {
-	found, err := collect(ctx, s, scanUsage, usageOf, name, MaxVersions)
+	found, err := collect(ctx, s, scanUsage, usageOf, reachable(name), MaxVersions)
 	slices.Reverse(found)
 	return found, err
 }

@@ -21,12 +21,15 @@ const (
 
 // Version implements [Keys].
 func (s *tables) Version(ctx context.Context, name string, version uint32) (KeyRecord, error) {
+	if !validName(name) {
+		return KeyRecord{}, s.none(ctx)
+	}
 	return one(ctx, s, scan, getVersion, name, int64(version))
 }
 
 // Versions implements [Keys].
 func (s *tables) Versions(ctx context.Context, name string) ([]KeyRecord, error) {
-	found, err := collect(ctx, s, scan, newestVersions, name, MaxVersions)
+	found, err := collect(ctx, s, scan, newestVersions, reachable(name), MaxVersions)
 	slices.Reverse(found)
 	return found, err
 }
@@ -36,13 +39,16 @@ func (s *tables) ListVersions(ctx context.Context, afterName string, afterVersio
 	if err := validLimit(limit, MaxList); err != nil {
 		return nil, err
 	}
-	return collect(ctx, s, scan, listVersions, afterName, int64(afterVersion), limit)
+	return collect(ctx, s, scan, listVersions, reachable(afterName), int64(afterVersion), limit)
 }
 
 // ReplaceSealed implements [Keys].
 func (s *tables) ReplaceSealed(ctx context.Context, name string, version uint32, old, new []byte) error {
 	if len(new) == 0 || len(new) > MaxSealed {
 		return fmt.Errorf("%w: a sealed key has 1 to %d bytes", ErrInvalid, MaxSealed)
+	}
+	if !validName(name) {
+		return s.none(ctx)
 	}
 	return s.change(ctx, func(tx *sql.Tx) error {
 		result, err := tx.ExecContext(ctx, replaceSealed, new, name, int64(version), notNull(old))
