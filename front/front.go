@@ -39,11 +39,16 @@ type Options struct {
 	AdminFD     int // the same for metrics, health and profiles, or -1
 	ProvisionFD int // sealed keys of a provisioning process, or -1
 
-	State       string // directory of the database and the audit log
+	State       string // directory of the audit log, and of the database where it is SQLite
 	Policy      string // file
 	Certificate string // PEM files of the server's identity
 	Key         string
 	ClientCA    string
+
+	// Postgres is the database that the nodes of a fleet share; without a host it is an SQLite
+	// file in State. Node is this keyd's name among them.
+	Postgres store.PostgresOptions
+	Node     string
 
 	// Trace is where spans go; without a collector nothing is traced.
 	Trace tracing.Options
@@ -106,11 +111,16 @@ func confineFiles(o Options, supervisor int) (*confine.Confinement, error) {
 		if err != nil {
 			return nil, fmt.Errorf("collector: %w", err)
 		}
-		connect = []uint16{at.Port()}
+		connect = append(connect, at.Port())
 		if o.Trace.Authority != "" {
 			files = append(files, o.Trace.Authority)
 		}
 	}
+	ports, private, err := databaseFiles(o)
+	if err != nil {
+		return nil, err
+	}
+	connect, files = append(connect, ports...), append(files, private...)
 	confined, err := confine.New(confine.Front, connect...)
 	if err != nil {
 		return nil, err
@@ -132,7 +142,7 @@ type front struct {
 	Options
 	listener  net.Listener
 	admin     net.Listener // nil where there is none
-	database  *store.SQLite
+	database  store.Store
 	log       *audit.Log
 	inventory *keys.Inventory
 	officers  *keys.Ceremonies
@@ -159,7 +169,7 @@ func open(o Options) (_ *front, err error) {
 			return nil, fmt.Errorf("admin socket: %w", err)
 		}
 	}
-	if f.database, err = store.OpenSQLite(context.Background(), filepath.Join(o.State, "keyd.db")); err != nil {
+	if f.database, err = openDatabase(o); err != nil {
 		return nil, fmt.Errorf("database: %w", err)
 	}
 	if f.log, err = audit.Open(filepath.Join(o.State, "audit.log"), audit.Options{}); err != nil {
@@ -184,7 +194,10 @@ func open(o Options) (_ *front, err error) {
 	}
 	f.modules.Observe(observe)
 	f.officers = keys.NewCeremonies(f.database, f.inventory, f.modules)
-	f.officers.Development = o.Development
+	f.officers.Development, f.officers.Node = o.Development, o.Node
+	if o.shared() {
+		f.inventory.Share()
+	}
 	f.inventory.Start(func(err error) { o.Log.Error("how often keys are used is not kept for now", "cause", err) })
 	return f, nil
 }

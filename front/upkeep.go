@@ -27,7 +27,7 @@ func (f *front) keepUp() (end func()) {
 	var group sync.WaitGroup
 	group.Go(func() { f.reseal(ctx) })
 	group.Go(func() { f.keepSettled(ctx) })
-	if f.officers.Node != "" {
+	if f.shared() {
 		group.Go(func() { f.keepFresh(ctx) })
 		group.Go(func() { f.keepReporting(ctx) })
 	}

@@ -41,6 +41,21 @@ func Check(c *config.Config) (problems []error) {
 		_, err := tracing.Authorities(c.Tracing.CA)
 		add(err)
 	}
+	if p := c.Database.Postgres; p != nil {
+		for what, f := range map[string]string{"database.postgres.password_file": p.PasswordFile, "database.postgres.key": p.Key} {
+			if f != "" {
+				add(checkPrivate(what, f))
+			}
+		}
+		for what, f := range map[string]string{"database.postgres.ca": p.CA, "database.postgres.certificate": p.Certificate} {
+			if f == "" {
+				continue
+			}
+			if _, err := os.Stat(f); err != nil {
+				add(fmt.Errorf("%s: %w", what, err))
+			}
+		}
+	}
 	add(checkPrivate("token.pin_file", c.Token.PINFile))
 	add(checkPrivate("tls.key", c.TLS.Key))
 	add(checkPrivate("state", c.State))
@@ -62,6 +77,13 @@ func Check(c *config.Config) (problems []error) {
 	}
 	for _, f := range public {
 		add(checkAccess("users.front", users.front, f, read, open))
+	}
+	if p := c.Database.Postgres; p != nil {
+		for _, f := range []string{p.PasswordFile, p.Key, p.CA, p.Certificate} {
+			if f != "" {
+				add(checkAccess("users.front", users.front, f, read, own))
+			}
+		}
 	}
 	add(checkAccess("users.front", users.front, c.TLS.Key, read, own))
 	add(checkAccess("users.front", users.front, c.State, read|write, own))
