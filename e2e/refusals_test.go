@@ -26,11 +26,17 @@ type desk struct {
 
 func newDesk(t *testing.T, s *service) *desk {
 	t.Helper()
+	return newDeskOf(t, s, filepath.Join(s.dir, "officers"))
+}
+
+// newDeskOf is for officers whose keys lie in a folder.
+func newDeskOf(t *testing.T, s *service, folder string) *desk {
+	t.Helper()
 	d := &desk{service: s, ceremonies: map[string]keydv1.CeremonyServiceClient{}, signers: map[string]crypto.Signer{}}
 	for _, name := range officers {
 		d.ceremonies[name] = keydv1.NewCeremonyServiceClient(s.connect(s.tls(name)))
 		var err error
-		if d.signers[name], err = officer.OpenKey(filepath.Join(s.dir, "officers", name+".key"), nil); err != nil {
+		if d.signers[name], err = officer.OpenKey(filepath.Join(folder, name+".key"), nil); err != nil {
 			t.Fatal(err)
 		}
 	}

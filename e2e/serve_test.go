@@ -25,6 +25,7 @@ type production struct {
 	dir  string
 	conf string
 	env  []string
+	more string // at the end of the configuration
 }
 
 func newProduction(t *testing.T) *production {
@@ -93,7 +94,7 @@ token:
   environment:
     SOFTHSM2_CONF: %s
 modules: 1
-%s`, front, conf, conf, conf, conf, label, filepath.Join(p.dir, "pin"), tokens, filepath.Join(tokens, "softhsm2.conf"), users), 0o600)
+%s%s`, front, conf, conf, conf, conf, label, filepath.Join(p.dir, "pin"), tokens, filepath.Join(tokens, "softhsm2.conf"), users, p.more), 0o600)
 }
 
 func (p *production) must(err error) {

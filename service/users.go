@@ -40,7 +40,11 @@ func separate(c *config.Config, o Options) (processUsers, error) {
 			"directory", blocked, "mend", "use a directory that others may pass through (chmod o+x)")
 		users = processUsers{front: &supervisor.User{}, module: &supervisor.User{}}
 	}
-	for _, path := range []string{c.State, c.TLS.Key} {
+	private := []string{c.State, c.TLS.Key}
+	if p := c.Database.Postgres; p != nil {
+		private = append(private, p.PasswordFile)
+	}
+	for _, path := range private {
 		if err := own(path, users.front); err != nil {
 			return users, err
 		}

@@ -76,10 +76,9 @@ Every sample key is published: this is no place for a real key.`,
 		s.Config.Admin.Listen, s.Config.Tracing.OTLP = adminListen, trace
 		s.Config.RestartPause = config.Duration(pause)
 		if len(postgres.Hosts) > 0 {
-			s.Config.Database.Postgres, s.Config.Fleet = &postgres, config.Fleet{Node: "dev", Size: 1}
-		}
-		if err := s.Config.CheckDatabase(); err != nil {
-			return err
+			if err := s.UsePostgres(postgres); err != nil {
+				return err
+			}
 		}
 		log := logger()
 		reload, stop := reloads()
