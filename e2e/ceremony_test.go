@@ -277,23 +277,29 @@ func (d *seat) approval(c *keydv1.Ceremony) *keydv1.ApproveCeremonyRequest {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	var statements []*ceremony.Statement
-	for _, signed := range now.Submissions {
-		s, err := ceremony.Decode[ceremony.Statement](signed.Document, ceremony.MaxDocument)
-		if err != nil {
-			d.t.Fatal(err)
-		}
-		statements = append(statements, s)
-	}
-	slices.SortFunc(statements, func(a, b *ceremony.Statement) int { return a.Index - b.Index })
-	var components []string
-	for _, s := range statements {
-		components = append(components, s.Component)
-	}
+	components := componentsOf(d.t, now)
 	return &keydv1.ApproveCeremonyRequest{CeremonyId: c.CeremonyId, Statement: d.sign(ceremony.Statement{
 		Action: ceremony.Approve, Definition: ceremony.Digest(c.Definition), Opening: ceremony.Digest(c.Opening.Document),
 		CheckValue: now.CheckValue, Components: components,
 	})}
+}
+
+// componentsOf returns the digests of the components that were submitted, in their order.
+func componentsOf(t testing.TB, c *keydv1.Ceremony) (components []string) {
+	t.Helper()
+	var statements []*ceremony.Statement
+	for _, signed := range c.Submissions {
+		s, err := ceremony.Decode[ceremony.Statement](signed.Document, ceremony.MaxDocument)
+		if err != nil {
+			t.Fatal(err)
+		}
+		statements = append(statements, s)
+	}
+	slices.SortFunc(statements, func(a, b *ceremony.Statement) int { return a.Index - b.Index })
+	for _, s := range statements {
+		components = append(components, s.Component)
+	}
+	return components
 }
 
 func (d *seat) approve(c *keydv1.Ceremony) (*keydv1.Ceremony, error) {

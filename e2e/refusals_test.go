@@ -105,11 +105,11 @@ func (d *desk) mustBegin(definition *ceremony.Definition) *keydv1.Ceremony {
 	return c
 }
 
-// approve approves a ceremony without components.
+// approve approves a ceremony as it stands.
 func (d *desk) approve(name string, c *keydv1.Ceremony) (*keydv1.Ceremony, error) {
 	d.t.Helper()
 	s := d.statement(name, ceremony.Approve, c.Definition, c)
-	s.CheckValue = c.CheckValue
+	s.CheckValue, s.Components = c.CheckValue, componentsOf(d.t, c)
 	return d.ceremonies[name].ApproveCeremony(d.ctx(), &keydv1.ApproveCeremonyRequest{CeremonyId: c.CeremonyId, Statement: d.sign(name, s)})
 }
 

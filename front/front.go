@@ -339,6 +339,11 @@ func (f *front) serve(control *child.Control, report confine.Report) error {
 			// The front can serve when it has a module to ask.
 			ready = true
 			f.settle(context.Background())
+			if f.shared() {
+				if err := f.refresh(context.Background()); err != nil { // it is tried again
+					f.Log.Error("what other nodes have changed is not taken up", "cause", err)
+				}
+			}
 			f.purge(context.Background())
 			if err := control.Ready(); err != nil {
 				return err

@@ -68,9 +68,7 @@ func (f *front) keepFresh(ctx context.Context) {
 		if f.modules.Attached() == 0 {
 			continue
 		}
-		attempt, cancel := context.WithTimeout(ctx, 3*f.OperationTimeout)
-		err := f.officers.Refresh(attempt)
-		cancel()
+		err := f.refresh(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -82,6 +80,12 @@ func (f *front) keepFresh(ctx context.Context) {
 			f.Log.Error("what other nodes have changed is not taken up; soon no key is used", "cause", err)
 		}
 	}
+}
+
+func (f *front) refresh(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*f.OperationTimeout)
+	defer cancel()
+	return f.officers.Refresh(ctx)
 }
 
 // keepReporting shows the other nodes that this one is there.
