@@ -95,14 +95,14 @@ func (s *Postgres) within(ctx context.Context, o *sql.TxOptions, limit time.Dura
 		call, cancel = context.WithTimeout(ctx, limit)
 		defer cancel()
 	}
-	tx, err := s.db.BeginTx(call, o)
-	if err != nil {
-		return s.fail(s.classify(ctx, err))
-	}
-	if _, err = tx.ExecContext(call, first, args...); err == nil {
-		err = do(tx)
+	tx, err := s.begin(ctx, call, o, first, args)
+	if errors.Is(err, errLost) {
+		tx, err = s.begin(ctx, call, o, first, args) // it was lost while it was idle
 	}
 	if err != nil {
+		return s.fail(err)
+	}
+	if err := do(tx); err != nil {
 		// The first error is the one to report. A connection whose rollback fails is
 		// dropped, and the server undoes what was not committed.
 		_ = tx.Rollback()
@@ -117,6 +117,19 @@ func (s *Postgres) within(ctx context.Context, o *sql.TxOptions, limit time.Dura
 	return nil
 }
 
+// begin begins a transaction with its first statement. The error is classified.
+func (s *Postgres) begin(ctx, call context.Context, o *sql.TxOptions, first string, args []any) (*sql.Tx, error) {
+	tx, err := s.db.BeginTx(call, o)
+	if err != nil {
+		return nil, s.classify(ctx, err)
+	}
+	if _, err := tx.ExecContext(call, first, args...); err != nil {
+		_ = tx.Rollback()
+		return nil, s.classify(ctx, err)
+	}
+	return tx, nil
+}
+
 // query implements [engine].
 func (s *Postgres) query(ctx context.Context, query string, args ...any) (rows *sql.Rows, done func(), err error) {
 	if s.closed.Load() {
@@ -127,7 +140,12 @@ func (s *Postgres) query(ctx context.Context, query string, args ...any) (rows *
 		limit = streamPause
 	}
 	call, cancel := context.WithTimeout(ctx, limit)
-	rows, err = s.db.QueryContext(call, query, args...)
+	// The first row is there when this returns.
+	if rows, err = s.db.QueryContext(call, query, args...); err != nil {
+		if err = s.classify(ctx, err); errors.Is(err, errLost) {
+			rows, err = s.db.QueryContext(call, query, args...) // it was lost while it was idle
+		}
+	}
 	if err != nil {
 		cancel()
 		return nil, nil, err

@@ -34,24 +34,24 @@ func classifyPostgres(ctx context.Context, err error) error {
 	var authority x509.UnknownAuthorityError
 	var name x509.HostnameError
 	var record tls.RecordHeaderError
-	var alert tls.AlertError
+	var operation *net.OpError
 	var network net.Error
 	var connect *pgconn.ConnectError
 	switch {
 	case errors.As(err, &certificate), errors.As(err, &authority), errors.As(err, &name), errors.As(err, &record):
 		return ErrUntrusted
-	case errors.As(err, &alert):
-		return fmt.Errorf("%w (TLS alert %d)", ErrDenied, uint8(alert))
+	case errors.As(err, &operation) && operation.Op == "remote error": // a TLS alert
+		return fmt.Errorf("%w (it ended the TLS handshake)", ErrDenied)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
 		return fmt.Errorf("%w (no answer in time)", ErrUnreachable)
 	case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
-		return fmt.Errorf("%w (%s)", ErrUnreachable, networkCause(err))
+		return fmt.Errorf("%w (%s)", errLost, networkCause(err))
 	case errors.Is(err, pgx.ErrTxCommitRollback):
 		return fmt.Errorf("%w (a commit was answered with a rollback)", ErrFailed)
 	case errors.As(err, &connect):
 		return ErrDenied // the server asked for what is not given: another kind of password, no TLS
 	case pgconn.SafeToRetry(err), strings.Contains(err.Error(), "conn closed"), strings.Contains(err.Error(), "bad connection"):
-		return fmt.Errorf("%w (the connection was lost)", ErrUnreachable)
+		return fmt.Errorf("%w (the connection was lost)", errLost)
 	}
 	return fmt.Errorf("%w (%T)", ErrFailed, err)
 }
@@ -91,7 +91,7 @@ func serverError(e *pgconn.PgError) error {
 	}
 	switch e.Code[:min(2, len(e.Code))] {
 	case "08", "57": // connection exceptions; shutdown, crash, recovery
-		return ErrUnreachable
+		return errLost
 	case "28": // invalid authorization
 		return ErrDenied
 	case "58": // system errors: of files, mostly
@@ -99,6 +99,9 @@ func serverError(e *pgconn.PgError) error {
 	}
 	return ErrFailed
 }
+
+// errLost is a connection that was lost before there was an answer: another may work.
+var errLost = fmt.Errorf("%w", ErrUnreachable)
 
 // errUndone is a transaction that the server undid, and that may be tried again.
 var errUndone = fmt.Errorf("%w: it undid what conflicts with another's", ErrLocked)

@@ -386,3 +386,15 @@ func (s *Server) await(database, question string) error {
 
 // Folder is where a server has its files.
 func (s *Server) Folder() string { return s.folder }
+
+// WriteFile writes a file into the server's data folder, for the server alone.
+func (s *Server) WriteFile(name, content string) error {
+	path := filepath.Join(s.data(), name)
+	if err := errors.Join(os.WriteFile(path, []byte(content), 0o600), os.Chmod(path, 0o600)); err != nil {
+		return err
+	}
+	if os.Geteuid() == 0 {
+		return os.Chown(path, unprivileged, unprivileged)
+	}
+	return nil
+}
