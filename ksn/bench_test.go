@@ -28,31 +28,37 @@ func BenchmarkAccept(b *testing.B) {
 	} {
 		b.Run(fmt.Sprintf("callers=%d/sequences=%d", p.callers, p.sequences), func(b *testing.B) {
 			l := openLedger(b, openStore(b, filepath.Join(b.TempDir(), "keyd.db")), Options{})
-			counters := validCounters(b.N/p.sequences + 1)
-			b.ReportAllocs()
-			b.ResetTimer()
-			cpu := processorTime(b)
-			var next, refused atomic.Int64
-			var wait sync.WaitGroup
-			for range p.callers {
-				wait.Go(func() {
-					for i := int(next.Add(1)) - 1; i < b.N; i = int(next.Add(1)) - 1 {
-						u := benchUse(i%p.sequences, counters[i/p.sequences])
-						_, err := l.Accept(b.Context(), []Use{u}, u.KSN.Bytes(), make([]byte, 16))
-						if errors.Is(err, fault.New(fault.KSNReplayed, "")) && p.sequences < p.callers {
-							refused.Add(1)
-						} else if err != nil {
-							b.Error(err)
-							return
-						}
-					}
-				})
-			}
-			wait.Wait()
-			report(b, l, Stats{}, cpu)
-			b.ReportMetric(float64(refused.Load())/float64(b.N), "refused/op")
+			acceptAll(b, []*Ledger{l}, p.callers, p.sequences)
 		})
 	}
+}
+
+// acceptAll has callers accept at ledgers in turn.
+func acceptAll(b *testing.B, ledgers []*Ledger, callers, sequences int) {
+	b.Helper()
+	counters := validCounters(b.N/sequences + 1)
+	b.ReportAllocs()
+	b.ResetTimer()
+	cpu := processorTime(b)
+	var next, refused atomic.Int64
+	var wait sync.WaitGroup
+	for range callers {
+		wait.Go(func() {
+			for i := int(next.Add(1)) - 1; i < b.N; i = int(next.Add(1)) - 1 {
+				u := benchUse(i%sequences, counters[i/sequences])
+				_, err := ledgers[i%len(ledgers)].Accept(b.Context(), []Use{u}, u.KSN.Bytes(), make([]byte, 16))
+				if errors.Is(err, fault.New(fault.KSNReplayed, "")) && sequences < callers {
+					refused.Add(1)
+				} else if err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wait.Wait()
+	report(b, ledgers[0], Stats{}, cpu)
+	b.ReportMetric(float64(refused.Load())/float64(b.N), "refused/op")
 }
 
 // BenchmarkPaced has uses come at a given rate, whether those before them were answered

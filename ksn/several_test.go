@@ -25,10 +25,15 @@ import (
 // others, who fold all the time.
 func TestSeveralLedgersOnOneDatabase(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keyd.db")
+	severalLedgers(t, func() store.Counters { return openStore(t, path) })
+}
+
+func severalLedgers(t *testing.T, open func() store.Counters) {
+	t.Helper()
 	const processes, callers, sequences, counters = 3, 4, 3, 60
 	ledgers := make([]*Ledger, processes)
 	for i := range ledgers {
-		ledgers[i] = openLedger(t, openStore(t, path), Options{limits: killLimits})
+		ledgers[i] = openLedger(t, open(), Options{limits: killLimits})
 	}
 	var mu sync.Mutex
 	winners := map[[2]int][]string{} // by sequence and counter
@@ -86,8 +91,13 @@ func TestSeveralLedgersOnOneDatabase(t *testing.T) {
 // folded, and another request is refused there.
 func TestRetryAtAnotherLedger(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keyd.db")
-	first := openLedger(t, openStore(t, path), Options{})
-	second := openLedger(t, openStore(t, path), Options{})
+	retryAtAnother(t, func() store.Counters { return openStore(t, path) })
+}
+
+func retryAtAnother(t *testing.T, open func() store.Counters) {
+	t.Helper()
+	first := openLedger(t, open(), Options{})
+	second := openLedger(t, open(), Options{})
 	for n := uint32(1); n <= 20; n++ {
 		at, other := first, second
 		if n%2 == 0 {
@@ -111,10 +121,15 @@ func TestRetryAtAnotherLedger(t *testing.T) {
 // Identical requests that come to all ledgers at once get one answer.
 func TestIdenticalRequestsAtSeveralLedgers(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keyd.db")
+	identicalRequests(t, func() store.Counters { return openStore(t, path) })
+}
+
+func identicalRequests(t *testing.T, open func() store.Counters) {
+	t.Helper()
 	const processes, callers, rounds = 3, 8, 30
 	ledgers := make([]*Ledger, processes)
 	for i := range ledgers {
-		ledgers[i] = openLedger(t, openStore(t, path), Options{limits: killLimits})
+		ledgers[i] = openLedger(t, open(), Options{limits: killLimits})
 	}
 	for round := uint32(1); round <= rounds; round++ {
 		answers := make([][]byte, processes*callers)
