@@ -17,7 +17,7 @@ import (
 var layout = []string{
 	"e2e", "bench", "examples", "client", "cmd/keyd", "service", "front", "development", "officer", "simulator", "config", "admin", "metrics", "tracing",
 	"server", "pinsvc", "datasvc", "keyuse", "terminals", "voids", "keys", "ksn", "policies", "web", "audit", "store", "softhsm-config",
-	"hsm/module", "ceremony", "hsm", "supervisor", "dukpt", "pinblock", "keyblock", "fault", "gather", "api",
+	"hsm/module", "ceremony", "hsm", "supervisor", "dukpt", "pinblock", "keyblock", "checkpoint", "fault", "gather", "api",
 }
 
 // frontSide is the code of the process that strangers reach: it never meets a clear
@@ -31,7 +31,7 @@ var secretSide = []string{"keyd/pinblock", "keyd/dukpt/software", "keyd/hsm/modu
 
 // present are the folders without which the tests below would prove nothing.
 var present = []string{
-	"front", "admin", "metrics", "tracing", "server", "pinsvc", "datasvc", "keyuse", "keys", "ksn", "policies", "audit", "store", "hsm", "hsm/module", "supervisor",
+	"front", "admin", "metrics", "tracing", "server", "pinsvc", "datasvc", "keyuse", "keys", "ksn", "policies", "audit", "store", "hsm", "hsm/module", "supervisor", "checkpoint",
 	"dukpt", "dukpt/software", "pinblock", "cmd/keyd", "client", "ceremony", "keyblock", "officer",
 }
 

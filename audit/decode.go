@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"io"
 	"time"
 )
@@ -34,7 +35,9 @@ type jsonLine struct {
 	Keys      []jsonKey `json:"keys"`
 	PAN       PAN       `json:"pan"`
 	Custody   string    `json:"custody"`
+	Journal   uint64    `json:"journal"`
 	Detail    string    `json:"detail"`
+	Log       string    `json:"log"`
 	Prev      string    `json:"prev"`
 	Hash      string    `json:"hash"`
 }
@@ -64,7 +67,7 @@ func parseLine(line []byte) (_ Record, problem string) {
 		return Record{}, "more than an entry"
 	}
 	if in.Version != version {
-		return Record{}, "an entry of another version"
+		return Record{}, fmt.Sprintf("an entry of version %d, which another keyd wrote: that one reads and verifies it", in.Version)
 	}
 	at, err := time.Parse(time.RFC3339Nano, in.Time)
 	if err != nil {
@@ -92,7 +95,7 @@ func (in *jsonLine) entry() Entry {
 	e := Entry{
 		RequestID: in.RequestID, Identity: in.Identity, Method: in.Method,
 		Decision: in.Decision, Reason: in.Reason, Rule: in.Rule,
-		PAN: in.PAN, Custody: in.Custody, Detail: in.Detail,
+		PAN: in.PAN, Custody: in.Custody, Journal: in.Journal, Detail: in.Detail, Log: in.Log,
 	}
 	for _, k := range in.Keys {
 		e.Keys = append(e.Keys, Key(k))
@@ -108,7 +111,8 @@ func parseHash(h *Hash, s string) bool {
 	return err == nil
 }
 
-// Line returns the record as it stands in the log, without the line feed.
+// Line returns the record as it stands in the log, without the line feed: what is hashed
+// for the tree.
 func (r Record) Line() []byte {
 	line, _ := appendLine(nil, r.Seq, r.Time, appendBody(nil, &r.Entry), r.Prev)
 	return line[:len(line)-1]

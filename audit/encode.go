@@ -16,7 +16,7 @@ type Hash [sha256.Size]byte
 func (h Hash) String() string { return hex.EncodeToString(h[:]) }
 
 // version of the encoding.
-const version = 1
+const version = 2
 
 // Ends of a line, which have one length.
 const (
@@ -44,11 +44,15 @@ func appendLine(b []byte, seq uint64, at time.Time, body []byte, prev Hash) ([]b
 
 // appendStart appends what a line begins with, up to its time.
 func appendStart(b []byte, seq uint64) []byte {
+	b = strconv.AppendUint(appendNumber(b), seq, 10)
+	return append(b, `,"time":"`...)
+}
+
+// appendNumber appends what stands before an entry's number.
+func appendNumber(b []byte) []byte {
 	b = append(b, `{"v":`...)
 	b = strconv.AppendInt(b, version, 10)
-	b = append(b, `,"seq":`...)
-	b = strconv.AppendUint(b, seq, 10)
-	return append(b, `,"time":"`...)
+	return append(b, `,"seq":`...)
 }
 
 // appendBody appends the fields of a normalized entry, each with a comma before it.
@@ -71,7 +75,12 @@ func appendBody(b []byte, e *Entry) []byte {
 	}
 	b = appendField(b, "pan", e.PAN.shown)
 	b = appendField(b, "custody", e.Custody)
-	return appendField(b, "detail", e.Detail)
+	if e.Journal != 0 {
+		b = append(b, `,"journal":`...)
+		b = strconv.AppendUint(b, e.Journal, 10)
+	}
+	b = appendField(b, "detail", e.Detail)
+	return appendField(b, "log", e.Log)
 }
 
 func appendKey(b []byte, k *Key) []byte {

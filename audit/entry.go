@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"keyd/checkpoint"
 )
 
 // Decision is what became of a request.
@@ -30,7 +32,12 @@ type Entry struct {
 	Keys      []Key    // that the request named, in the method's order; at most 8
 	PAN       PAN
 	Custody   string // "CUSTODY_TOKEN" or "CUSTODY_MODULE", empty when nothing was done
+	Journal   uint64 // the row of the journal of key serial numbers with which the KSN was accepted; 0 where there is none
 	Detail    string // one sentence of keyd's own; at most 512 bytes, long figures are removed
+
+	// Log is the log's origin (package checkpoint). The log itself writes it, in the first
+	// entry of each segment.
+	Log string
 }
 
 // Key is a key that a request named. What is not known of it is empty.
@@ -62,6 +69,9 @@ func (e Entry) normalize() (Entry, error) {
 	case Allowed, Denied, Failed, Event:
 	default:
 		return Entry{}, fmt.Errorf("%w: no decision", ErrEntry)
+	}
+	if e.Log != "" && (e.Decision != Event || !checkpoint.ValidOrigin(e.Log)) {
+		return Entry{}, fmt.Errorf("%w: an origin that is none", ErrEntry)
 	}
 	if e.Decision == Allowed && e.Reason != "" {
 		return Entry{}, fmt.Errorf("%w: a reason for refusal with what was allowed", ErrEntry)

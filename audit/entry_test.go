@@ -132,7 +132,7 @@ func TestEncoding(t *testing.T) {
 	}
 	at := time.Date(2026, 1, 2, 4, 4, 5, 678900000, time.FixedZone("CET", 3600))
 	line, hash := appendLine(nil, 7, at, appendBody(nil, &n), Hash{0xab})
-	want := `{"v":1,"seq":7,"time":"2026-01-02T03:04:05.6789Z","request_id":"req-1",` +
+	want := `{"v":2,"seq":7,"time":"2026-01-02T03:04:05.6789Z","request_id":"req-1",` +
 		`"identity":"a\"b\\c\u000a\u007f\u00e9\ud83d\ude00…<&>","method":"PinService/TranslatePinData","decision":"allowed","rule":"switch[0]",` +
 		`"keys":[{"name":"bdk-1","version":1,"usage":"B0","kcv":"08D7B4","ksn":"FFFF9876543210E00001"},{"name":"zpk-1","version":2,"usage":"P0","kcv":"7B83F7"}],` +
 		`"pan":"…1111","custody":"CUSTODY_MODULE","prev":"ab` + strings.Repeat("0", 62) + `","hash":"` + hash.String() + `"}` + "\n"
@@ -148,8 +148,8 @@ func FuzzParseLine(f *testing.F) {
 	}
 	line, _ := appendLine(nil, 1, time.Unix(0, 1), appendBody(nil, &n), Hash{})
 	f.Add(line[:len(line)-1])
-	f.Add([]byte(`{"v":1,"seq":1}`))
-	f.Add([]byte(`{"v":1,"V":1}`))
+	f.Add([]byte(`{"v":2,"seq":1}`))
+	f.Add([]byte(`{"v":2,"V":1}`))
 	f.Add([]byte(`{"v":1} {}`))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		rec, problem := parseLine(in)

@@ -6,8 +6,8 @@ import (
 )
 
 var (
-	// ErrUnwritable says that the log could not be written. It is final: no later
-	// entry is accepted until the log is opened again, so nothing happens unrecorded.
+	// ErrUnwritable says that the log could not be written. No entry is accepted until it can
+	// be written again, so nothing happens unrecorded.
 	ErrUnwritable = errors.New("the audit log cannot be written")
 	// ErrClosed says that the log was closed before the entry came.
 	ErrClosed = errors.New("the audit log is closed")
@@ -19,6 +19,9 @@ var (
 	ErrEntry = errors.New("not an audit entry")
 	// ErrChain says that a log is not what was written. See [ChainError].
 	ErrChain = errors.New("the audit log was altered or damaged")
+	// ErrCut says that a log has fewer entries than it had, or others: it was cut, put back to
+	// an older state, or exchanged.
+	ErrCut = errors.New("the audit log is not the one that it was")
 	// ErrTorn says that the last line has no end: the log was cut, or its writer lost
 	// power before the entry was acknowledged. It comes in a [ChainError].
 	ErrTorn = errors.New("the last line is incomplete")

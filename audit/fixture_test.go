@@ -28,9 +28,9 @@ func sample() Entry {
 	}
 }
 
-func openLog(t *testing.T, path string) *Log {
+func openLog(t *testing.T, dir string) *Log {
 	t.Helper()
-	l, err := Open(path, Options{Clock: ticking()})
+	l, err := Open(dir, Options{Clock: ticking()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,11 +45,9 @@ func add(t *testing.T, l *Log, e Entry) {
 	}
 }
 
-// write makes a closed log of several entries of every decision.
-func write(t *testing.T, n int) (path string) {
+// fill adds entries of every decision.
+func fill(t *testing.T, l *Log, n int) {
 	t.Helper()
-	path = filepath.Join(t.TempDir(), "audit.log")
-	l := openLog(t, path)
 	for i := range n {
 		e := sample()
 		switch i % 3 {
@@ -60,10 +58,50 @@ func write(t *testing.T, n int) (path string) {
 		}
 		add(t, l, e)
 	}
+}
+
+// newDir returns where a log can be made.
+func newDir(t *testing.T) string {
+	t.Helper()
+	return filepath.Join(t.TempDir(), "audit")
+}
+
+// write makes a closed log of the entry with which it begins and n others. It returns the
+// path of its one segment.
+func write(t *testing.T, n int) (path string) {
+	t.Helper()
+	dir := newDir(t)
+	l := openLog(t, dir)
+	fill(t, l, n)
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	return path
+	return firstSegment(dir)
+}
+
+func firstSegment(dir string) string { return filepath.Join(dir, segmentName(1)) }
+
+// lay writes a log of one segment with this content, without hashes or checkpoints.
+func lay(t *testing.T, content []byte) (dir string) {
+	t.Helper()
+	dir = newDir(t)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(firstSegment(dir), content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// verify verifies a log that nobody has signed.
+func verify(t *testing.T, path string) *Report {
+	t.Helper()
+	report, err := VerifyDir(path, Trust{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report
 }
 
 func read(t *testing.T, path string) []byte {
@@ -73,4 +111,16 @@ func read(t *testing.T, path string) []byte {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// wait waits for something that comes about by itself.
+func wait(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for range 1000 {
+		if is() {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Fatal(what + " does not come about")
 }

@@ -62,19 +62,26 @@ func writer(path, limit string) error {
 	if !errors.Is(err, ErrUnwritable) || !errors.Is(err, unix.EFBIG) || !errors.Is(l.Err(), ErrUnwritable) {
 		return fmt.Errorf("append at the limit: %w", err)
 	}
-	// There is room again. The log stays failed all the same.
-	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &old); err != nil {
-		return err
-	}
+	fmt.Println("full")
 	for range 10 {
 		if err := l.Append(context.Background(), Entry{Decision: Event}); !errors.Is(err, ErrUnwritable) {
 			return fmt.Errorf("append after the limit: %w", err)
 		}
 	}
-	if err := l.Close(); !errors.Is(err, ErrUnwritable) {
-		return fmt.Errorf("close: %w", err)
+	// There is room again, and the log goes on by itself.
+	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &old); err != nil {
+		return err
 	}
-	return nil
+	for l.Err() != nil {
+		time.Sleep(10 * time.Millisecond)
+	}
+	for range 3 {
+		if err := l.Append(context.Background(), sample()); err != nil {
+			return fmt.Errorf("append when there is room: %w", err)
+		}
+		fmt.Println(l.Head().Seq)
+	}
+	return l.Close()
 }
 
 func appendForever(l *Log) error {
@@ -94,35 +101,122 @@ func writerCommand(path, limit string) *exec.Cmd {
 }
 
 // A file that cannot grow stands for a full disk: the write is cut short. Everything
-// acknowledged is there, nothing after the failure is accepted, and the next opening
-// mends the end.
-func TestFullDiskFailsClosed(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "audit.log")
-	out, err := writerCommand(path, "10000").Output()
+// acknowledged is there, nothing is accepted as long as there is no room, and when there is the
+// log goes on behind what was acknowledged.
+func TestFullDiskFailsClosedAndIsOvercome(t *testing.T) {
+	dir := newDir(t)
+	out, err := writerCommand(dir, "10000").Output()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	lines := strings.Fields(string(out))
+	before, after, ok := strings.Cut(string(out), "full\n")
+	lines := strings.Fields(before)
 	acknowledged, err := strconv.Atoi(lines[len(lines)-1])
-	if err != nil || acknowledged < 5 {
+	if err != nil || acknowledged < 5 || !ok {
 		t.Fatalf("%q: %v", lines, err)
 	}
-	content := read(t, path)
-	if len(content) != 10000 || bytes.Count(content, []byte("\n")) != acknowledged {
-		t.Errorf("%d bytes, %d lines, %d acknowledged", len(content), bytes.Count(content, []byte("\n")), acknowledged)
+	// One entry says what happened, and the three that came then follow it.
+	if want := fmt.Sprintf("%d\n%d\n%d\n", acknowledged+2, acknowledged+3, acknowledged+4); after != want {
+		t.Errorf("afterwards %q, want %q", after, want)
 	}
-	l := openLog(t, path)
-	if l.Head().Seq != uint64(acknowledged)+1 {
-		t.Errorf("head %d after %d acknowledged entries and the one about the end", l.Head().Seq, acknowledged)
+	report := verify(t, dir)
+	if report.Head.Seq != uint64(acknowledged)+4 || report.Tree.Size != report.Head.Seq {
+		t.Errorf("%+v", report)
 	}
-	add(t, l, sample())
-	if _, err := Verify(bytes.NewReader(read(t, path))); err != nil {
-		t.Error(err)
+	records, err := Tail(dir, 4)
+	if err != nil || records[0].Method != "AuditLog/Recover" || !strings.Contains(records[0].Detail, "file too large") || !strings.Contains(records[0].Detail, "entries of 1 requests") {
+		t.Errorf("%+v, %v", records, err)
 	}
 }
 
+// A disk that is full for good: what was acknowledged is there, and the next opening mends the
+// end.
+func TestFullDiskAndEnd(t *testing.T) {
+	dir := newDir(t)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NODEV|unix.MS_NOEXEC, "size=64k,mode=700"); err != nil {
+		// Without the right to mount, a limit on the size of files stands in for the small disk.
+		out, err := writerCommand(dir, "20000").Output()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		verify(t, dir)
+		return
+	}
+	defer unix.Unmount(dir, unix.MNT_DETACH) //nolint:errcheck // a test's own
+	l := openLog(t, dir)
+	head := l.Head()
+	var err error
+	for err == nil {
+		head = l.Head()
+		err = l.Append(context.Background(), sample())
+	}
+	if !errors.Is(err, unix.ENOSPC) || !errors.Is(l.Err(), ErrUnwritable) || l.Head() != head {
+		t.Fatalf("%v, head %+v, acknowledged %+v", err, l.Head(), head)
+	}
+	if err := l.Close(); !errors.Is(err, ErrUnwritable) {
+		t.Errorf("close: %v", err)
+	}
+	if err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_NODEV|unix.MS_NOEXEC, "size=1m"); err != nil {
+		t.Fatal(err)
+	}
+	l = openLog(t, dir)
+	if now := l.Head().Seq; now < head.Seq || now > head.Seq+1 {
+		t.Errorf("head %d after %d acknowledged entries and the one about the end", now, head.Seq)
+	}
+	add(t, l, sample())
+	verify(t, dir)
+}
+
+// A segment that somebody exchanges or cuts while nothing can be written is not gone on with.
+func TestRecoveryLooksAtTheSegment(t *testing.T) {
+	for name, spoil := range map[string]func(path string) error{
+		"cut":     func(path string) error { return os.Truncate(path, 100) },
+		"removed": os.Remove,
+		"replaced": func(path string) error {
+			return errors.Join(os.Rename(path, path+".x"), os.WriteFile(path, nil, 0o600))
+		},
+		"altered": func(path string) error {
+			f, err := os.OpenFile(path, os.O_RDWR, 0)
+			if err != nil {
+				return err
+			}
+			info, err := f.Stat()
+			if err != nil {
+				return err
+			}
+			_, err = f.WriteAt([]byte("x"), info.Size()-20)
+			return errors.Join(err, f.Close())
+		},
+	} {
+		dir := newDir(t)
+		l := openLog(t, dir)
+		fill(t, l, 3)
+		l.writer(func() { l.fail(unix.ENOSPC) })
+		if err := spoil(firstSegment(dir)); err != nil {
+			t.Fatal(name, err)
+		}
+		l.writer(l.recover)
+		if err := l.Err(); !errors.Is(err, ErrChain) || !errors.Is(err, ErrUnwritable) || !l.isFinal() {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// writer does something in the place of the writer, which is ended.
+func (l *Log) writer(f func()) {
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	l.signal()
+	<-l.ended
+	f()
+}
+
 func TestKilledWriterLosesNothingAcknowledged(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "audit.log")
+	path := newDir(t)
 	cmd := writerCommand(path, "")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -149,14 +243,12 @@ func TestKilledWriterLosesNothingAcknowledged(t *testing.T) {
 	if l.Head().Seq < uint64(acknowledged) {
 		t.Errorf("head %d, acknowledged %d", l.Head().Seq, acknowledged)
 	}
-	if _, err := Verify(bytes.NewReader(read(t, path))); err != nil {
-		t.Error(err)
-	}
+	verify(t, path)
 }
 
 func TestAppendFromManyGoroutines(t *testing.T) {
 	const writers, each = 32, 20
-	path := filepath.Join(t.TempDir(), "audit.log")
+	path := newDir(t)
 	l := openLog(t, path)
 	var wg sync.WaitGroup
 	for w := range writers {
@@ -175,14 +267,16 @@ func TestAppendFromManyGoroutines(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	report, err := Verify(bytes.NewReader(read(t, path)))
-	if err != nil || report.Entries != writers*each || report.Head != head {
-		t.Fatalf("%+v, %v", report, err)
+	if report := verify(t, path); report.Entries != writers*each+1 || report.Head != head || report.Tree.Size != head.Seq {
+		t.Fatalf("%+v", report)
 	}
 	last := make(map[string]int) // each goroutine's entries are in its order
-	for rec, err := range Records(bytes.NewReader(read(t, path))) {
+	for rec, err := range Records(bytes.NewReader(read(t, firstSegment(path)))) {
 		if err != nil {
 			t.Fatal(err)
+		}
+		if rec.Seq == 1 {
+			continue
 		}
 		w, number, _ := strings.Cut(rec.RequestID, "-")
 		if number != strconv.Itoa(last[w]) {
@@ -194,7 +288,7 @@ func TestAppendFromManyGoroutines(t *testing.T) {
 
 // Close writes what was accepted before it and refuses what comes after.
 func TestCloseDrains(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "audit.log")
+	path := newDir(t)
 	l := openLog(t, path)
 	var wg sync.WaitGroup
 	var mu sync.Mutex
@@ -228,15 +322,14 @@ func TestCloseDrains(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Errorf("a second Close: %v", err)
 	}
-	report, err := Verify(bytes.NewReader(read(t, path)))
-	if err != nil || report.Entries != uint64(written) || written < 40 {
-		t.Errorf("%d acknowledged, %d in the log, %v", written, report.Entries, err)
+	if report := verify(t, path); report.Entries != uint64(written)+1 || written < 40 {
+		t.Errorf("%d acknowledged, %d in the log", written, report.Entries)
 	}
 }
 
 // A batch larger than one write may be is written in several.
 func TestManyLargeEntries(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "audit.log")
+	path := newDir(t)
 	l := openLog(t, path)
 	e := sample()
 	e.Identity = strings.Repeat("\x01", maxIdentity)
@@ -259,13 +352,13 @@ func TestManyLargeEntries(t *testing.T) {
 			t.Fatal(i, err)
 		}
 	}
-	if report, err := Verify(bytes.NewReader(read(t, path))); err != nil || report.Entries != entries {
-		t.Errorf("%+v, %v", report, err)
+	if report := verify(t, path); report.Entries != entries+1 {
+		t.Errorf("%+v", report)
 	}
 }
 
 func TestAppendRefuses(t *testing.T) {
-	l := openLog(t, filepath.Join(t.TempDir(), "audit.log"))
+	l := openLog(t, newDir(t))
 	if err := l.Append(context.Background(), Entry{}); !errors.Is(err, ErrEntry) {
 		t.Error(err)
 	}
@@ -274,11 +367,11 @@ func TestAppendRefuses(t *testing.T) {
 	if err := l.Append(ctx, sample()); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	if l.Head() != (Head{}) || l.Err() != nil {
+	if l.Head().Seq != 1 || l.Err() != nil {
 		t.Errorf("head %+v, %v", l.Head(), l.Err())
 	}
 	add(t, l, sample())
-	if l.Head().Seq != 1 {
+	if l.Head().Seq != 2 {
 		t.Errorf("head %+v", l.Head())
 	}
 }
@@ -287,10 +380,9 @@ func TestAppendRefuses(t *testing.T) {
 func TestAppendGivenUp(t *testing.T) {
 	reached, proceed := make(chan struct{}), make(chan struct{})
 	clock := ticking()
-	first := true
-	l, err := Open(filepath.Join(t.TempDir(), "audit.log"), Options{Clock: func() time.Time {
-		if first {
-			first = false
+	looks := 0
+	l, err := Open(newDir(t), Options{Clock: func() time.Time {
+		if looks++; looks == 3 { // after the entry with which the log begins, and its segment
 			close(reached)
 			<-proceed
 		}
@@ -309,7 +401,7 @@ func TestAppendGivenUp(t *testing.T) {
 	}
 	close(proceed)
 	add(t, l, sample())
-	if err := l.Close(); err != nil || l.Head().Seq != 2 {
+	if err := l.Close(); err != nil || l.Head().Seq != 3 {
 		t.Errorf("head %+v, %v", l.Head(), err)
 	}
 }
@@ -317,7 +409,7 @@ func TestAppendGivenUp(t *testing.T) {
 func BenchmarkAppend(b *testing.B) {
 	for _, goroutines := range []int{1, 64} {
 		b.Run(strconv.Itoa(goroutines), func(b *testing.B) {
-			l, err := Open(filepath.Join(b.TempDir(), "audit.log"), Options{})
+			l, err := Open(filepath.Join(b.TempDir(), "audit"), Options{})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -346,20 +438,26 @@ func BenchmarkAppend(b *testing.B) {
 }
 
 func BenchmarkVerify(b *testing.B) {
-	e, err := sample().normalize()
+	dir := filepath.Join(b.TempDir(), "audit")
+	l, err := Open(dir, Options{Clock: ticking()})
 	if err != nil {
 		b.Fatal(err)
 	}
-	var log []byte
-	var head Head
-	clock := ticking()
-	for head.Seq < 1000 {
-		head.Seq++
-		log, head.Hash = appendLine(log, head.Seq, clock(), appendBody(nil, &e), head.Hash)
+	for range 1000 {
+		if err := l.Append(context.Background(), sample()); err != nil {
+			b.Fatal(err)
+		}
 	}
-	b.SetBytes(int64(len(log)))
+	if err := l.Close(); err != nil {
+		b.Fatal(err)
+	}
+	info, err := os.Stat(firstSegment(dir))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(info.Size())
 	for b.Loop() {
-		if _, err := Verify(bytes.NewReader(log)); err != nil {
+		if _, err := VerifyDir(dir, Trust{}); err != nil {
 			b.Fatal(err)
 		}
 	}

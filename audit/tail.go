@@ -6,15 +6,78 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"golang.org/x/sys/unix"
 )
 
 // Tail returns the newest n records of a log, oldest first, or all if there are
-// fewer. It checks them and their links but not what is before. A line that is being
-// written is left out, so a log may be followed while keyd writes it.
-func Tail(path string, n int) ([]Record, error) {
+// fewer: of a directory with its segments, or of one segment. It checks them and their links
+// but not what is before. A line that is being written is left out, so a log may be followed
+// while keyd writes it.
+func Tail(path string, n int) (records []Record, err error) {
 	if n <= 0 {
 		return nil, nil
 	}
+	list, err := given(path)
+	if err != nil {
+		return nil, err
+	}
+	for i := len(list) - 1; i >= 0 && len(records) < n; i-- {
+		more, err := tail(list[i].path, n-len(records))
+		if err != nil {
+			return nil, err
+		}
+		if len(records) > 0 && len(more) > 0 {
+			last := more[len(more)-1]
+			c := chain{head: Head{last.Seq, last.Hash}, known: last.Seq+1 == records[0].Seq}
+			if _, err := c.next(records[0].Line()); err != nil {
+				return nil, err
+			}
+		}
+		records = append(more, records...)
+	}
+	return records, nil
+}
+
+// given lists the segments that a path names: a directory's, or itself.
+func given(path string) ([]segment, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("open audit log: %w", err)
+	}
+	if info.IsDir() {
+		list, err := segments(path)
+		if err == nil && len(list) == 0 {
+			err = fmt.Errorf("open audit log: %s has no segment (files named %s)", path, segmentName(1))
+		}
+		return list, err
+	}
+	f, err := openReading(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // read only
+	rec, err := firstRecord(f)
+	if err != nil {
+		return nil, err
+	}
+	return []segment{{rec.Seq, path}}, nil
+}
+
+// openReading opens a segment, or a copy of one, for reading.
+func openReading(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open audit log: %w", err)
+	}
+	if _, err := regularSize(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// tail is [Tail] of one segment.
+func tail(path string, n int) ([]Record, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open audit log: %w", err)
@@ -32,7 +95,7 @@ func Tail(path string, n int) ([]Record, error) {
 		if !end.whole && len(end.lines) < n {
 			continue
 		}
-		c := chain{known: end.whole && n >= len(end.lines)} // else its first link is not checked
+		var c chain // the first link is not checked
 		records := make([]Record, 0, min(n, len(end.lines)))
 		for _, line := range end.lines[max(0, len(end.lines)-n):] {
 			rec, err := c.next(line)

@@ -105,15 +105,19 @@ var methods = map[string]repeatable{
 	keydv1.KeyService_GetCertificateSigningRequest_FullMethodName: freely,
 
 	// These only look.
-	keydv1.CeremonyService_GetModule_FullMethodName:      freely,
-	keydv1.CeremonyService_GetCeremony_FullMethodName:    freely,
-	keydv1.CeremonyService_ListCeremonies_FullMethodName: freely,
-	keydv1.KeyService_GetKey_FullMethodName:              freely,
-	keydv1.KeyService_ListKeys_FullMethodName:            freely,
-	keydv1.KeyService_ListKeyVersions_FullMethodName:     freely,
-	keydv1.KeyService_GetAlias_FullMethodName:            freely,
-	keydv1.KeyService_ListAliases_FullMethodName:         freely,
-	keydv1.KeyService_ListTagsForResource_FullMethodName: freely,
+	keydv1.AuditService_ListEntries_FullMethodName:         freely,
+	keydv1.AuditService_GetCheckpoint_FullMethodName:       freely,
+	keydv1.AuditService_GetInclusionProof_FullMethodName:   freely,
+	keydv1.AuditService_GetConsistencyProof_FullMethodName: freely,
+	keydv1.CeremonyService_GetModule_FullMethodName:        freely,
+	keydv1.CeremonyService_GetCeremony_FullMethodName:      freely,
+	keydv1.CeremonyService_ListCeremonies_FullMethodName:   freely,
+	keydv1.KeyService_GetKey_FullMethodName:                freely,
+	keydv1.KeyService_ListKeys_FullMethodName:              freely,
+	keydv1.KeyService_ListKeyVersions_FullMethodName:       freely,
+	keydv1.KeyService_GetAlias_FullMethodName:              freely,
+	keydv1.KeyService_ListAliases_FullMethodName:           freely,
+	keydv1.KeyService_ListTagsForResource_FullMethodName:   freely,
 }
 
 // verdict is what an error says about another try.
@@ -171,6 +175,11 @@ var verdicts = map[Reason]verdict{
 	// front brings it within moments, and another keyd may have it. Only where the token lost
 	// its sessions at the same time may a try have been counted. No KSN was recorded.
 	EpochStale: unrecorded,
+
+	// Between a front and its modules; no method of a caller's meets them.
+	CheckpointOlder:        final,
+	CheckpointInconsistent: final,
+	CheckpointNotKept:      unsure,
 
 	KSNReplayed:        final, // an identical retry would have had the stored answer
 	CustodyUnavailable: final,

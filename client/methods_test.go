@@ -65,6 +65,7 @@ func TestWhatIsSentAgain(t *testing.T) {
 		"DataService/GenerateCardValidationData": attempts, "DataService/VerifyCardValidationData": 2,
 		"VelocityService/ResetVerifications": 1, "VelocityService/ResetTranslations": 1,
 		"StatusService/GetStatus": attempts, "FleetService/ListNodes": attempts, "FleetService/ForgetNode": 1,
+		"AuditService/ListEntries": attempts, "AuditService/GetCheckpoint": attempts, "AuditService/GetInclusionProof": attempts, "AuditService/GetConsistencyProof": attempts,
 
 		"CeremonyService/BeginCeremony": 1, "CeremonyService/SubmitComponent": 1, "CeremonyService/ApproveCeremony": 1, "CeremonyService/AbortCeremony": 1,
 		"CeremonyService/GetModule": attempts, "CeremonyService/GetCeremony": attempts, "CeremonyService/ListCeremonies": attempts,

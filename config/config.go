@@ -51,6 +51,9 @@ type Config struct {
 	// Velocity limits how often the PIN of one account may be tried.
 	Velocity Velocity `yaml:"velocity"`
 
+	// Audit is about the audit log, which is in the directory audit of State.
+	Audit Audit `yaml:"audit"`
+
 	// Admin is a second listener for this machine: metrics, health, profiles.
 	Admin Admin `yaml:"admin"`
 
@@ -234,6 +237,25 @@ type Velocity struct {
 	Card Limits `yaml:"card"`
 }
 
+// Audit is about the audit log. It is cut into segments; keyd deletes none.
+type Audit struct {
+	// SegmentSize is from how many bytes on a segment is closed, 1048576 (1 MiB) to 17179869184
+	// (16 GiB); 268435456 (256 MiB) when it is not set. The newest one is read at each start.
+	SegmentSize int64 `yaml:"segment_size"`
+
+	// SegmentAge is after how long it is, 1m to 8784h; 24h when it is not set.
+	SegmentAge Duration `yaml:"segment_age"`
+
+	// Node is a name for this host in the name of the log, lower-case letters, digits, dots and
+	// hyphens; none when it is not set. It counts when a log is begun.
+	Node string `yaml:"node"`
+
+	// Checkpoints is the file in which the modules remember what checkpoints of the log they
+	// have signed; it is made when it is missing. The state directory's path with
+	// ".checkpoints" when it is not set.
+	Checkpoints string `yaml:"checkpoints"`
+}
+
 // Limits are how often something may be done in any minute, hour and day.
 type Limits struct {
 	Minute Limit `yaml:"minute"`
@@ -291,7 +313,7 @@ func (d *Duration) UnmarshalYAML(b []byte) error {
 	}
 	parsed, err := time.ParseDuration(text)
 	if err != nil {
-		return fmt.Errorf("%q is no duration (operation_timeout, drain_timeout, restart_pause, ksn.retry_window): write 2s or 500ms", text)
+		return fmt.Errorf("%q is no duration (operation_timeout, drain_timeout, restart_pause, ksn.retry_window, audit.segment_age): write 2s or 500ms", text)
 	}
 	*d = Duration(parsed)
 	return nil
@@ -331,6 +353,9 @@ func Parse(b []byte) (c *Config, err error) {
 	if c.Velocity.File == "" && c.State != "" {
 		c.Velocity.File = filepath.Clean(c.State) + ".velocity"
 	}
+	if c.Audit.Checkpoints == "" && c.State != "" {
+		c.Audit.Checkpoints = filepath.Clean(c.State) + ".checkpoints"
+	}
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
@@ -349,6 +374,7 @@ func defaults() *Config {
 			Translate: Limits{30, 300, 1000},
 			Card:      Limits{5, 20, 50},
 		},
+		Audit:            Audit{SegmentSize: 256 << 20, SegmentAge: Duration(24 * time.Hour)},
 		Tracing:          Tracing{Sample: 0.01},
 		OperationTimeout: Duration(2 * time.Second),
 		RestartPause:     Duration(5 * time.Second),

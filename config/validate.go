@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"keyd/checkpoint"
 )
 
 // Prompt as pin_file asks for the token PIN on the terminal.
@@ -42,6 +44,7 @@ func (c *Config) validate() error {
 		{"state", c.State}, {"policy", c.Policy},
 		{"tls.certificate", c.TLS.Certificate}, {"tls.key", c.TLS.Key}, {"tls.client_ca", c.TLS.ClientCA},
 		{"token.library", c.Token.Library}, {"velocity.file", c.Velocity.File},
+		{"audit.checkpoints", c.Audit.Checkpoints},
 	}
 	if c.Token.PINFile != Prompt {
 		paths = append(paths, struct{ name, value string }{"token.pin_file", c.Token.PINFile})
@@ -94,6 +97,9 @@ func (c *Config) validate() error {
 		if err := l.validate(); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
+	}
+	if err := c.Audit.validate(); err != nil {
+		return fmt.Errorf("audit.%w", err)
 	}
 	if d := time.Duration(c.KSN.RetryWindow); d < time.Second || d > 10*time.Minute {
 		return errors.New("ksn.retry_window must be between 1s and 10m")
@@ -182,6 +188,20 @@ func (p *Postgres) validate() error {
 		return errors.New("password_file: the server asks for a password, or else for a certificate: name one")
 	case p.Connections < 4 || p.Connections > 200:
 		return fmt.Errorf("connections: %d is not between 4 and 200", p.Connections)
+	}
+	return nil
+}
+
+func (a Audit) validate() error {
+	const least, most = 1 << 20, 16 << 30
+	if a.SegmentSize < least || a.SegmentSize > most {
+		return fmt.Errorf("segment_size: %d is not between %d and %d", a.SegmentSize, least, int64(most))
+	}
+	if d := time.Duration(a.SegmentAge); d < time.Minute || d > 366*24*time.Hour {
+		return errors.New("segment_age must be between 1m and 8784h")
+	}
+	if !checkpoint.ValidNode(a.Node) {
+		return fmt.Errorf("node: %w", checkpoint.ErrNode)
 	}
 	return nil
 }

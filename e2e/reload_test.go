@@ -145,7 +145,7 @@ func TestReloadOfPolicy(t *testing.T) {
 	if _, err := s.pins().VerifyPinData(s.ctx(), verification()); reason(err) == "POLICY_DENIED" {
 		t.Errorf("what the policy allows again: %v", err)
 	}
-	log := string(s.read(s.file("front", "audit.log")))
+	log := string(s.read(s.file("front", "audit", "audit-0000000000000001.log")))
 	for _, want := range []string{"policy " + digestOf(second)[:11] + " takes the place of " + digestOf(first)[:11], "reload: the policy stay"} {
 		if !strings.Contains(log, want) {
 			t.Errorf("%q is not in the audit log", want)

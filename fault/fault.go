@@ -52,14 +52,19 @@ const (
 	EpochStale         Reason = 27 // not the one that is pinned
 	Conflict           Reason = 28 // somebody else changed it meanwhile
 
-	KSNReplayed        Reason = 29 // the key serial number was used, or jumps too far
-	CustodyUnavailable Reason = 30 // the policy demands the token's custody, which is not to be had
-	PINBlockInvalid    Reason = 31 // the PIN block does not decipher to one
-	RateLimited        Reason = 32 // too many tries for one account, or requests of one identity
-	ModuleUnavailable  Reason = 33 // no module answered in time
-	StoreUnavailable   Reason = 34 // the database cannot be read or written
-	AuditUnavailable   Reason = 35 // the audit log cannot be written
-	Internal           Reason = 36 // a bug in keyd
+	// Checkpoints of an audit log, which a module signs for its front.
+	CheckpointOlder        Reason = 29 // over fewer entries than one that was signed
+	CheckpointInconsistent Reason = 30 // over other entries than one that was signed
+	CheckpointNotKept      Reason = 31 // it cannot be remembered that it was signed
+
+	KSNReplayed        Reason = 32 // the key serial number was used, or jumps too far
+	CustodyUnavailable Reason = 33 // the policy demands the token's custody, which is not to be had
+	PINBlockInvalid    Reason = 34 // the PIN block does not decipher to one
+	RateLimited        Reason = 35 // too many tries for one account, or requests of one identity
+	ModuleUnavailable  Reason = 36 // no module answered in time
+	StoreUnavailable   Reason = 37 // the database cannot be read or written
+	AuditUnavailable   Reason = 38 // the audit log cannot be written
+	Internal           Reason = 39 // a bug in keyd
 )
 
 // Row is a line of the table of reasons.
@@ -100,6 +105,9 @@ var Table = []Row{
 	{EpochInvalid, "EPOCH_INVALID", codes.FailedPrecondition, "the register of officers and keys is not one of this token"},
 	{EpochStale, "EPOCH_STALE", codes.Unavailable, "the register of officers and keys is not the newest"},
 	{Conflict, "CONFLICT", codes.Aborted, "somebody else changed it meanwhile"},
+	{CheckpointOlder, "CHECKPOINT_OLDER", codes.FailedPrecondition, "the audit log has fewer entries than it had"},
+	{CheckpointInconsistent, "CHECKPOINT_INCONSISTENT", codes.FailedPrecondition, "the audit log does not have the entries that it had"},
+	{CheckpointNotKept, "CHECKPOINT_NOT_KEPT", codes.Unavailable, "the modules cannot remember a checkpoint, so none is signed"},
 	{KSNReplayed, "KSN_REPLAYED", codes.FailedPrecondition, "the key serial number is not a new one"},
 	{CustodyUnavailable, "CUSTODY_UNAVAILABLE", codes.FailedPrecondition, "this cannot be done inside the token, as the policy demands"},
 	{PINBlockInvalid, "PIN_BLOCK_INVALID", codes.InvalidArgument, "the PIN block is not valid"},

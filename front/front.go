@@ -57,6 +57,7 @@ type Options struct {
 	DrainTimeout     time.Duration // of requests under way when keyd stops
 	RetryWindow      time.Duration // for which answers are kept for identical retries
 	MaxJump          uint32        // of a terminal's counter
+	Audit            audit.Options // segments, and the name of a new log
 	Development      bool          // reflection
 	Separated        bool          // front and modules run under users of their own
 	Version          string
@@ -148,6 +149,7 @@ type front struct {
 	officers  *keys.Ceremonies
 	serials   *ksn.Ledger
 	modules   *hsm.Client
+	keeper    *audit.Keeper
 	unsettled atomic.Value // string: why the modules do not have the register; empty when they have
 	metrics   *metrics.Metrics
 	tracer    *tracing.Tracer // nil where nothing is traced
@@ -172,7 +174,10 @@ func open(o Options) (_ *front, err error) {
 	if f.database, err = openDatabase(o); err != nil {
 		return nil, fmt.Errorf("database: %w", err)
 	}
-	if f.log, err = audit.Open(filepath.Join(o.State, "audit.log"), audit.Options{}); err != nil {
+	if err := audit.CheckOld(o.State); err != nil {
+		return nil, err
+	}
+	if f.log, err = audit.Open(filepath.Join(o.State, audit.DirectoryName), o.Audit); err != nil {
 		return nil, fmt.Errorf("audit log: %w", err)
 	}
 	// After the audit log, which lets one front at a time go on.
@@ -184,6 +189,7 @@ func open(o Options) (_ *front, err error) {
 		return nil, err
 	}
 	f.modules = hsm.NewClient(o.OperationTimeout, o.Log)
+	f.keeper = audit.NewKeeper(f.log, f.modules, o.Log)
 	f.metrics = metrics.New()
 	observe := f.metrics.Requests.Operation
 	if o.Trace.Collector != "" {
@@ -327,7 +333,8 @@ func (f *front) serve(control *child.Control, report confine.Report) error {
 	}
 	served := make(chan error, 1)
 	go func() { served <- service.Serve(f.listener) }()
-	defer f.keepUp()()
+	end := f.keepUp()
+	defer end()
 	ready := false
 	for {
 		select {
@@ -336,7 +343,11 @@ func (f *front) serve(control *child.Control, report confine.Report) error {
 			if ready {
 				continue
 			}
-			// The front can serve when it has a module to ask.
+			// The front can serve when it has a module to ask, and the log is the one that the
+			// modules have signed.
+			if err := f.checkLog(); err != nil {
+				return setUp(err)
+			}
 			ready = true
 			f.settle(context.Background())
 			if f.shared() {
@@ -360,7 +371,10 @@ func (f *front) serve(control *child.Control, report confine.Report) error {
 			if err := service.Drain(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 				return err
 			}
-			return <-served
+			err := <-served
+			end()
+			f.lastCheckpoint()
+			return err
 		}
 	}
 }

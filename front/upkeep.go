@@ -21,7 +21,7 @@ const (
 	reportInterval  = 2 * time.Second        // between signs that this node is there
 )
 
-// keepUp begins with it. What it returns ends it, and waits for the end.
+// keepUp begins with it. What it returns ends it, and waits for the end; it may be called again.
 func (f *front) keepUp() (end func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var group sync.WaitGroup
@@ -31,6 +31,7 @@ func (f *front) keepUp() (end func()) {
 		group.Go(func() { f.keepFresh(ctx) })
 		group.Go(func() { f.keepReporting(ctx) })
 	}
+	group.Go(func() { f.keepCheckpoints(ctx) })
 	return func() { cancel(); group.Wait() }
 }
 

@@ -35,6 +35,7 @@ type collector struct {
 	state, restarts                                                 *prometheus.Desc
 	attached, load                                                  *prometheus.Desc
 	auditEntries, auditWritable                                     *prometheus.Desc
+	checkpoints, checkpointAt, uncovered                            *prometheus.Desc
 	ksnAccepted, ksnSequences, ksnRows, ksnBytes, ksnFailing        *prometheus.Desc
 	tokenCalls, tokenBlocks, tokenErrors, unsealed, derived         *prometheus.Desc
 	entries, inUse, velocityRefused, crowded, presumed, tryingFails *prometheus.Desc
@@ -63,6 +64,9 @@ func newCollector(s Sources) *collector {
 		load:            d("keyd_module_operations_in_flight", "Operations that a module has not answered yet, queued or carried out.", "module"),
 		auditEntries:    d("keyd_audit_entries", "Entries of the audit log."),
 		auditWritable:   d("keyd_audit_writable", "1 while the audit log can be written. Otherwise nothing is done."),
+		checkpoints:     d("keyd_audit_checkpoints_total", "Checkpoints of the audit log that the modules were asked to sign, by result: made, or failed.", "result"),
+		checkpointAt:    d("keyd_audit_checkpoint_timestamp_seconds", "When the newest checkpoint was made, or the front opened the log."),
+		uncovered:       d("keyd_audit_uncovered_entries", "Entries of the audit log behind its newest checkpoint."),
 		ksnAccepted:     d("keyd_ksn_accepted_total", "Requests whose key serial numbers were accepted."),
 		ksnSequences:    d("keyd_ksn_sequences", "Sequences of key serial numbers in memory."),
 		ksnRows:         d("keyd_ksn_journal_rows", "Rows of the journal of key serial numbers that are not folded yet."),
@@ -100,6 +104,11 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 
 	e.gauge(c.auditEntries, float64(c.s.Audit.Head().Seq))
 	e.flag(c.auditWritable, c.s.Audit.Err() == nil)
+	signing := c.s.Audit.Signing()
+	e.count(c.checkpoints, signing.Made, "made")
+	e.count(c.checkpoints, signing.Failed, "failed")
+	e.time(c.checkpointAt, signing.At)
+	e.gauge(c.uncovered, float64(signing.Uncovered))
 	k := c.s.Serials.Stats()
 	e.count(c.ksnAccepted, k.Requests)
 	e.gauge(c.ksnSequences, float64(k.Sequences))

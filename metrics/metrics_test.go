@@ -33,7 +33,7 @@ const pan = "4012345678909"
 func sources(t *testing.T) Sources {
 	t.Helper()
 	dir := t.TempDir()
-	log, err := audit.Open(filepath.Join(dir, "audit.log"), audit.Options{})
+	log, err := audit.Open(filepath.Join(dir, "audit"), audit.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

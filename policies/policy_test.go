@@ -193,6 +193,7 @@ func TestShippedPolicies(t *testing.T) {
 		reset := strings.HasPrefix(m.Name, "VelocityService/") // an officer's, no switch's
 		watch := m.Name == "StatusService/GetStatus"
 		nodes, forget := m.Name == "FleetService/ListNodes", m.Name == "FleetService/ForgetNode"
+		log := strings.HasPrefix(m.Name, "AuditService/") // the auditor's, and nobody else's
 		read := slices.Contains([]string{"GetKey", "ListKeys", "ListKeyVersions", "GetAlias", "ListAliases", "ListTagsForResource"}, strings.TrimPrefix(m.Name, "KeyService/"))
 		change := slices.Contains([]string{ // with other officers, or what only an officer may do
 			"CeremonyService/GetModule", "CeremonyService/BeginCeremony", "CeremonyService/SubmitComponent", "CeremonyService/ApproveCeremony",
@@ -202,13 +203,13 @@ func TestShippedPolicies(t *testing.T) {
 			"KeyService/CreateAlias", "KeyService/UpdateAlias", "KeyService/DeleteAlias", "KeyService/TagResource", "KeyService/UntagResource",
 			"KeyService/GetCertificateSigningRequest", // the key signs
 		}, m.Name)
-		if !data && !reset && !watch && !nodes && !forget && !read && !change {
+		if !data && !reset && !watch && !nodes && !forget && !read && !change && !log {
 			t.Errorf("%s: decide who may call it in development", m.Name)
 		}
 		officer := reset || watch || nodes || forget || read || change
 		for name, want := range map[string]bool{
 			"switch": data || watch, "officer-1": officer, "officer-2": officer, "officer-3": officer,
-			"auditor": watch || nodes || read, "terminal-1": false, "stranger": false,
+			"auditor": watch || nodes || read || log, "terminal-1": false, "stranger": false,
 		} {
 			d := dev.Authorize(Request{Identity: "spiffe://dev.keyd/" + name, Method: m.Name, Keys: keys})
 			if d.Allowed != want {
@@ -252,6 +253,9 @@ func TestShippedPolicies(t *testing.T) {
 		{"auditor", "KeyService/TagResource", []Key{{Name: "issuer.pvk.1", Usage: "V2"}}, false},
 		{"auditor", "KeyService/DeleteKey", nil, false},
 		{"auditor", "CeremonyService/GetCeremony", nil, false},
+		{"auditor", "AuditService/ListEntries", nil, true},
+		{"monitoring", "AuditService/ListEntries", nil, false},
+		{"officers/one", "AuditService/GetCheckpoint", nil, false},
 		{"acquirer/switch/1", "KeyService/ListKeys", nil, false},
 		{"monitoring", "KeyService/ListKeys", nil, false},
 	} {

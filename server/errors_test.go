@@ -27,24 +27,27 @@ import (
 // onlyModule is what no front refuses for by itself; the tests of the whole service
 // show these.
 var onlyModule = map[fault.Reason]bool{
-	fault.KeyUsageMismatch:     true,
-	fault.TranslationForbidden: true,
-	fault.PermitMissing:        true,
-	fault.SignatureInvalid:     true,
-	fault.StatementMismatch:    true,
-	fault.OfficerRepeated:      true,
-	fault.QuorumMissing:        true,
-	fault.ComponentInvalid:     true,
-	fault.CheckValueMismatch:   true,
-	fault.KeyExists:            true,
-	fault.KeyBlockInvalid:      true,
-	fault.KeyValueRefused:      true,
-	fault.ExportForbidden:      true,
-	fault.EpochInvalid:         true,
-	fault.KSNReplayed:          true, // after the module has carried the request out
-	fault.CustodyUnavailable:   true,
-	fault.PINBlockInvalid:      true,
-	fault.RateLimited:          true,
+	fault.KeyUsageMismatch:       true,
+	fault.TranslationForbidden:   true,
+	fault.PermitMissing:          true,
+	fault.SignatureInvalid:       true,
+	fault.StatementMismatch:      true,
+	fault.OfficerRepeated:        true,
+	fault.QuorumMissing:          true,
+	fault.ComponentInvalid:       true,
+	fault.CheckValueMismatch:     true,
+	fault.KeyExists:              true,
+	fault.KeyBlockInvalid:        true,
+	fault.KeyValueRefused:        true,
+	fault.ExportForbidden:        true,
+	fault.EpochInvalid:           true,
+	fault.CheckpointOlder:        true,
+	fault.CheckpointInconsistent: true,
+	fault.CheckpointNotKept:      true,
+	fault.KSNReplayed:            true, // after the module has carried the request out
+	fault.CustodyUnavailable:     true,
+	fault.PINBlockInvalid:        true,
+	fault.RateLimited:            true,
 }
 
 // TestReasons walks the table of reasons: each is in the document with its code and
@@ -217,7 +220,7 @@ func nilAnswer[T any](answer *T, err error) (any, error) {
 // test's own, which does, is left out.
 func (f *front) nothingLeaked(err error) {
 	f.t.Helper()
-	recorded, readErr := os.ReadFile(f.path)
+	recorded, readErr := os.ReadFile(f.segment())
 	if readErr != nil {
 		f.t.Fatal(readErr)
 	}

@@ -37,6 +37,14 @@ func problems(s *keydv1.GetStatusResponse, unwritable error, drains bool, waitin
 	if why := s.GetKeySerialNumbers().GetFailing(); why != "" {
 		add(keydv1.Problem_CRITICAL, "the record of key serial numbers fails: %s", why)
 	}
+	if l := s.GetAuditLog(); l != nil {
+		if l.Failing != "" {
+			add(keydv1.Problem_WARNING, "no checkpoint of the audit log can be made (%d entries are not covered): %s", l.Uncovered, l.Failing)
+		}
+		if l.Forgotten {
+			add(keydv1.Problem_WARNING, "the modules remembered no checkpoint of the audit log, although it had some: their file is new or was lost. Compare a checkpoint that was noted elsewhere: keyd audit verify --checkpoint FILE")
+		}
+	}
 	for _, t := range s.Tokens {
 		switch loaded, pinned := t.EpochLoaded, t.EpochPinned; {
 		case loaded == 0:

@@ -33,7 +33,11 @@ func TestProblems(t *testing.T) {
 		severity keydv1.Problem_Severity
 		text     string
 	}{
-		"audit":        {err: errors.New("disk full"), severity: critical, text: "disk full"},
+		"audit": {err: errors.New("disk full"), severity: critical, text: "disk full"},
+		"checkpoints": {spoil: func(s *keydv1.GetStatusResponse) {
+			s.AuditLog = &keydv1.AuditLog{Failing: "no room", Uncovered: 7}
+		}, severity: warning, text: "7 entries are not covered): no room"},
+		"forgotten":    {spoil: func(s *keydv1.GetStatusResponse) { s.AuditLog = &keydv1.AuditLog{Forgotten: true} }, severity: warning, text: "remembered no checkpoint"},
 		"drains":       {drains: true, severity: critical, text: "stops"},
 		"waiting":      {waiting: "version 9, 00ff", severity: critical, text: "version 9, 00ff"},
 		"no module":    {spoil: func(s *keydv1.GetStatusResponse) { s.Tokens = nil }, severity: critical, text: "no module"},

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/signal"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -12,7 +13,7 @@ import (
 )
 
 // TestFullDisk: the result whose entry could not be written is withheld, and from then
-// on nothing is begun. A limit on the size of files stands for the full disk.
+// on nothing is begun, until there is room. A limit on the size of files stands for the full disk.
 func TestFullDisk(t *testing.T) {
 	f := newFront(t)
 	ran := 0
@@ -26,7 +27,7 @@ func TestFullDisk(t *testing.T) {
 	if answer, err := f.translate("switch"); answer == nil || err != nil {
 		t.Fatalf("%v, %v", answer, err)
 	}
-	info, err := os.Stat(f.path)
+	info, err := os.Stat(f.segment())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,5 +52,18 @@ func TestFullDisk(t *testing.T) {
 	}
 	if ran != 2 { // the first one, and the one that found the disk full
 		t.Errorf("%d requests were begun, want 2", ran)
+	}
+	// There is room again: the service goes on by itself.
+	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &before); err != nil {
+		t.Fatal(err)
+	}
+	for f.config.Audit.Err() != nil {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if answer, err := f.translate("switch"); answer == nil || err != nil {
+		t.Errorf("with room: %v, %v", answer, err)
+	}
+	if r := f.records(); len(r) != 3 || r[1].Method != "AuditLog/Recover" || r[2].Decision != "allowed" {
+		t.Errorf("%+v", r)
 	}
 }

@@ -117,6 +117,7 @@ func New(c Config) (*Server, error) {
 	keydv1.RegisterCeremonyServiceServer(s.grpc, ceremonyBinding{access: access, officers: c.Officers})
 	keydv1.RegisterKeyServiceServer(s.grpc, keyBinding{access: access, officers: c.Officers, inventory: c.Keys})
 	keydv1.RegisterFleetServiceServer(s.grpc, fleetBinding{access: access, officers: c.Officers})
+	keydv1.RegisterAuditServiceServer(s.grpc, auditBinding{access: access, log: c.Audit})
 	keydv1.RegisterStatusServiceServer(s.grpc, statusBinding{
 		access: access, version: c.Version, started: time.Now(),
 		processes: c.Processes, confinement: c.Confinement, inUse: c.InUse, connections: s.Connections, drains: s.Draining,

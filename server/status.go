@@ -56,6 +56,7 @@ func (b statusBinding) GetStatus(ctx context.Context, _ *keydv1.GetStatusRequest
 		AuditEntries:     head.Seq,
 		KeySerialNumbers: keySerialNumbers(b.serials.Stats()),
 	}
+	answer.AuditLog = auditLog(b.audit)
 	used := b.inUse()
 	answer.Policy, answer.Tls = used.Policy.message(), used.TLS.message()
 	open, _ := b.connections()
@@ -95,6 +96,14 @@ func measures(list []hsm.Measure) []*keydv1.Measure {
 		out[i] = &keydv1.Measure{Name: m.Name, State: m.State, Detail: m.Detail}
 	}
 	return out
+}
+
+func auditLog(l *audit.Log) *keydv1.AuditLog {
+	s := l.Signing()
+	return &keydv1.AuditLog{
+		Origin: l.Origin(), CheckpointSize: s.Size, CheckpointAt: timestamppb.New(s.At), Uncovered: s.Uncovered,
+		Failing: s.Failing, Forgotten: s.Lost,
+	}
 }
 
 func keySerialNumbers(s ksn.Stats) *keydv1.KeySerialNumbers {

@@ -32,7 +32,7 @@ func TestStatus(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if answer.Version != "1.2.3" || answer.Keys != 2 || answer.AuditEntries != n || answer.AuditHead != head.Hash.String() || answer.Development || len(answer.Tokens) != 0 {
+		if answer.Version != "1.2.3" || answer.Keys != 2 || answer.AuditEntries != n+1 || answer.AuditLog.Origin != f.config.Audit.Origin() || answer.AuditHead != head.Hash.String() || answer.Development || len(answer.Tokens) != 0 {
 			t.Errorf("%v", answer)
 		}
 		if started := answer.StartedAt.AsTime(); started.Before(before.Add(-time.Second)) || started.After(time.Now()) {

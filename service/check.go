@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"keyd/audit"
 	"keyd/config"
 	"keyd/hsm/module"
 	"keyd/policies"
@@ -63,6 +64,8 @@ func Check(c *config.Config) (problems []error) {
 		add(checkPrivate("token.directories", d))
 	}
 	add(checkVelocity(c.Velocity))
+	add(checkCheckpoints(c.Audit.Checkpoints))
+	add(audit.CheckOld(c.State))
 	if os.Geteuid() != 0 {
 		return problems
 	}
@@ -126,20 +129,43 @@ func checkLibrary(c *config.Config) error {
 // checkVelocity wants a file that fits the configuration, or none yet, in a directory that
 // only this user can write: whoever takes the file away gives everybody's tries back.
 func checkVelocity(v config.Velocity) error {
-	dir := filepath.Dir(v.File)
-	info, err := os.Stat(dir)
-	if err != nil {
-		return fmt.Errorf("velocity.file: %w", err)
-	}
-	owner, ok := info.Sys().(*syscall.Stat_t)
-	if !ok || !info.IsDir() || info.Mode().Perm()&0o022 != 0 || int(owner.Uid) != os.Geteuid() {
-		return fmt.Errorf("velocity.file: %s must be a directory that belongs to the user who starts keyd and that nobody else can write", dir)
+	if err := checkOwn("velocity.file", v.File); err != nil {
+		return err
 	}
 	if _, err := os.Lstat(v.File); errors.Is(err, fs.ErrNotExist) {
 		return nil // it is made at the first start
 	}
 	if err := module.CheckVelocity(v.File, v.Entries); err != nil {
 		return fmt.Errorf("velocity.file: %w", err)
+	}
+	return nil
+}
+
+// checkCheckpoints wants the same of the file of checkpoints: whoever takes it away lets a front
+// show another history.
+func checkCheckpoints(path string) error {
+	if err := checkOwn("audit.checkpoints", path); err != nil {
+		return err
+	}
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil // it is made at the first start
+	}
+	if err := module.CheckCheckpoints(path); err != nil {
+		return fmt.Errorf("audit.checkpoints: %w", err)
+	}
+	return nil
+}
+
+// checkOwn wants a file in a directory of the present user's, whom nobody else can write to.
+func checkOwn(what, path string) error {
+	dir := filepath.Dir(path)
+	info, err := os.Stat(dir)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || !info.IsDir() || info.Mode().Perm()&0o022 != 0 || int(owner.Uid) != os.Geteuid() {
+		return fmt.Errorf("%s: %s must be a directory that belongs to the user who starts keyd and that nobody else can write", what, dir)
 	}
 	return nil
 }

@@ -88,6 +88,11 @@ func Run(ctx context.Context, c *config.Config, o Options) error {
 		return err
 	}
 	defer page.Close() //nolint:errcheck // gone with the last descriptor
+	signed, err := withCheckpoints(c, &s)
+	if err != nil {
+		return err
+	}
+	defer signed.Close() //nolint:errcheck // what modules wrote there is on the disk
 	end, err := withVelocity(c, &s)
 	if err != nil {
 		return err
@@ -123,6 +128,9 @@ func frontArgs(c *config.Config, o Options, u processUsers) []string {
 		"--drain-timeout", time.Duration(c.DrainTimeout).String(),
 		"--retry-window", time.Duration(c.KSN.RetryWindow).String(),
 		"--max-jump", strconv.FormatUint(uint64(c.KSN.MaxJump), 10),
+		"--audit-segment-size", strconv.FormatInt(c.Audit.SegmentSize, 10),
+		"--audit-segment-age", time.Duration(c.Audit.SegmentAge).String(),
+		"--audit-node=" + c.Audit.Node,
 		"--development=" + strconv.FormatBool(o.Development),
 		"--separated=" + strconv.FormatBool(u.separated()),
 	}

@@ -7,11 +7,11 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Officers find their way by --help: every command of theirs has an example that begins
+// Officers and auditors find their way by --help: every command of theirs has an example that begins
 // with its own name, and no line of a help text is wider than a terminal.
 func TestOfficersHelp(t *testing.T) {
 	root := &cobra.Command{Use: "keyd"}
-	root.AddCommand(officerCommand(), ceremonyCommand(), keyCommand(), initCommand())
+	root.AddCommand(officerCommand(), ceremonyCommand(), keyCommand(), initCommand(), auditCommand())
 	var walk func(*cobra.Command)
 	walk = func(c *cobra.Command) {
 		for _, sub := range c.Commands() {

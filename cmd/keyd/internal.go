@@ -69,6 +69,7 @@ func moduleFlags(c *cobra.Command) *module.Options {
 	f.StringArrayVar(&o.Files, "file", nil, "")
 	f.Var((*ports)(&o.Connect), "connect", "")
 	f.IntVar(&o.EpochFD, "epoch-fd", -1, "")
+	f.IntVar(&o.CheckpointsFD, "checkpoints-fd", -1, "")
 	f.IntVar(&o.Velocity.FD, "velocity-fd", -1, "")
 	f.StringVar(&o.Velocity.Boot, "boot-id", "", "")
 	f.Var((*velocityLimit)(&o.Velocity.Limits.Verification), "verify-limits", "")
@@ -201,6 +202,9 @@ func internalFront() *cobra.Command {
 	f.DurationVar(&o.DrainTimeout, "drain-timeout", 10*time.Second, "")
 	f.DurationVar(&o.RetryWindow, "retry-window", time.Minute, "")
 	f.Uint32Var(&o.MaxJump, "max-jump", 1<<16, "")
+	f.Int64Var(&o.Audit.SegmentSize, "audit-segment-size", 0, "")
+	f.DurationVar(&o.Audit.SegmentAge, "audit-segment-age", 0, "")
+	f.StringVar(&o.Audit.Node, "audit-node", "", "")
 	f.BoolVar(&o.Development, "development", false, "")
 	f.BoolVar(&o.Separated, "separated", false, "")
 	c.RunE = func(*cobra.Command, []string) error {

@@ -104,6 +104,7 @@ func writeStatus(w io.Writer, s *keydv1.GetStatusResponse) {
 		row(w, "KSNs", fmt.Sprintf("%d accepted since the start; %d sequences in memory%s", n.Accepted, n.Sequences, failing(n.Failing)))
 	}
 	row(w, "audit", fmt.Sprintf("%d entries, head %.16s", s.AuditEntries, s.AuditHead))
+	row(w, "checkpoint", signedUpTo(s.AuditLog))
 	if len(s.Nodes) > 0 {
 		row(w)
 		writeNodes(w, s.Nodes)
@@ -131,6 +132,14 @@ func writeStatus(w io.Writer, s *keydv1.GetStatusResponse) {
 	}
 	row(w)
 	row(w, "front confinement", measures(s.FrontConfinement))
+}
+
+// signedUpTo says how far the modules have signed the audit log.
+func signedUpTo(l *keydv1.AuditLog) string {
+	if l.GetCheckpointSize() == 0 {
+		return "none of " + l.GetOrigin() + failing(l.GetFailing())
+	}
+	return fmt.Sprintf("of entry %d, at %s; %d entries behind it; %s%s", l.CheckpointSize, at(l.CheckpointAt), l.Uncovered, l.Origin, failing(l.Failing))
 }
 
 // writeHealth says what is wrong before anything else.

@@ -26,9 +26,11 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"keyd/ceremony"
+	"keyd/checkpoint"
 	"keyd/fault"
 	"keyd/hsm"
 	"keyd/hsm/internal/wire"
+	"keyd/hsm/module/internal/checkpoints"
 	"keyd/hsm/module/internal/quorum"
 	"keyd/hsm/module/internal/register"
 	"keyd/hsm/module/internal/sealing"
@@ -123,7 +125,10 @@ func (b *siege) found(generation uint32, setUp func(*token.Session, func() time.
 		Verification: VelocityLimit{Minute: triesADay, Hour: triesADay, Day: triesADay}, Translation: VelocityLimit{Minute: triesADay, Hour: triesADay, Day: triesADay}, Card: VelocityLimit{Minute: triesADay, Hour: triesADay, Day: triesADay},
 	}}, tok, masters)
 	b.must(err)
-	s := newServer(newEngines(keys, tries.New(table), officers, reg), tok.Sessions(),
+	signed, err := CreateCheckpoints(filepath.Join(t.TempDir(), "checkpoints"))
+	b.must(err)
+	t.Cleanup(func() { _ = signed.Close() })
+	s := newServer(newEngines(keys, tries.New(table), officers, reg, checkpoints.Open(int(signed.Fd()))), tok.Sessions(),
 		func() *wire.Description {
 			d := &wire.Description{Label: "test"}
 			d.EpochLoaded, d.EpochPinned = reg.Loaded()
@@ -839,6 +844,68 @@ var attacks = []struct {
 		b.refused(b.ask(wire.OpDecryptData, &wire.DecryptData{
 			Key: &wire.DataKey{Key: &wire.SealedKey{Name: k.Name, Sealed: k.Sealed}, Mode: 1}, Data: make([]byte, 8), Iv: make([]byte, 8),
 		}, &wire.DecryptedData{}), fault.KeyUsageMismatch)
+	}},
+	{"front rewrites the log", func(_ *testing.T, b *siege) {
+		was := newHistory("a", "b", "c")
+		b.mustSign(was, 3, 0)
+		now := newHistory("a", "x", "c", "d")
+		b.refused(b.signTree(now, 3, 0), fault.CheckpointInconsistent)
+		b.refused(b.signTree(now, 4, 3), fault.CheckpointInconsistent)
+		b.refused(b.signTree(now, 4, 0), fault.CheckpointInconsistent) // as if it were the first
+		b.mustSign(was.add("d"), 4, 3)
+	}},
+	{"front shows two histories", func(_ *testing.T, b *siege) {
+		common := newHistory("a", "b")
+		b.mustSign(common, 2, 0)
+		one, two := newHistory("a", "b", "c"), newHistory("a", "b", "d")
+		b.mustSign(one, 3, 2)
+		b.refused(b.signTree(two, 3, 2), fault.CheckpointInconsistent)
+		b.refused(b.signTree(two.add("e"), 4, 2), fault.CheckpointInconsistent) // a proof from what is not the last
+		b.mustSign(one.add("f"), 4, 3)
+	}},
+	{"front rolls the log back", func(_ *testing.T, b *siege) {
+		log := newHistory("a", "b", "c", "d")
+		b.mustSign(log, 4, 0)
+		for n := int64(1); n < 4; n++ {
+			b.refused(b.signTree(log, n, 0), fault.CheckpointOlder)
+		}
+		var last wire.CheckpointKept
+		b.must(b.ask(wire.OpLastCheckpoint, &wire.LastCheckpoint{Origin: historyOrigin}, &last))
+		if last.Size != 4 {
+			b.t.Errorf("%d entries are remembered", last.Size)
+		}
+	}},
+	{"have something else signed as a checkpoint", func(_ *testing.T, b *siege) {
+		root := make([]byte, 32)
+		for _, m := range []*wire.SignCheckpoint{
+			{Origin: string(ceremony.OfRecord) + "\x00{}", Size: 1, Root: root},
+			{Origin: historyOrigin + "\n1\nAAAA", Size: 1, Root: root},
+			{Origin: "", Size: 1, Root: root},
+			{Origin: "keyd/" + strings.Repeat("a", 1000) + historyOrigin[4:], Size: 1, Root: root},
+			{Origin: historyOrigin, Size: 0, Root: root},
+			{Origin: historyOrigin, Size: 1 << 63, Root: root},
+			{Origin: historyOrigin, Size: 1, Root: root[1:]},
+			{Origin: historyOrigin, Size: 1, Root: append(root, 0)},
+			{Origin: historyOrigin, Size: 1, Root: root, Proof: [][]byte{root[1:]}},
+			{Origin: historyOrigin, Size: 1, Root: root, Proof: slices.Repeat([][]byte{root}, checkpoint.MaxProof+1)},
+		} {
+			b.refused(b.ask(wire.OpSignCheckpoint, m, &wire.CheckpointSigned{}), fault.RequestInvalid)
+			b.refused(b.ask(wire.OpLastCheckpoint, &wire.LastCheckpoint{Origin: "x"}, &wire.CheckpointKept{}), fault.RequestInvalid)
+		}
+	}},
+	{"fill the modules' memory of logs", func(_ *testing.T, b *siege) {
+		log := newHistory("a", "b")
+		b.mustSign(log, 1, 0)
+		other := func(n int) error {
+			tree := log.tree(1)
+			return b.ask(wire.OpSignCheckpoint, &wire.SignCheckpoint{Origin: fmt.Sprintf("keyd/%032x", n), Size: 1, Root: tree.Root[:]}, &wire.CheckpointSigned{})
+		}
+		for n := 1; n < checkpoints.MaxLogs; n++ {
+			b.must(other(n))
+		}
+		b.refused(other(checkpoints.MaxLogs), fault.CheckpointNotKept)
+		b.refused(b.signTree(newHistory("x"), 1, 0), fault.CheckpointInconsistent) // nothing was forgotten
+		b.mustSign(log, 2, 1)
 	}},
 	{"send papers that are none", func(_ *testing.T, b *siege) {
 		p := b.decided(b.begin(creating(zone("z"))))

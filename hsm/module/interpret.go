@@ -7,6 +7,7 @@ import (
 	"keyd/hsm"
 	"keyd/hsm/internal/wire"
 	"keyd/hsm/module/internal/cardops"
+	"keyd/hsm/module/internal/checkpoints"
 	"keyd/hsm/module/internal/dataops"
 	"keyd/hsm/module/internal/macops"
 	"keyd/hsm/module/internal/pinops"
@@ -27,11 +28,13 @@ type engines struct {
 
 	officers *quorum.Engine
 	register *register.Register
+
+	checkpoints *checkpoints.Memory
 }
 
-func newEngines(keys *working.Keys, counting *tries.Tries, officers *quorum.Engine, r *register.Register) engines {
+func newEngines(keys *working.Keys, counting *tries.Tries, officers *quorum.Engine, r *register.Register, signed *checkpoints.Memory) engines {
 	return engines{
-		keys: keys, tries: counting, officers: officers, register: r,
+		keys: keys, tries: counting, officers: officers, register: r, checkpoints: signed,
 		pins: pinops.NewEngine(keys, counting), macs: macops.NewEngine(keys),
 		data: dataops.NewEngine(keys), cards: cardops.NewEngine(keys, counting),
 	}
@@ -126,6 +129,10 @@ func (s *server) interpret(f wire.Frame) (operation, error) {
 		return other(f, new(wire.Reseal), resealKey, s.reseal, resealed)
 	case wire.OpCertificate:
 		return other(f, new(wire.CertificateRequest), certificateRequest, s.certificateRequest, certificateRequested)
+	case wire.OpLastCheckpoint:
+		return other(f, new(wire.LastCheckpoint), lastCheckpoint, s.lastCheckpoint, checkpointKept)
+	case wire.OpSignCheckpoint:
+		return other(f, new(wire.SignCheckpoint), signCheckpoint, s.signCheckpoint, checkpointSigned)
 	case wire.OpDescribe:
 		return operation{other: func() (proto.Message, error) { return s.describe(), nil }}, nil
 	}

@@ -20,6 +20,7 @@ import (
 
 	"keyd/hsm"
 	"keyd/hsm/internal/wire"
+	"keyd/hsm/module/internal/checkpoints"
 	"keyd/hsm/module/internal/erase"
 	"keyd/hsm/module/internal/locked"
 	"keyd/hsm/module/internal/quorum"
@@ -37,23 +38,24 @@ import (
 
 // Options are what the supervisor tells a module or a provisioning process.
 type Options struct {
-	ControlFD   int      // control socket (package child); modules only
-	PINFD       int      // file with the token PIN (package pinfile)
-	Library     string   // PKCS#11 library
-	Label       string   // of the token
-	Sessions    int      // PKCS#11 sessions besides the keeper
-	CachedKeys  int      // unsealed keys kept in the token
-	DerivedKeys int      // AES DUKPT derivation keys kept in the token
-	Development bool     // the token must carry the dev mark; else it must not
-	Separated   bool     // front and modules run under users of their own
-	Directories []string // what the library may read and write
-	Files       []string // what the library may read
-	Connect     []uint16 // TCP ports that the library may connect to
-	Velocity    VelocityOptions
-	EpochFD     int           // file of register.PageSize bytes that the modules of a host share, or -1
-	Roster      []byte        // ceremony.Roster of a development token, encoded
-	StuckAfter  time.Duration // how long a token call may take before this process is replaced
-	Log         *slog.Logger
+	ControlFD     int      // control socket (package child); modules only
+	PINFD         int      // file with the token PIN (package pinfile)
+	Library       string   // PKCS#11 library
+	Label         string   // of the token
+	Sessions      int      // PKCS#11 sessions besides the keeper
+	CachedKeys    int      // unsealed keys kept in the token
+	DerivedKeys   int      // AES DUKPT derivation keys kept in the token
+	Development   bool     // the token must carry the dev mark; else it must not
+	Separated     bool     // front and modules run under users of their own
+	Directories   []string // what the library may read and write
+	Files         []string // what the library may read
+	Connect       []uint16 // TCP ports that the library may connect to
+	Velocity      VelocityOptions
+	CheckpointsFD int           // file in which the modules of a host remember what checkpoints they signed, or -1: none is signed
+	EpochFD       int           // file of register.PageSize bytes that the modules of a host share, or -1
+	Roster        []byte        // ceremony.Roster of a development token, encoded
+	StuckAfter    time.Duration // how long a token call may take before this process is replaced
+	Log           *slog.Logger
 }
 
 // Permanent is an error that another start cannot mend: the process ends with
@@ -127,7 +129,7 @@ func Run(o Options) error {
 		return err
 	}
 	server := newServer(
-		newEngines(keys, tries.New(table), officers, registered), tok.Sessions(),
+		newEngines(keys, tries.New(table), officers, registered, checkpoints.Open(o.CheckpointsFD)), tok.Sessions(),
 		func() *wire.Description {
 			return describe(o, keys, registered, table, masters, report, passed, atStart)
 		},

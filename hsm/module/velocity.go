@@ -35,10 +35,15 @@ type VelocityLimit = velocity.Limit
 // missing. The supervisor calls it and hands the descriptor on. Modules of a supervisor
 // that was killed may have the file for a moment longer: it waits for them.
 func CreateVelocity(path string, entries int) (*os.File, error) {
+	return patiently(func() (*os.File, error) { return velocity.Create(path, entries) }, velocity.ErrInUse)
+}
+
+// patiently opens a file of the modules, for which it waits as long as another keyd has it.
+func patiently(open func() (*os.File, error), inUse error) (*os.File, error) {
 	const patience, pause = 2 * time.Second, 50 * time.Millisecond
 	for waited := time.Duration(0); ; waited += pause {
-		f, err := velocity.Create(path, entries)
-		if !errors.Is(err, velocity.ErrInUse) || waited >= patience {
+		f, err := open()
+		if !errors.Is(err, inUse) || waited >= patience {
 			return f, err
 		}
 		time.Sleep(pause)

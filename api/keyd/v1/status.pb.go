@@ -73,7 +73,7 @@ func (x Problem_Severity) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Problem_Severity.Descriptor instead.
 func (Problem_Severity) EnumDescriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{2, 0}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{3, 0}
 }
 
 type GetStatusRequest struct {
@@ -129,6 +129,7 @@ type GetStatusResponse struct {
 	Policy           *PolicyInUse           `protobuf:"bytes,21,opt,name=policy,proto3" json:"policy,omitempty"`
 	Tls              *TlsInUse              `protobuf:"bytes,22,opt,name=tls,proto3" json:"tls,omitempty"`
 	Connections      uint64                 `protobuf:"varint,23,opt,name=connections,proto3" json:"connections,omitempty"` // of clients, open now
+	AuditLog         *AuditLog              `protobuf:"bytes,24,opt,name=audit_log,json=auditLog,proto3" json:"audit_log,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -268,6 +269,98 @@ func (x *GetStatusResponse) GetConnections() uint64 {
 	return 0
 }
 
+func (x *GetStatusResponse) GetAuditLog() *AuditLog {
+	if x != nil {
+		return x.AuditLog
+	}
+	return nil
+}
+
+// AuditLog is how it stands with checkpoints of the audit log.
+type AuditLog struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Origin         string                 `protobuf:"bytes,1,opt,name=origin,proto3" json:"origin,omitempty"`                                        // the name of the log
+	CheckpointSize uint64                 `protobuf:"varint,2,opt,name=checkpoint_size,json=checkpointSize,proto3" json:"checkpoint_size,omitempty"` // entries that the newest checkpoint covers; 0: there is none
+	CheckpointAt   *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=checkpoint_at,json=checkpointAt,proto3" json:"checkpoint_at,omitempty"`        // when it was made, or this front opened the log
+	Uncovered      uint64                 `protobuf:"varint,4,opt,name=uncovered,proto3" json:"uncovered,omitempty"`                                 // entries behind it
+	Failing        string                 `protobuf:"bytes,5,opt,name=failing,proto3" json:"failing,omitempty"`                                      // why no checkpoint can be made; empty if all is well
+	Forgotten      bool                   `protobuf:"varint,6,opt,name=forgotten,proto3" json:"forgotten,omitempty"`                                 // the modules remembered nothing of a log that had checkpoints
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *AuditLog) Reset() {
+	*x = AuditLog{}
+	mi := &file_keyd_v1_status_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditLog) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditLog) ProtoMessage() {}
+
+func (x *AuditLog) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_status_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditLog.ProtoReflect.Descriptor instead.
+func (*AuditLog) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *AuditLog) GetOrigin() string {
+	if x != nil {
+		return x.Origin
+	}
+	return ""
+}
+
+func (x *AuditLog) GetCheckpointSize() uint64 {
+	if x != nil {
+		return x.CheckpointSize
+	}
+	return 0
+}
+
+func (x *AuditLog) GetCheckpointAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CheckpointAt
+	}
+	return nil
+}
+
+func (x *AuditLog) GetUncovered() uint64 {
+	if x != nil {
+		return x.Uncovered
+	}
+	return 0
+}
+
+func (x *AuditLog) GetFailing() string {
+	if x != nil {
+		return x.Failing
+	}
+	return ""
+}
+
+func (x *AuditLog) GetForgotten() bool {
+	if x != nil {
+		return x.Forgotten
+	}
+	return false
+}
+
 // Problem is something that an operator should know or mend.
 type Problem struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -279,7 +372,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_keyd_v1_status_proto_msgTypes[2]
+	mi := &file_keyd_v1_status_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -291,7 +384,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[2]
+	mi := &file_keyd_v1_status_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -304,7 +397,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{2}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Problem) GetSeverity() Problem_Severity {
@@ -333,7 +426,7 @@ type PolicyInUse struct {
 
 func (x *PolicyInUse) Reset() {
 	*x = PolicyInUse{}
-	mi := &file_keyd_v1_status_proto_msgTypes[3]
+	mi := &file_keyd_v1_status_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -345,7 +438,7 @@ func (x *PolicyInUse) String() string {
 func (*PolicyInUse) ProtoMessage() {}
 
 func (x *PolicyInUse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[3]
+	mi := &file_keyd_v1_status_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -358,7 +451,7 @@ func (x *PolicyInUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyInUse.ProtoReflect.Descriptor instead.
 func (*PolicyInUse) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{3}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *PolicyInUse) GetDigest() string {
@@ -397,7 +490,7 @@ type TlsInUse struct {
 
 func (x *TlsInUse) Reset() {
 	*x = TlsInUse{}
-	mi := &file_keyd_v1_status_proto_msgTypes[4]
+	mi := &file_keyd_v1_status_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -409,7 +502,7 @@ func (x *TlsInUse) String() string {
 func (*TlsInUse) ProtoMessage() {}
 
 func (x *TlsInUse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[4]
+	mi := &file_keyd_v1_status_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -422,7 +515,7 @@ func (x *TlsInUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TlsInUse.ProtoReflect.Descriptor instead.
 func (*TlsInUse) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{4}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *TlsInUse) GetSerial() string {
@@ -478,7 +571,7 @@ type FailedReload struct {
 
 func (x *FailedReload) Reset() {
 	*x = FailedReload{}
-	mi := &file_keyd_v1_status_proto_msgTypes[5]
+	mi := &file_keyd_v1_status_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -490,7 +583,7 @@ func (x *FailedReload) String() string {
 func (*FailedReload) ProtoMessage() {}
 
 func (x *FailedReload) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[5]
+	mi := &file_keyd_v1_status_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -503,7 +596,7 @@ func (x *FailedReload) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailedReload.ProtoReflect.Descriptor instead.
 func (*FailedReload) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{5}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *FailedReload) GetAt() *timestamppb.Timestamp {
@@ -533,7 +626,7 @@ type KeySerialNumbers struct {
 
 func (x *KeySerialNumbers) Reset() {
 	*x = KeySerialNumbers{}
-	mi := &file_keyd_v1_status_proto_msgTypes[6]
+	mi := &file_keyd_v1_status_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -545,7 +638,7 @@ func (x *KeySerialNumbers) String() string {
 func (*KeySerialNumbers) ProtoMessage() {}
 
 func (x *KeySerialNumbers) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[6]
+	mi := &file_keyd_v1_status_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -558,7 +651,7 @@ func (x *KeySerialNumbers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeySerialNumbers.ProtoReflect.Descriptor instead.
 func (*KeySerialNumbers) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{6}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *KeySerialNumbers) GetAccepted() uint64 {
@@ -605,7 +698,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_keyd_v1_status_proto_msgTypes[7]
+	mi := &file_keyd_v1_status_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -617,7 +710,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[7]
+	mi := &file_keyd_v1_status_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -630,7 +723,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{7}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Process) GetRole() string {
@@ -707,7 +800,7 @@ type Token struct {
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_keyd_v1_status_proto_msgTypes[8]
+	mi := &file_keyd_v1_status_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -719,7 +812,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[8]
+	mi := &file_keyd_v1_status_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -732,7 +825,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{8}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Token) GetModule() int32 {
@@ -865,7 +958,7 @@ type Velocity struct {
 
 func (x *Velocity) Reset() {
 	*x = Velocity{}
-	mi := &file_keyd_v1_status_proto_msgTypes[9]
+	mi := &file_keyd_v1_status_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -877,7 +970,7 @@ func (x *Velocity) String() string {
 func (*Velocity) ProtoMessage() {}
 
 func (x *Velocity) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[9]
+	mi := &file_keyd_v1_status_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -890,7 +983,7 @@ func (x *Velocity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Velocity.ProtoReflect.Descriptor instead.
 func (*Velocity) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{9}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Velocity) GetVerifications() *Limits {
@@ -968,7 +1061,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_keyd_v1_status_proto_msgTypes[10]
+	mi := &file_keyd_v1_status_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -980,7 +1073,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[10]
+	mi := &file_keyd_v1_status_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -993,7 +1086,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{10}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Limits) GetMinute() uint32 {
@@ -1029,7 +1122,7 @@ type TokenCalls struct {
 
 func (x *TokenCalls) Reset() {
 	*x = TokenCalls{}
-	mi := &file_keyd_v1_status_proto_msgTypes[11]
+	mi := &file_keyd_v1_status_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1041,7 +1134,7 @@ func (x *TokenCalls) String() string {
 func (*TokenCalls) ProtoMessage() {}
 
 func (x *TokenCalls) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[11]
+	mi := &file_keyd_v1_status_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1054,7 +1147,7 @@ func (x *TokenCalls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenCalls.ProtoReflect.Descriptor instead.
 func (*TokenCalls) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{11}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *TokenCalls) GetName() string {
@@ -1089,7 +1182,7 @@ type TokenErrors struct {
 
 func (x *TokenErrors) Reset() {
 	*x = TokenErrors{}
-	mi := &file_keyd_v1_status_proto_msgTypes[12]
+	mi := &file_keyd_v1_status_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1101,7 +1194,7 @@ func (x *TokenErrors) String() string {
 func (*TokenErrors) ProtoMessage() {}
 
 func (x *TokenErrors) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[12]
+	mi := &file_keyd_v1_status_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1114,7 +1207,7 @@ func (x *TokenErrors) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenErrors.ProtoReflect.Descriptor instead.
 func (*TokenErrors) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{12}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *TokenErrors) GetClass() string {
@@ -1143,7 +1236,7 @@ type Measure struct {
 
 func (x *Measure) Reset() {
 	*x = Measure{}
-	mi := &file_keyd_v1_status_proto_msgTypes[13]
+	mi := &file_keyd_v1_status_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1155,7 +1248,7 @@ func (x *Measure) String() string {
 func (*Measure) ProtoMessage() {}
 
 func (x *Measure) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[13]
+	mi := &file_keyd_v1_status_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1168,7 +1261,7 @@ func (x *Measure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Measure.ProtoReflect.Descriptor instead.
 func (*Measure) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{13}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Measure) GetName() string {
@@ -1197,7 +1290,7 @@ var File_keyd_v1_status_proto protoreflect.FileDescriptor
 const file_keyd_v1_status_proto_rawDesc = "" +
 	"\n" +
 	"\x14keyd/v1/status.proto\x12\akeyd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13keyd/v1/fleet.proto\"\x12\n" +
-	"\x10GetStatusRequest\"\x8a\x05\n" +
+	"\x10GetStatusRequest\"\xba\x05\n" +
 	"\x11GetStatusResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12 \n" +
 	"\vdevelopment\x18\x02 \x01(\bR\vdevelopment\x129\n" +
@@ -1216,7 +1309,15 @@ const file_keyd_v1_status_proto_rawDesc = "" +
 	"\bproblems\x18\x14 \x03(\v2\x10.keyd.v1.ProblemR\bproblems\x12,\n" +
 	"\x06policy\x18\x15 \x01(\v2\x14.keyd.v1.PolicyInUseR\x06policy\x12#\n" +
 	"\x03tls\x18\x16 \x01(\v2\x11.keyd.v1.TlsInUseR\x03tls\x12 \n" +
-	"\vconnections\x18\x17 \x01(\x04R\vconnections\"\x9f\x01\n" +
+	"\vconnections\x18\x17 \x01(\x04R\vconnections\x12.\n" +
+	"\taudit_log\x18\x18 \x01(\v2\x11.keyd.v1.AuditLogR\bauditLog\"\xe2\x01\n" +
+	"\bAuditLog\x12\x16\n" +
+	"\x06origin\x18\x01 \x01(\tR\x06origin\x12'\n" +
+	"\x0fcheckpoint_size\x18\x02 \x01(\x04R\x0echeckpointSize\x12?\n" +
+	"\rcheckpoint_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\fcheckpointAt\x12\x1c\n" +
+	"\tuncovered\x18\x04 \x01(\x04R\tuncovered\x12\x18\n" +
+	"\afailing\x18\x05 \x01(\tR\afailing\x12\x1c\n" +
+	"\tforgotten\x18\x06 \x01(\bR\tforgotten\"\x9f\x01\n" +
 	"\aProblem\x125\n" +
 	"\bseverity\x18\x01 \x01(\x0e2\x19.keyd.v1.Problem.SeverityR\bseverity\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\"I\n" +
@@ -1316,61 +1417,64 @@ func file_keyd_v1_status_proto_rawDescGZIP() []byte {
 }
 
 var file_keyd_v1_status_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_keyd_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_keyd_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_keyd_v1_status_proto_goTypes = []any{
 	(Problem_Severity)(0),         // 0: keyd.v1.Problem.Severity
 	(*GetStatusRequest)(nil),      // 1: keyd.v1.GetStatusRequest
 	(*GetStatusResponse)(nil),     // 2: keyd.v1.GetStatusResponse
-	(*Problem)(nil),               // 3: keyd.v1.Problem
-	(*PolicyInUse)(nil),           // 4: keyd.v1.PolicyInUse
-	(*TlsInUse)(nil),              // 5: keyd.v1.TlsInUse
-	(*FailedReload)(nil),          // 6: keyd.v1.FailedReload
-	(*KeySerialNumbers)(nil),      // 7: keyd.v1.KeySerialNumbers
-	(*Process)(nil),               // 8: keyd.v1.Process
-	(*Token)(nil),                 // 9: keyd.v1.Token
-	(*Velocity)(nil),              // 10: keyd.v1.Velocity
-	(*Limits)(nil),                // 11: keyd.v1.Limits
-	(*TokenCalls)(nil),            // 12: keyd.v1.TokenCalls
-	(*TokenErrors)(nil),           // 13: keyd.v1.TokenErrors
-	(*Measure)(nil),               // 14: keyd.v1.Measure
-	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
-	(*Node)(nil),                  // 16: keyd.v1.Node
+	(*AuditLog)(nil),              // 3: keyd.v1.AuditLog
+	(*Problem)(nil),               // 4: keyd.v1.Problem
+	(*PolicyInUse)(nil),           // 5: keyd.v1.PolicyInUse
+	(*TlsInUse)(nil),              // 6: keyd.v1.TlsInUse
+	(*FailedReload)(nil),          // 7: keyd.v1.FailedReload
+	(*KeySerialNumbers)(nil),      // 8: keyd.v1.KeySerialNumbers
+	(*Process)(nil),               // 9: keyd.v1.Process
+	(*Token)(nil),                 // 10: keyd.v1.Token
+	(*Velocity)(nil),              // 11: keyd.v1.Velocity
+	(*Limits)(nil),                // 12: keyd.v1.Limits
+	(*TokenCalls)(nil),            // 13: keyd.v1.TokenCalls
+	(*TokenErrors)(nil),           // 14: keyd.v1.TokenErrors
+	(*Measure)(nil),               // 15: keyd.v1.Measure
+	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
+	(*Node)(nil),                  // 17: keyd.v1.Node
 }
 var file_keyd_v1_status_proto_depIdxs = []int32{
-	15, // 0: keyd.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
-	8,  // 1: keyd.v1.GetStatusResponse.processes:type_name -> keyd.v1.Process
-	9,  // 2: keyd.v1.GetStatusResponse.tokens:type_name -> keyd.v1.Token
-	14, // 3: keyd.v1.GetStatusResponse.front_confinement:type_name -> keyd.v1.Measure
-	7,  // 4: keyd.v1.GetStatusResponse.key_serial_numbers:type_name -> keyd.v1.KeySerialNumbers
-	16, // 5: keyd.v1.GetStatusResponse.nodes:type_name -> keyd.v1.Node
-	3,  // 6: keyd.v1.GetStatusResponse.problems:type_name -> keyd.v1.Problem
-	4,  // 7: keyd.v1.GetStatusResponse.policy:type_name -> keyd.v1.PolicyInUse
-	5,  // 8: keyd.v1.GetStatusResponse.tls:type_name -> keyd.v1.TlsInUse
-	0,  // 9: keyd.v1.Problem.severity:type_name -> keyd.v1.Problem.Severity
-	15, // 10: keyd.v1.PolicyInUse.loaded_at:type_name -> google.protobuf.Timestamp
-	6,  // 11: keyd.v1.PolicyInUse.last_failure:type_name -> keyd.v1.FailedReload
-	15, // 12: keyd.v1.TlsInUse.not_after:type_name -> google.protobuf.Timestamp
-	15, // 13: keyd.v1.TlsInUse.loaded_at:type_name -> google.protobuf.Timestamp
-	15, // 14: keyd.v1.TlsInUse.client_authorities_until:type_name -> google.protobuf.Timestamp
-	6,  // 15: keyd.v1.TlsInUse.last_failure:type_name -> keyd.v1.FailedReload
-	15, // 16: keyd.v1.FailedReload.at:type_name -> google.protobuf.Timestamp
-	15, // 17: keyd.v1.Process.since:type_name -> google.protobuf.Timestamp
-	14, // 18: keyd.v1.Token.probes:type_name -> keyd.v1.Measure
-	14, // 19: keyd.v1.Token.confinement:type_name -> keyd.v1.Measure
-	10, // 20: keyd.v1.Token.velocity:type_name -> keyd.v1.Velocity
-	12, // 21: keyd.v1.Token.calls:type_name -> keyd.v1.TokenCalls
-	13, // 22: keyd.v1.Token.errors:type_name -> keyd.v1.TokenErrors
-	11, // 23: keyd.v1.Velocity.verifications:type_name -> keyd.v1.Limits
-	11, // 24: keyd.v1.Velocity.translations:type_name -> keyd.v1.Limits
-	15, // 25: keyd.v1.Velocity.presumed_until:type_name -> google.protobuf.Timestamp
-	11, // 26: keyd.v1.Velocity.cards:type_name -> keyd.v1.Limits
-	1,  // 27: keyd.v1.StatusService.GetStatus:input_type -> keyd.v1.GetStatusRequest
-	2,  // 28: keyd.v1.StatusService.GetStatus:output_type -> keyd.v1.GetStatusResponse
-	28, // [28:29] is the sub-list for method output_type
-	27, // [27:28] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	16, // 0: keyd.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	9,  // 1: keyd.v1.GetStatusResponse.processes:type_name -> keyd.v1.Process
+	10, // 2: keyd.v1.GetStatusResponse.tokens:type_name -> keyd.v1.Token
+	15, // 3: keyd.v1.GetStatusResponse.front_confinement:type_name -> keyd.v1.Measure
+	8,  // 4: keyd.v1.GetStatusResponse.key_serial_numbers:type_name -> keyd.v1.KeySerialNumbers
+	17, // 5: keyd.v1.GetStatusResponse.nodes:type_name -> keyd.v1.Node
+	4,  // 6: keyd.v1.GetStatusResponse.problems:type_name -> keyd.v1.Problem
+	5,  // 7: keyd.v1.GetStatusResponse.policy:type_name -> keyd.v1.PolicyInUse
+	6,  // 8: keyd.v1.GetStatusResponse.tls:type_name -> keyd.v1.TlsInUse
+	3,  // 9: keyd.v1.GetStatusResponse.audit_log:type_name -> keyd.v1.AuditLog
+	16, // 10: keyd.v1.AuditLog.checkpoint_at:type_name -> google.protobuf.Timestamp
+	0,  // 11: keyd.v1.Problem.severity:type_name -> keyd.v1.Problem.Severity
+	16, // 12: keyd.v1.PolicyInUse.loaded_at:type_name -> google.protobuf.Timestamp
+	7,  // 13: keyd.v1.PolicyInUse.last_failure:type_name -> keyd.v1.FailedReload
+	16, // 14: keyd.v1.TlsInUse.not_after:type_name -> google.protobuf.Timestamp
+	16, // 15: keyd.v1.TlsInUse.loaded_at:type_name -> google.protobuf.Timestamp
+	16, // 16: keyd.v1.TlsInUse.client_authorities_until:type_name -> google.protobuf.Timestamp
+	7,  // 17: keyd.v1.TlsInUse.last_failure:type_name -> keyd.v1.FailedReload
+	16, // 18: keyd.v1.FailedReload.at:type_name -> google.protobuf.Timestamp
+	16, // 19: keyd.v1.Process.since:type_name -> google.protobuf.Timestamp
+	15, // 20: keyd.v1.Token.probes:type_name -> keyd.v1.Measure
+	15, // 21: keyd.v1.Token.confinement:type_name -> keyd.v1.Measure
+	11, // 22: keyd.v1.Token.velocity:type_name -> keyd.v1.Velocity
+	13, // 23: keyd.v1.Token.calls:type_name -> keyd.v1.TokenCalls
+	14, // 24: keyd.v1.Token.errors:type_name -> keyd.v1.TokenErrors
+	12, // 25: keyd.v1.Velocity.verifications:type_name -> keyd.v1.Limits
+	12, // 26: keyd.v1.Velocity.translations:type_name -> keyd.v1.Limits
+	16, // 27: keyd.v1.Velocity.presumed_until:type_name -> google.protobuf.Timestamp
+	12, // 28: keyd.v1.Velocity.cards:type_name -> keyd.v1.Limits
+	1,  // 29: keyd.v1.StatusService.GetStatus:input_type -> keyd.v1.GetStatusRequest
+	2,  // 30: keyd.v1.StatusService.GetStatus:output_type -> keyd.v1.GetStatusResponse
+	30, // [30:31] is the sub-list for method output_type
+	29, // [29:30] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_keyd_v1_status_proto_init() }
@@ -1385,7 +1489,7 @@ func file_keyd_v1_status_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyd_v1_status_proto_rawDesc), len(file_keyd_v1_status_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   14,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -45,6 +45,9 @@ const (
 	OpCertificate   Op = 41
 	OpFollowEpoch   Op = 42
 
+	OpLastCheckpoint Op = 43
+	OpSignCheckpoint Op = 44
+
 	OpAnswer  Op = 128 // the operation's own message
 	OpFailure Op = 129 // a Failure message
 )

@@ -3289,6 +3289,232 @@ func (x *CertificateRequested) GetRequest() []byte {
 	return nil
 }
 
+// LastCheckpoint asks which tree of an audit log the modules have signed last.
+type LastCheckpoint struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Origin        string                 `protobuf:"bytes,1,opt,name=origin,proto3" json:"origin,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LastCheckpoint) Reset() {
+	*x = LastCheckpoint{}
+	mi := &file_wire_wire_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LastCheckpoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LastCheckpoint) ProtoMessage() {}
+
+func (x *LastCheckpoint) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LastCheckpoint.ProtoReflect.Descriptor instead.
+func (*LastCheckpoint) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *LastCheckpoint) GetOrigin() string {
+	if x != nil {
+		return x.Origin
+	}
+	return ""
+}
+
+type CheckpointKept struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Size          uint64                 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"` // 0: none
+	Root          []byte                 `protobuf:"bytes,2,opt,name=root,proto3" json:"root,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointKept) Reset() {
+	*x = CheckpointKept{}
+	mi := &file_wire_wire_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointKept) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointKept) ProtoMessage() {}
+
+func (x *CheckpointKept) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointKept.ProtoReflect.Descriptor instead.
+func (*CheckpointKept) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *CheckpointKept) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *CheckpointKept) GetRoot() []byte {
+	if x != nil {
+		return x.Root
+	}
+	return nil
+}
+
+// SignCheckpoint asks for a signature over a tree that has all entries of the last one.
+type SignCheckpoint struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Origin        string                 `protobuf:"bytes,1,opt,name=origin,proto3" json:"origin,omitempty"`
+	Size          uint64                 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	Root          []byte                 `protobuf:"bytes,3,opt,name=root,proto3" json:"root,omitempty"`
+	Proof         [][]byte               `protobuf:"bytes,4,rep,name=proof,proto3" json:"proof,omitempty"` // RFC 6962, from the last one
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignCheckpoint) Reset() {
+	*x = SignCheckpoint{}
+	mi := &file_wire_wire_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignCheckpoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignCheckpoint) ProtoMessage() {}
+
+func (x *SignCheckpoint) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignCheckpoint.ProtoReflect.Descriptor instead.
+func (*SignCheckpoint) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *SignCheckpoint) GetOrigin() string {
+	if x != nil {
+		return x.Origin
+	}
+	return ""
+}
+
+func (x *SignCheckpoint) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *SignCheckpoint) GetRoot() []byte {
+	if x != nil {
+		return x.Root
+	}
+	return nil
+}
+
+func (x *SignCheckpoint) GetProof() [][]byte {
+	if x != nil {
+		return x.Proof
+	}
+	return nil
+}
+
+type CheckpointSigned struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Signature     []byte                 `protobuf:"bytes,1,opt,name=signature,proto3" json:"signature,omitempty"` // of package checkpoint
+	Key           []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`             // that signed, as SubjectPublicKeyInfo
+	Began         bool                   `protobuf:"varint,3,opt,name=began,proto3" json:"began,omitempty"`        // the modules remembered no earlier one of this log
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointSigned) Reset() {
+	*x = CheckpointSigned{}
+	mi := &file_wire_wire_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointSigned) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointSigned) ProtoMessage() {}
+
+func (x *CheckpointSigned) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointSigned.ProtoReflect.Descriptor instead.
+func (*CheckpointSigned) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *CheckpointSigned) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
+func (x *CheckpointSigned) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *CheckpointSigned) GetBegan() bool {
+	if x != nil {
+		return x.Began
+	}
+	return false
+}
+
 type Describe struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -3297,7 +3523,7 @@ type Describe struct {
 
 func (x *Describe) Reset() {
 	*x = Describe{}
-	mi := &file_wire_wire_proto_msgTypes[54]
+	mi := &file_wire_wire_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3309,7 +3535,7 @@ func (x *Describe) String() string {
 func (*Describe) ProtoMessage() {}
 
 func (x *Describe) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[54]
+	mi := &file_wire_wire_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3322,7 +3548,7 @@ func (x *Describe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Describe.ProtoReflect.Descriptor instead.
 func (*Describe) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{54}
+	return file_wire_wire_proto_rawDescGZIP(), []int{58}
 }
 
 type Description struct {
@@ -3349,7 +3575,7 @@ type Description struct {
 
 func (x *Description) Reset() {
 	*x = Description{}
-	mi := &file_wire_wire_proto_msgTypes[55]
+	mi := &file_wire_wire_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3361,7 +3587,7 @@ func (x *Description) String() string {
 func (*Description) ProtoMessage() {}
 
 func (x *Description) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[55]
+	mi := &file_wire_wire_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3374,7 +3600,7 @@ func (x *Description) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Description.ProtoReflect.Descriptor instead.
 func (*Description) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{55}
+	return file_wire_wire_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Description) GetLabel() string {
@@ -3500,7 +3726,7 @@ type TokenErrors struct {
 
 func (x *TokenErrors) Reset() {
 	*x = TokenErrors{}
-	mi := &file_wire_wire_proto_msgTypes[56]
+	mi := &file_wire_wire_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3512,7 +3738,7 @@ func (x *TokenErrors) String() string {
 func (*TokenErrors) ProtoMessage() {}
 
 func (x *TokenErrors) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[56]
+	mi := &file_wire_wire_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3525,7 +3751,7 @@ func (x *TokenErrors) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenErrors.ProtoReflect.Descriptor instead.
 func (*TokenErrors) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{56}
+	return file_wire_wire_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *TokenErrors) GetClass() string {
@@ -3560,7 +3786,7 @@ type Velocity struct {
 
 func (x *Velocity) Reset() {
 	*x = Velocity{}
-	mi := &file_wire_wire_proto_msgTypes[57]
+	mi := &file_wire_wire_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3572,7 +3798,7 @@ func (x *Velocity) String() string {
 func (*Velocity) ProtoMessage() {}
 
 func (x *Velocity) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[57]
+	mi := &file_wire_wire_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3585,7 +3811,7 @@ func (x *Velocity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Velocity.ProtoReflect.Descriptor instead.
 func (*Velocity) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{57}
+	return file_wire_wire_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Velocity) GetVerifications() *Limits {
@@ -3662,7 +3888,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_wire_wire_proto_msgTypes[58]
+	mi := &file_wire_wire_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3674,7 +3900,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[58]
+	mi := &file_wire_wire_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3687,7 +3913,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{58}
+	return file_wire_wire_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Limits) GetMinute() uint32 {
@@ -3722,7 +3948,7 @@ type TokenCalls struct {
 
 func (x *TokenCalls) Reset() {
 	*x = TokenCalls{}
-	mi := &file_wire_wire_proto_msgTypes[59]
+	mi := &file_wire_wire_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3734,7 +3960,7 @@ func (x *TokenCalls) String() string {
 func (*TokenCalls) ProtoMessage() {}
 
 func (x *TokenCalls) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[59]
+	mi := &file_wire_wire_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3747,7 +3973,7 @@ func (x *TokenCalls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenCalls.ProtoReflect.Descriptor instead.
 func (*TokenCalls) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{59}
+	return file_wire_wire_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *TokenCalls) GetName() string {
@@ -3782,7 +4008,7 @@ type Measure struct {
 
 func (x *Measure) Reset() {
 	*x = Measure{}
-	mi := &file_wire_wire_proto_msgTypes[60]
+	mi := &file_wire_wire_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3794,7 +4020,7 @@ func (x *Measure) String() string {
 func (*Measure) ProtoMessage() {}
 
 func (x *Measure) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[60]
+	mi := &file_wire_wire_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3807,7 +4033,7 @@ func (x *Measure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Measure.ProtoReflect.Descriptor instead.
 func (*Measure) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{60}
+	return file_wire_wire_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *Measure) GetName() string {
@@ -3843,7 +4069,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_wire_wire_proto_msgTypes[61]
+	mi := &file_wire_wire_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3855,7 +4081,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[61]
+	mi := &file_wire_wire_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3868,7 +4094,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{61}
+	return file_wire_wire_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *Failure) GetReason() uint32 {
@@ -4116,7 +4342,21 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\blocality\x18\a \x01(\tR\blocality\x12\x1b\n" +
 	"\tdns_names\x18\b \x03(\tR\bdnsNames\"0\n" +
 	"\x14CertificateRequested\x12\x18\n" +
-	"\arequest\x18\x01 \x01(\fR\arequest\"\n" +
+	"\arequest\x18\x01 \x01(\fR\arequest\"(\n" +
+	"\x0eLastCheckpoint\x12\x16\n" +
+	"\x06origin\x18\x01 \x01(\tR\x06origin\"8\n" +
+	"\x0eCheckpointKept\x12\x12\n" +
+	"\x04size\x18\x01 \x01(\x04R\x04size\x12\x12\n" +
+	"\x04root\x18\x02 \x01(\fR\x04root\"f\n" +
+	"\x0eSignCheckpoint\x12\x16\n" +
+	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x12\n" +
+	"\x04root\x18\x03 \x01(\fR\x04root\x12\x14\n" +
+	"\x05proof\x18\x04 \x03(\fR\x05proof\"X\n" +
+	"\x10CheckpointSigned\x12\x1c\n" +
+	"\tsignature\x18\x01 \x01(\fR\tsignature\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\x12\x14\n" +
+	"\x05began\x18\x03 \x01(\bR\x05began\"\n" +
 	"\n" +
 	"\bDescribe\"\xd2\x04\n" +
 	"\vDescription\x12\x14\n" +
@@ -4183,7 +4423,7 @@ func file_wire_wire_proto_rawDescGZIP() []byte {
 	return file_wire_wire_proto_rawDescData
 }
 
-var file_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
+var file_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 66)
 var file_wire_wire_proto_goTypes = []any{
 	(*SealedKey)(nil),            // 0: keyd.wire.SealedKey
 	(*PinKey)(nil),               // 1: keyd.wire.PinKey
@@ -4239,14 +4479,18 @@ var file_wire_wire_proto_goTypes = []any{
 	(*Resealed)(nil),             // 51: keyd.wire.Resealed
 	(*CertificateRequest)(nil),   // 52: keyd.wire.CertificateRequest
 	(*CertificateRequested)(nil), // 53: keyd.wire.CertificateRequested
-	(*Describe)(nil),             // 54: keyd.wire.Describe
-	(*Description)(nil),          // 55: keyd.wire.Description
-	(*TokenErrors)(nil),          // 56: keyd.wire.TokenErrors
-	(*Velocity)(nil),             // 57: keyd.wire.Velocity
-	(*Limits)(nil),               // 58: keyd.wire.Limits
-	(*TokenCalls)(nil),           // 59: keyd.wire.TokenCalls
-	(*Measure)(nil),              // 60: keyd.wire.Measure
-	(*Failure)(nil),              // 61: keyd.wire.Failure
+	(*LastCheckpoint)(nil),       // 54: keyd.wire.LastCheckpoint
+	(*CheckpointKept)(nil),       // 55: keyd.wire.CheckpointKept
+	(*SignCheckpoint)(nil),       // 56: keyd.wire.SignCheckpoint
+	(*CheckpointSigned)(nil),     // 57: keyd.wire.CheckpointSigned
+	(*Describe)(nil),             // 58: keyd.wire.Describe
+	(*Description)(nil),          // 59: keyd.wire.Description
+	(*TokenErrors)(nil),          // 60: keyd.wire.TokenErrors
+	(*Velocity)(nil),             // 61: keyd.wire.Velocity
+	(*Limits)(nil),               // 62: keyd.wire.Limits
+	(*TokenCalls)(nil),           // 63: keyd.wire.TokenCalls
+	(*Measure)(nil),              // 64: keyd.wire.Measure
+	(*Failure)(nil),              // 65: keyd.wire.Failure
 }
 var file_wire_wire_proto_depIdxs = []int32{
 	0,  // 0: keyd.wire.PinKey.key:type_name -> keyd.wire.SealedKey
@@ -4303,14 +4547,14 @@ var file_wire_wire_proto_depIdxs = []int32{
 	31, // 51: keyd.wire.AbortCeremony.statement:type_name -> keyd.wire.Signed
 	0,  // 52: keyd.wire.Reseal.key:type_name -> keyd.wire.SealedKey
 	0,  // 53: keyd.wire.CertificateRequest.key:type_name -> keyd.wire.SealedKey
-	60, // 54: keyd.wire.Description.probes:type_name -> keyd.wire.Measure
-	60, // 55: keyd.wire.Description.confinement:type_name -> keyd.wire.Measure
-	57, // 56: keyd.wire.Description.velocity:type_name -> keyd.wire.Velocity
-	59, // 57: keyd.wire.Description.calls:type_name -> keyd.wire.TokenCalls
-	56, // 58: keyd.wire.Description.errors:type_name -> keyd.wire.TokenErrors
-	58, // 59: keyd.wire.Velocity.verifications:type_name -> keyd.wire.Limits
-	58, // 60: keyd.wire.Velocity.translations:type_name -> keyd.wire.Limits
-	58, // 61: keyd.wire.Velocity.cards:type_name -> keyd.wire.Limits
+	64, // 54: keyd.wire.Description.probes:type_name -> keyd.wire.Measure
+	64, // 55: keyd.wire.Description.confinement:type_name -> keyd.wire.Measure
+	61, // 56: keyd.wire.Description.velocity:type_name -> keyd.wire.Velocity
+	63, // 57: keyd.wire.Description.calls:type_name -> keyd.wire.TokenCalls
+	60, // 58: keyd.wire.Description.errors:type_name -> keyd.wire.TokenErrors
+	62, // 59: keyd.wire.Velocity.verifications:type_name -> keyd.wire.Limits
+	62, // 60: keyd.wire.Velocity.translations:type_name -> keyd.wire.Limits
+	62, // 61: keyd.wire.Velocity.cards:type_name -> keyd.wire.Limits
 	62, // [62:62] is the sub-list for method output_type
 	62, // [62:62] is the sub-list for method input_type
 	62, // [62:62] is the sub-list for extension type_name
@@ -4341,7 +4585,7 @@ func file_wire_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_wire_proto_rawDesc), len(file_wire_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   62,
+			NumMessages:   66,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

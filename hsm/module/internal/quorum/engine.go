@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"keyd/ceremony"
+	"keyd/checkpoint"
 	"keyd/fault"
 	"keyd/hsm"
 	"keyd/hsm/module/internal/register"
@@ -95,6 +96,15 @@ func (e *Engine) Identity(s *token.Session) (ceremony.Signed, error) {
 		Development: e.development, Time: e.register.Now().Unix(),
 	})
 }
+
+// SignCheckpoint signs a tree of an audit log with the token's identity. The caller is sure of
+// the tree. Package checkpoint says why this is no signature of anything else.
+func (e *Engine) SignCheckpoint(s *token.Session, origin string, t checkpoint.Tree) ([]byte, error) {
+	return checkpoint.Sign(s.Signer(e.identity), origin, t)
+}
+
+// PublicKey returns the identity's public key as SubjectPublicKeyInfo.
+func (e *Engine) PublicKey() ([]byte, error) { return publicDER(e.public) }
 
 // sign signs a document with the token's identity.
 func sign[T any](s *token.Session, identity token.Pair, purpose ceremony.Purpose, document *T) (ceremony.Signed, error) {
