@@ -126,7 +126,7 @@ func TestLabelsAreFromClosedSets(t *testing.T) {
 		"reason":    reasons,
 		"operation": {"TranslatePin"},
 		"what":      {ReloadPolicy, ReloadTLS},
-		"result":    {"ok", "kept"},
+		"result":    {"ok", "kept", "made", "failed"},
 		"version":   {s.Version},
 		"digest":    {s.InUse().Policy.Digest},
 		"role":      {child.RoleFront, child.RoleModule},
