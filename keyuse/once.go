@@ -44,7 +44,9 @@ func (k *Keys) Once(ctx context.Context, uses Serials, request []byte, carryOut 
 	case refusal != nil && (err == nil || isReplay(err)):
 		return nil, refusal
 	case err == nil:
-		return k.serials.Accept(ctx, uses, request, answer)
+		kept, row, err := k.serials.Accept(ctx, uses, request, answer)
+		k.access.Entry(ctx).Journal = row
+		return kept, err
 	case !afterSerial(err):
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package keyuse_test
 
 import (
+	"context"
 	"errors"
 	"path/filepath"
 	"strings"
@@ -8,12 +9,20 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"keyd/audit"
 	"keyd/dukpt"
 	"keyd/fault"
 	"keyd/keyuse"
 	"keyd/ksn"
 	"keyd/store"
 )
+
+// recorded is an authorizer that is only asked for the entry.
+type recorded struct {
+	keyuse.Authorizer
+}
+
+func (recorded) Entry(context.Context) *audit.Entry { return new(audit.Entry) }
 
 // TestRepeated: what becomes of a request whose answer is not kept.
 func TestRepeated(t *testing.T) {
@@ -98,7 +107,7 @@ func ledger(t *testing.T) (*keyuse.Keys, func(counter byte) keyuse.Serials) {
 			t.Error(err)
 		}
 	})
-	return keyuse.New(nil, serials, nil), func(counter byte) keyuse.Serials {
+	return keyuse.New(nil, serials, recorded{}), func(counter byte) keyuse.Serials {
 		serial, err := dukpt.ParseKSN([]byte{0xff, 0xff, 0x98, 0x76, 0x54, 0x32, 0x10, 0xe0, 0, counter})
 		if err != nil {
 			t.Fatal(err)

@@ -46,7 +46,7 @@ func acceptAll(b *testing.B, ledgers []*Ledger, callers, sequences int) {
 		wait.Go(func() {
 			for i := int(next.Add(1)) - 1; i < b.N; i = int(next.Add(1)) - 1 {
 				u := benchUse(i%sequences, counters[i/sequences])
-				_, err := ledgers[i%len(ledgers)].Accept(b.Context(), []Use{u}, u.KSN.Bytes(), make([]byte, 16))
+				_, _, err := ledgers[i%len(ledgers)].Accept(b.Context(), []Use{u}, u.KSN.Bytes(), make([]byte, 16))
 				if errors.Is(err, fault.New(fault.KSNReplayed, "")) && sequences < callers {
 					refused.Add(1)
 				} else if err != nil {
@@ -76,7 +76,7 @@ func BenchmarkPaced(b *testing.B) {
 				var wait sync.WaitGroup
 				for n := range sequences { // so that none is read from the store below
 					wait.Go(func() {
-						if _, err := l.Accept(b.Context(), []Use{benchUse(n, 1)}, nil, nil); err != nil {
+						if _, _, err := l.Accept(b.Context(), []Use{benchUse(n, 1)}, nil, nil); err != nil {
 							b.Error(err)
 						}
 					})
@@ -94,7 +94,7 @@ func BenchmarkPaced(b *testing.B) {
 							u := benchUse(n%sequences, counters[n/sequences+1])
 							start := time.Now()
 							defer l.Begin()()
-							if _, err := l.Accept(b.Context(), []Use{u}, u.KSN.Bytes(), make([]byte, 16)); err != nil {
+							if _, _, err := l.Accept(b.Context(), []Use{u}, u.KSN.Bytes(), make([]byte, 16)); err != nil {
 								b.Error(err)
 							}
 							took[n] = time.Since(start)

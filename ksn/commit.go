@@ -41,16 +41,17 @@ const (
 // outcome is what became of an item.
 type outcome struct {
 	accepted bool
+	row      uint64 // of the journal, in which it was accepted
 	err      error
 }
 
 // submit queues an item and waits for its outcome. It is not accepted, without an
 // error, if it has to be looked at again.
-func (l *Ledger) submit(ctx context.Context, it *item) (accepted bool, err error) {
+func (l *Ledger) submit(ctx context.Context, it *item) (o outcome, err error) {
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
-		return false, fault.Wrap(fault.StoreUnavailable, errClosed)
+		return outcome{}, fault.Wrap(fault.StoreUnavailable, errClosed)
 	}
 	l.queue = append(l.queue, it)
 	first := len(l.queue) == 1
@@ -61,9 +62,9 @@ func (l *Ledger) submit(ctx context.Context, it *item) (accepted bool, err error
 	}
 	select {
 	case o := <-it.done:
-		return o.accepted, o.err
+		return o, o.err
 	case <-ctx.Done():
-		return false, ctx.Err()
+		return outcome{}, ctx.Err()
 	}
 }
 
@@ -140,6 +141,8 @@ func (c *committer) commit() {
 	for i, it := range c.items {
 		if err != nil {
 			c.outcomes[i] = outcome{err: fault.Wrap(fault.StoreUnavailable, err)}
+		} else if c.outcomes[i].accepted {
+			c.outcomes[i].row = l.newest // only this goroutine changes it
 		}
 		it.done <- c.outcomes[i]
 	}

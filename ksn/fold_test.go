@@ -38,7 +38,7 @@ func TestFoldingFails(t *testing.T) {
 			l := openLedger(t, f, Options{limits: smallLimits})
 			accepted := 0
 			for ; accepted < 100; accepted++ {
-				if _, err := l.Accept(t.Context(), []Use{benchUse(accepted, 1)}, []byte("r"), []byte("a")); err != nil {
+				if _, _, err := l.Accept(t.Context(), []Use{benchUse(accepted, 1)}, []byte("r"), []byte("a")); err != nil {
 					if !errors.Is(err, isUnavailable) || !errors.Is(err, errJournalFull) {
 						t.Fatalf("a full journal: %v, %v", err, errors.Unwrap(err))
 					}
@@ -53,7 +53,7 @@ func TestFoldingFails(t *testing.T) {
 			refuse(t, l, "another", benchUse(1, 1))
 			working.Store(true)
 			eventually(t, "uses are accepted", func() bool {
-				_, err := l.Accept(t.Context(), []Use{benchUse(100, 1)}, []byte("r"), []byte("a"))
+				_, _, err := l.Accept(t.Context(), []Use{benchUse(100, 1)}, []byte("r"), []byte("a"))
 				return err == nil
 			})
 			eventually(t, "the failure is gone", func() bool { return l.Stats().Failing == nil && l.Stats().Folds > 0 })
@@ -147,7 +147,7 @@ func TestFullDisk(t *testing.T) {
 	allow := limitFiles(t)
 	allow(1) // no file may grow beyond its first byte
 	for n := range 3 {
-		if _, err := l.Accept(t.Context(), []Use{benchUse(2+n, 1)}, []byte("r"), []byte("a")); !errors.Is(err, isUnavailable) {
+		if _, _, err := l.Accept(t.Context(), []Use{benchUse(2+n, 1)}, []byte("r"), []byte("a")); !errors.Is(err, isUnavailable) {
 			t.Fatalf("Accept: %v, %v", err, errors.Unwrap(err))
 		}
 	}
@@ -258,7 +258,7 @@ func TestDamagedStates(t *testing.T) {
 			}
 			execute(t, path, c.statement)
 			l = openLedger(t, openStore(t, path), Options{})
-			got, err := l.Accept(t.Context(), []Use{benchUse(1, 1)}, []byte("r"), []byte("b"))
+			got, _, err := l.Accept(t.Context(), []Use{benchUse(1, 1)}, []byte("r"), []byte("b"))
 			if !errors.Is(err, c.want) || c.want != nil && got != nil {
 				t.Errorf("the retry: %q, %v (%v), want %v", got, err, errors.Unwrap(err), c.want)
 			}

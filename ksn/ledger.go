@@ -129,8 +129,8 @@ func (l *Ledger) Begin() (end func()) {
 // other, at most [MaxRequest] bytes, the same on each retry; answer is what its sender
 // gets, at most [MaxAnswer] bytes.
 //
-// It returns answer once that is durable, or the answer that was stored when the
-// identical request was accepted before. Errors are refusals of package fault:
+// It returns answer once that is durable, with the number of the journal's row that has it,
+// or the answer that was stored when the identical request was accepted before, with 0. Errors are refusals of package fault:
 // [fault.KSNReplayed] for a counter that is not above the last one, or too far above
 // it; [fault.StoreUnavailable]; [fault.Internal] for arguments outside the limits; and
 // ctx's error as it is. After the last two but Internal the use may have been accepted:
@@ -138,39 +138,47 @@ func (l *Ledger) Begin() (end func()) {
 //
 // Two uses of one sequence with the same counter are one; with two counters both have to
 // be above the last one.
-func (l *Ledger) Accept(ctx context.Context, uses []Use, request, answer []byte) ([]byte, error) {
+func (l *Ledger) Accept(ctx context.Context, uses []Use, request, answer []byte) (kept []byte, row uint64, err error) {
 	if len(answer) > MaxAnswer {
-		return nil, fault.Wrap(fault.Internal, fmt.Errorf("ksn: an answer has at most %d bytes, not %d", MaxAnswer, len(answer)))
+		return nil, 0, fault.Wrap(fault.Internal, fmt.Errorf("ksn: an answer has at most %d bytes, not %d", MaxAnswer, len(answer)))
 	}
 	it, err := newItem(uses, request)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	stored, err := l.look(ctx, it, request)
 	if stored != nil || err != nil {
-		return stored, err
+		return stored, 0, err
 	}
 	key, err := l.receipts.current(ctx)
 	if err != nil {
-		return nil, unavailable(ctx, err)
+		return nil, 0, unavailable(ctx, err)
 	}
 	if it.receipt, err = key.seal(it.spans, request, answer); err != nil {
-		return nil, fault.Wrap(fault.Internal, err)
+		return nil, 0, fault.Wrap(fault.Internal, err)
 	}
 	for {
-		accepted, err := l.submit(ctx, it)
+		o, err := l.submit(ctx, it)
 		switch {
 		case err != nil:
-			return nil, err
-		case accepted:
-			return answer, nil
+			return nil, 0, err
+		case o.accepted:
+			return answer, o.row, nil
 		}
 		// Another request came first, or what was read is out of date.
 		stored, err := l.look(ctx, it, request)
 		if stored != nil || err != nil {
-			return stored, err
+			return stored, 0, err
 		}
 	}
+}
+
+// Newest returns the number of the journal's newest row that this process has seen, 0 if there
+// is none.
+func (l *Ledger) Newest() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.newest
 }
 
 // Look says what Accept would say, and moves nothing: the stored answer for an identical

@@ -70,7 +70,7 @@ func TestTDESSequence(t *testing.T) {
 func TestJump(t *testing.T) {
 	l := newLedger(t, Options{MaxJump: 100})
 	accept(t, l, "first", "a", benchUse(1, 0xfff00000)) // any counter, to begin with
-	if _, err := l.Accept(t.Context(), []Use{benchUse(1, 0xfff00000+101)}, []byte("r"), nil); !errors.Is(err, isReplay) || !strings.Contains(err.Error(), "more than 100 ahead") {
+	if _, _, err := l.Accept(t.Context(), []Use{benchUse(1, 0xfff00000+101)}, []byte("r"), nil); !errors.Is(err, isReplay) || !strings.Contains(err.Error(), "more than 100 ahead") {
 		t.Errorf("a jump of 101: %v", err)
 	}
 	refuse(t, l, "r", benchUse(1, 0xfff00000+101))
@@ -161,17 +161,17 @@ func TestInvalidArguments(t *testing.T) {
 		"long fingerprint":  change(func(u *Use) { u.Fingerprint += "00" }),
 		"not hex":           change(func(u *Use) { u.Fingerprint = strings.Repeat("0x", 16) }),
 	} {
-		if _, err := l.Accept(t.Context(), uses, nil, nil); !errors.Is(err, isInternal) {
+		if _, _, err := l.Accept(t.Context(), uses, nil, nil); !errors.Is(err, isInternal) {
 			t.Errorf("%s: Accept: %v", name, err)
 		}
 		if _, err := l.Look(t.Context(), uses, nil); !errors.Is(err, isInternal) {
 			t.Errorf("%s: Look: %v", name, err)
 		}
 	}
-	if _, err := l.Accept(t.Context(), []Use{good}, make([]byte, MaxRequest+1), nil); !errors.Is(err, isInternal) {
+	if _, _, err := l.Accept(t.Context(), []Use{good}, make([]byte, MaxRequest+1), nil); !errors.Is(err, isInternal) {
 		t.Errorf("long request: %v", err)
 	}
-	if _, err := l.Accept(t.Context(), []Use{good}, nil, make([]byte, MaxAnswer+1)); !errors.Is(err, isInternal) {
+	if _, _, err := l.Accept(t.Context(), []Use{good}, nil, make([]byte, MaxAnswer+1)); !errors.Is(err, isInternal) {
 		t.Errorf("long answer: %v", err)
 	}
 	accept(t, l, "r", "a", good) // nothing was moved
@@ -188,7 +188,7 @@ func TestOneOfManyWins(t *testing.T) {
 			wait.Go(func() {
 				<-begin
 				request := fmt.Appendf(nil, "request %d", i)
-				got, err := l.Accept(t.Context(), []Use{benchUse(1, round)}, request, request)
+				got, _, err := l.Accept(t.Context(), []Use{benchUse(1, round)}, request, request)
 				switch {
 				case err == nil && bytes.Equal(got, request):
 					won.Add(1)
@@ -216,7 +216,7 @@ func TestIdenticalRequestsGetOneAnswer(t *testing.T) {
 			wait.Go(func() {
 				<-begin
 				var err error
-				answers[i], err = l.Accept(t.Context(), []Use{benchUse(1, round)}, []byte("request"), fmt.Appendf(nil, "answer %d", i))
+				answers[i], _, err = l.Accept(t.Context(), []Use{benchUse(1, round)}, []byte("request"), fmt.Appendf(nil, "answer %d", i))
 				if err != nil {
 					t.Error(err)
 				}
@@ -248,7 +248,7 @@ func TestReopen(t *testing.T) {
 		if err := errors.Join(l.Close(), l.Close(), s.Close()); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := l.Accept(t.Context(), []Use{benchUse(1, 100)}, nil, nil); !errors.Is(err, isUnavailable) {
+		if _, _, err := l.Accept(t.Context(), []Use{benchUse(1, 100)}, nil, nil); !errors.Is(err, isUnavailable) {
 			t.Errorf("Accept after Close: %v", err)
 		}
 		if _, err := l.Look(t.Context(), []Use{benchUse(1, 100)}, nil); !errors.Is(err, isUnavailable) {
@@ -271,7 +271,7 @@ func TestCloseFinishesTheQueue(t *testing.T) {
 	const queued = 8
 	errs := make(chan error, 1+queued)
 	call := func(n int) {
-		_, err := l.Accept(t.Context(), []Use{benchUse(n, 1)}, []byte("r"), []byte("a"))
+		_, _, err := l.Accept(t.Context(), []Use{benchUse(n, 1)}, []byte("r"), []byte("a"))
 		errs <- err
 	}
 	go call(1)
@@ -303,7 +303,7 @@ func TestEndedContext(t *testing.T) {
 	l := openLedger(t, f, Options{})
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := l.Accept(ended, []Use{benchUse(1, 1)}, []byte("r"), []byte("a")); !errors.Is(err, context.Canceled) {
+	if _, _, err := l.Accept(ended, []Use{benchUse(1, 1)}, []byte("r"), []byte("a")); !errors.Is(err, context.Canceled) {
 		t.Errorf("Accept: %v", err)
 	}
 	if _, err := l.Look(ended, []Use{benchUse(1, 1)}, []byte("r")); !errors.Is(err, context.Canceled) {
@@ -319,12 +319,12 @@ func TestEndedContext(t *testing.T) {
 		<-goOn
 		return nil
 	}
-	if got, err := l.Accept(waiting, []Use{benchUse(1, 2)}, []byte("r"), []byte("a")); !errors.Is(err, context.Canceled) {
+	if got, _, err := l.Accept(waiting, []Use{benchUse(1, 2)}, []byte("r"), []byte("a")); !errors.Is(err, context.Canceled) {
 		t.Errorf("Accept: %q, %v", got, err)
 	}
 	close(goOn)
 	accept(t, l, "r", "a", benchUse(1, 2))
-	if got, err := l.Accept(t.Context(), []Use{benchUse(1, 2)}, []byte("r"), []byte("b")); err != nil || string(got) != "a" {
+	if got, _, err := l.Accept(t.Context(), []Use{benchUse(1, 2)}, []byte("r"), []byte("b")); err != nil || string(got) != "a" {
 		t.Errorf("the retry got %q, %v", got, err)
 	}
 }
@@ -337,7 +337,7 @@ func newLedger(t *testing.T, o Options) *Ledger {
 // accept expects the request to get that answer, now or again.
 func accept(t *testing.T, l *Ledger, request, answer string, uses ...Use) {
 	t.Helper()
-	got, err := l.Accept(t.Context(), uses, []byte(request), []byte(answer))
+	got, _, err := l.Accept(t.Context(), uses, []byte(request), []byte(answer))
 	if err != nil || string(got) != answer {
 		t.Fatalf("Accept(%.20s) = %q, %v (%v), want %q", request, got, err, errors.Unwrap(err), answer)
 	}
@@ -345,7 +345,7 @@ func accept(t *testing.T, l *Ledger, request, answer string, uses ...Use) {
 
 func refuse(t *testing.T, l *Ledger, request string, uses ...Use) {
 	t.Helper()
-	got, err := l.Accept(t.Context(), uses, []byte(request), []byte("must not be stored"))
+	got, _, err := l.Accept(t.Context(), uses, []byte(request), []byte("must not be stored"))
 	if !errors.Is(err, isReplay) || got != nil {
 		t.Fatalf("Accept(%.20s) = %q, %v, want a replay", request, got, err)
 	}

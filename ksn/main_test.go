@@ -82,7 +82,7 @@ func acceptForever(path string, round int) error {
 		go func() {
 			for ; ; n++ {
 				u, request, answer := killRequest(w, n, round)
-				got, err := l.Accept(ctx, []Use{u}, request, answer)
+				got, _, err := l.Accept(ctx, []Use{u}, request, answer)
 				if err == nil && !bytes.Equal(got, answer) {
 					err = fmt.Errorf("worker %d number %d: the answer is %q", w, n, got)
 				}
@@ -122,10 +122,10 @@ func TestKilledProcess(t *testing.T) {
 		l := openLedger(t, s, Options{limits: killLimits})
 		for a, answer := range answers {
 			u, request, _ := killRequest(a[0], a[1], round)
-			if got, err := l.Accept(t.Context(), []Use{u}, []byte("another request"), []byte("x")); !errors.Is(err, replay) {
+			if got, _, err := l.Accept(t.Context(), []Use{u}, []byte("another request"), []byte("x")); !errors.Is(err, replay) {
 				t.Fatalf("round %d: worker %d number %d was acknowledged, and another request for it got %q, %v", round, a[0], a[1], got, err)
 			}
-			got, err := l.Accept(t.Context(), []Use{u}, request, []byte("x"))
+			got, _, err := l.Accept(t.Context(), []Use{u}, request, []byte("x"))
 			if err == nil && string(got) != answer {
 				t.Fatalf("round %d: worker %d number %d: the retry got %q, first it was %q", round, a[0], a[1], got, answer)
 			}
@@ -145,7 +145,7 @@ func TestKilledProcess(t *testing.T) {
 		for w := range next {
 			u, request, _ := killRequest(w, next[w], round)
 			answer := fmt.Sprintf("settled %d", round)
-			got, err := l.Accept(t.Context(), []Use{u}, request, []byte(answer))
+			got, _, err := l.Accept(t.Context(), []Use{u}, request, []byte(answer))
 			if err != nil || string(got) != answer && !strings.HasPrefix(string(got), fmt.Sprintf("answer %d %d ", w, next[w])) {
 				t.Fatalf("round %d: worker %d number %d: settling got %q, %v", round, w, next[w], got, err)
 			}

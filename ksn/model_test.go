@@ -109,7 +109,7 @@ func TestModel(t *testing.T) {
 			if limbo == nil {
 				return
 			}
-			got, err := l.Accept(t.Context(), usesOf(limbo.counters), []byte(limbo.id), []byte("settled"))
+			got, _, err := l.Accept(t.Context(), usesOf(limbo.counters), []byte(limbo.id), []byte("settled"))
 			if err != nil || string(got) != limbo.answer && string(got) != "settled" {
 				rt.Fatalf("settling %s: %q, %v", limbo.id, got, err)
 			}
@@ -122,7 +122,7 @@ func TestModel(t *testing.T) {
 			uses, counters := draw(rt, least, most)
 			serial++
 			a := accepted{fmt.Sprintf("request %d", serial), fmt.Sprintf("answer %d", serial), counters}
-			got, err := l.Accept(t.Context(), uses, []byte(a.id), []byte(a.answer))
+			got, _, err := l.Accept(t.Context(), uses, []byte(a.id), []byte(a.answer))
 			if wantFresh(counters) {
 				if err != nil || string(got) != a.answer {
 					rt.Fatalf("%v is fresh: %q, %v", counters, got, err)
@@ -141,7 +141,7 @@ func TestModel(t *testing.T) {
 			"again": func(rt *rapid.T) {
 				settle(rt)
 				a := rapid.SampledFrom(all).Draw(rt, "request")
-				got, err := l.Accept(t.Context(), usesOf(a.counters), []byte(a.id), []byte("must not be stored"))
+				got, _, err := l.Accept(t.Context(), usesOf(a.counters), []byte(a.id), []byte("must not be stored"))
 				if _, isRetry := identical(a.counters); isRetry {
 					if err != nil || string(got) != a.answer {
 						rt.Fatalf("the retry of %s: %q, %v, want %q", a.id, got, err, a.answer)
@@ -184,7 +184,7 @@ func TestModel(t *testing.T) {
 				}
 				serial++
 				a := accepted{fmt.Sprintf("request %d", serial), fmt.Sprintf("answer %d", serial), counters}
-				got, err := l.Accept(t.Context(), uses, []byte(a.id), []byte(a.answer))
+				got, _, err := l.Accept(t.Context(), uses, []byte(a.id), []byte(a.answer))
 				if !errors.Is(err, isUnavailable) || !errors.Is(err, errFlaky) {
 					rt.Fatalf("a failing commit: %q, %v", got, err)
 				}

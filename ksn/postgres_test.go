@@ -72,7 +72,7 @@ func TestLedgersWhileTheServerIsKilled(t *testing.T) {
 						return
 					default:
 					}
-					got, err := ledgers[(terminal+int(n)+try)%2].Accept(t.Context(), []Use{benchUse(terminal, n)}, []byte(request), []byte(request))
+					got, _, err := ledgers[(terminal+int(n)+try)%2].Accept(t.Context(), []Use{benchUse(terminal, n)}, []byte(request), []byte(request))
 					if err == nil && string(got) == request {
 						break
 					}
@@ -111,7 +111,7 @@ func TestLedgersWhileTheServerIsKilled(t *testing.T) {
 	for terminal, n := range accepted {
 		for _, l := range ledgers {
 			for c := uint32(1); c <= n; c++ {
-				if _, err := l.Accept(t.Context(), []Use{benchUse(terminal, c)}, []byte("another"), nil); !errors.Is(err, isReplay) {
+				if _, _, err := l.Accept(t.Context(), []Use{benchUse(terminal, c)}, []byte("another"), nil); !errors.Is(err, isReplay) {
 					t.Fatalf("terminal %d counter %d was accepted, and another request for it gets %v", terminal, c, err)
 				}
 			}

@@ -181,7 +181,7 @@ func TestKeysCannotBeReplaced(t *testing.T) {
 	}
 	accept(t, l, "r2", "a", benchUse(1, 2))
 	clock.add(1)
-	if got, err := l.Accept(t.Context(), []Use{benchUse(1, 3)}, []byte("r3"), []byte("a")); !errors.Is(err, isUnavailable) || !errors.Is(err, errFlaky) {
+	if got, _, err := l.Accept(t.Context(), []Use{benchUse(1, 3)}, []byte("r3"), []byte("a")); !errors.Is(err, isUnavailable) || !errors.Is(err, errFlaky) {
 		t.Errorf("Accept = %q, %v", got, err)
 	}
 	accept(t, l, "r2", "a", benchUse(1, 2)) // retries are answered

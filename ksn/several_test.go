@@ -44,7 +44,7 @@ func severalLedgers(t *testing.T, open func() store.Counters) {
 				for n := 1; n <= counters; n++ {
 					for q := range sequences {
 						request := fmt.Sprintf("ledger %d caller %d", i, c)
-						got, err := l.Accept(t.Context(), []Use{benchUse(q, uint32(n))}, []byte(request), []byte(request))
+						got, _, err := l.Accept(t.Context(), []Use{benchUse(q, uint32(n))}, []byte(request), []byte(request))
 						switch {
 						case err == nil && string(got) == request:
 							mu.Lock()
@@ -109,7 +109,7 @@ func retryAtAnother(t *testing.T, open func() store.Counters) {
 				t.Fatal(err)
 			}
 		}
-		got, err := other.Accept(t.Context(), []Use{benchUse(1, n)}, fmt.Append(nil, "r", n), []byte("must not be stored"))
+		got, _, err := other.Accept(t.Context(), []Use{benchUse(1, n)}, fmt.Append(nil, "r", n), []byte("must not be stored"))
 		if err != nil || string(got) != fmt.Sprint("a", n) {
 			t.Fatalf("the retry at the other: %q, %v", got, err)
 		}
@@ -139,7 +139,7 @@ func identicalRequests(t *testing.T, open func() store.Counters) {
 			wait.Go(func() {
 				<-begin
 				var err error
-				answers[i], err = ledgers[i%processes].Accept(t.Context(), []Use{benchUse(1, round)}, []byte("request"), fmt.Appendf(nil, "answer %d", i))
+				answers[i], _, err = ledgers[i%processes].Accept(t.Context(), []Use{benchUse(1, round)}, []byte("request"), fmt.Appendf(nil, "answer %d", i))
 				if err != nil {
 					t.Errorf("round %d: caller %d: %v (%v)", round, i, err, errors.Unwrap(err))
 				}
@@ -226,13 +226,13 @@ func TestDatabaseSetBack(t *testing.T) {
 	newer := f.Counters
 	f.Counters = earlier
 	for range 2 {
-		if _, err := l.Accept(t.Context(), []Use{benchUse(1, 3)}, []byte("r"), nil); !errors.Is(err, isUnavailable) || !errors.Is(err, store.ErrRolledBack) {
+		if _, _, err := l.Accept(t.Context(), []Use{benchUse(1, 3)}, []byte("r"), nil); !errors.Is(err, isUnavailable) || !errors.Is(err, store.ErrRolledBack) {
 			t.Errorf("Accept: %v (%v), want ErrRolledBack", err, errors.Unwrap(err))
 		}
 	}
 	refuse(t, l, "other", benchUse(1, 1)) // it is still known
 	l.forget()
-	if _, err := l.Accept(t.Context(), []Use{benchUse(1, 2)}, []byte("other"), nil); !errors.Is(err, store.ErrRolledBack) {
+	if _, _, err := l.Accept(t.Context(), []Use{benchUse(1, 2)}, []byte("other"), nil); !errors.Is(err, store.ErrRolledBack) {
 		t.Errorf("Accept after all was forgotten: %v (%v), want ErrRolledBack", err, errors.Unwrap(err))
 	}
 	f.Counters = newer
@@ -329,7 +329,7 @@ func TestSeveralAgainstModel(t *testing.T) {
 				}
 				serial++
 				a := &accepted{fmt.Sprint("request ", serial), fmt.Sprint("answer ", serial), at, counters}
-				got, err := ledgers[at].Accept(t.Context(), uses(counters), []byte(a.id), []byte(a.answer))
+				got, _, err := ledgers[at].Accept(t.Context(), uses(counters), []byte(a.id), []byte(a.answer))
 				switch {
 				case fresh && (err != nil || string(got) != a.answer):
 					rt.Fatalf("%v is fresh: %q, %v (%v)", counters, got, err, errors.Unwrap(err))
@@ -351,7 +351,7 @@ func TestSeveralAgainstModel(t *testing.T) {
 				for n := range a.counters {
 					whole = whole && last[n] == a
 				}
-				got, err := ledgers[at].Accept(t.Context(), uses(a.counters), []byte(a.id), []byte("must not be stored"))
+				got, _, err := ledgers[at].Accept(t.Context(), uses(a.counters), []byte(a.id), []byte("must not be stored"))
 				switch {
 				case whole && (err != nil || string(got) != a.answer):
 					rt.Fatalf("the retry of %s: %q, %v, want %q", a.id, got, err, a.answer)

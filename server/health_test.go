@@ -27,7 +27,7 @@ func TestHealth(t *testing.T) {
 			}
 		}
 		list, err := client.List(t.Context(), &health.HealthListRequest{})
-		if err != nil || len(list.Statuses) != 9 || list.Statuses[""].Status != want {
+		if err != nil || len(list.Statuses) != 10 || list.Statuses[""].Status != want {
 			t.Errorf("list: %v, %v", list, err)
 		}
 	}
