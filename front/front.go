@@ -184,6 +184,9 @@ func open(o Options) (_ *front, err error) {
 	if f.serials, err = ksn.Open(context.Background(), f.database, ksn.Options{RetryWindow: o.RetryWindow, MaxJump: o.MaxJump, Log: o.Log}); err != nil {
 		return nil, fmt.Errorf("key serial numbers: %w", err)
 	}
+	if err := f.checkJournal(); err != nil {
+		return nil, err
+	}
 	f.inventory = keys.New(f.database)
 	if err := f.takeProvisioned(); err != nil {
 		return nil, err
