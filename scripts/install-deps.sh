@@ -6,7 +6,8 @@
 #   scripts/install-deps.sh [run] [test] [check]      (all of them without an argument)
 #
 #   run    build and run keyd: a C compiler, SoftHSM
-#   test   run its tests: OpenSC's pkcs11-tool and pkcs11-spy, openssl, setpriv
+#   test   run its tests: OpenSC's pkcs11-tool and pkcs11-spy, openssl, setpriv, PostgreSQL's
+#          programs (no cluster is made, and no server of the system is started)
 #   check  run its checks: shellcheck, protoc
 #
 # Go itself is not among them: go.mod says which version keyd needs.
@@ -51,6 +52,7 @@ need_for() {
     need opensc has_command pkcs11-tool
     need openssl has_command openssl
     need util-linux has_command setpriv
+    need postgresql has_file /usr/lib/postgresql/*/bin/postgres
     need opensc-pkcs11 has_file /usr/lib/*/pkcs11-spy.so /usr/lib/*/pkcs11/pkcs11-spy.so /usr/lib64/pkcs11-spy.so
     ;;
   check)
@@ -74,8 +76,13 @@ if ((EUID != 0)); then
   as_root=(sudo)
 fi
 printf 'installing with apt-get: %s\n' "${missing[*]}"
-apt_get() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 "$@" </dev/null; }
+apt_get() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold "$@" </dev/null; }
 apt_get update || fail 'apt-get update failed; its messages are above'
+if [[ " ${missing[*]} " == *' postgresql '* && ! -e /etc/postgresql-common/createcluster.conf ]]; then
+  # Tests make clusters of their own. Debian's package would make one, and start it.
+  "${as_root[@]}" mkdir -p /etc/postgresql-common
+  printf 'create_main_cluster = false\n' | "${as_root[@]}" tee /etc/postgresql-common/createcluster.conf >/dev/null
+fi
 # Not upgrading leaves a package that is there at its version.
 apt_get install --no-install-recommends --no-upgrade --yes "${missing[@]}" >/dev/null ||
   fail "apt-get could not install ${missing[*]}; its messages are above"
