@@ -16,7 +16,9 @@
 //   - An answer is stored enciphered under a key that follows from a receipt key and
 //     the whole request, and the receipt key is deleted after two windows: PCI DSS 3.3.3
 //     lets no PIN block outlive its transaction. Neither the database nor the request
-//     alone gives an answer away.
+//     alone gives an answer away. Of copies that a database makes of itself (archives of a
+//     write-ahead log) the key is not deleted: whoever has one and the whole request, with
+//     its PIN block, can read the answer.
 //   - When the store fails, uses are refused and nothing is believed that was in
 //     memory: what was committed is read again first. When the store has forgotten what
 //     it had acknowledged, uses are refused until the process is started again.

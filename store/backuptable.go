@@ -113,12 +113,7 @@ func export[T any](ctx context.Context, tx *sql.Tx, scan func(scanner) (T, error
 // Import implements [Backups].
 func (s *tables) Import(ctx context.Context, next func() (Item, error)) error {
 	var stopped error
-	begun := false
-	err := s.change(ctx, func(tx *sql.Tx) error {
-		if begun {
-			return ErrLocked // the items cannot be asked for again
-		}
-		begun = true
+	err := s.engine.unhurried(ctx, func(tx *sql.Tx) error {
 		filled, err := exists(ctx, tx, isFilled)
 		switch {
 		case err != nil:
@@ -133,8 +128,10 @@ func (s *tables) Import(ctx context.Context, next func() (Item, error)) error {
 			switch {
 			case errors.Is(stopped, io.EOF):
 				stopped = nil
-				_, err := tx.ExecContext(ctx, markRestored)
-				return err
+				if _, err := tx.ExecContext(ctx, markRestored); err != nil {
+					return err
+				}
+				return raise(ctx, tx)
 			case stopped != nil:
 				return errUnchanged
 			}

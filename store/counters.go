@@ -84,8 +84,10 @@ type Counters interface {
 	ReceiptKeys(ctx context.Context) ([]ReceiptKey, error)
 
 	// DeleteReceiptKeys deletes receipt keys, those that are not there included, and
-	// overwrites what the database's files held of them. After an error something
-	// may be left: calling again completes it.
+	// overwrites what the database's files held of them, as far as the database does
+	// that: SQLite does, and PostgreSQL holds them in its write-ahead log, and where that
+	// is copied to, until it is recycled. After an error something may be left: calling
+	// again completes it.
 	DeleteReceiptKeys(ctx context.Context, ids ...uint64) error
 }
 

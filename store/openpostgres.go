@@ -271,7 +271,7 @@ func read(path string, most int64, check func(fs.FileInfo) error) ([]byte, error
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // nothing was written through it
 	info, err := f.Stat()
 	switch {
 	case err != nil:
@@ -396,7 +396,7 @@ func (s *Postgres) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }() // it goes back to the pool
 	// Fronts that start at once wait for each other. The lock goes with the connection.
 	if _, err := conn.ExecContext(ctx, fmt.Sprintf("SELECT pg_advisory_lock(%d, %d)", lockClass, schemaLock)); err != nil {
 		return err

@@ -77,11 +77,21 @@ var lockStatement = fmt.Sprintf(`SELECT pg_advisory_xact_lock(%d, $1)`, lockClas
 
 // snapshot implements [engine].
 func (s *Postgres) snapshot(ctx context.Context, do func(*sql.Tx) error) error {
-	return s.within(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true}, 0, do, unhurried)
+	return s.within(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true}, 0, do, noHurry)
 }
 
-// unhurried lets a transaction last as long as its caller takes, as long as something happens.
-var unhurried = fmt.Sprintf("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = %d", streamPause.Milliseconds())
+// unhurried implements [engine].
+func (s *Postgres) unhurried(ctx context.Context, do func(*sql.Tx) error) error {
+	return s.within(ctx, &sql.TxOptions{}, 0, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, lockStatement, writeLock); err != nil {
+			return err
+		}
+		return do(tx)
+	}, noHurry)
+}
+
+// noHurry lets a transaction last as long as its caller takes, as long as something happens.
+var noHurry = fmt.Sprintf("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = %d", streamPause.Milliseconds())
 
 // within carries out do in a transaction of at most that time, 0 for any, after a first
 // statement.

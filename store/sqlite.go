@@ -49,6 +49,11 @@ func (s *SQLite) transaction(ctx context.Context, do func(*sql.Tx) error) error 
 	return s.within(ctx, s.writer, do)
 }
 
+// unhurried implements [engine].
+func (s *SQLite) unhurried(ctx context.Context, do func(*sql.Tx) error) error {
+	return s.transaction(ctx, do)
+}
+
 // snapshot implements [engine].
 func (s *SQLite) snapshot(ctx context.Context, do func(*sql.Tx) error) error {
 	return s.within(ctx, s.readers, do)

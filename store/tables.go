@@ -17,6 +17,9 @@ type engine interface {
 	// may be called again when the database undid what it did.
 	transaction(ctx context.Context, do func(*sql.Tx) error) error
 
+	// unhurried is transaction for what takes as long as its caller does; do is called once.
+	unhurried(ctx context.Context, do func(*sql.Tx) error) error
+
 	// snapshot carries out do in a transaction that reads what one moment left.
 	snapshot(ctx context.Context, do func(*sql.Tx) error) error
 
@@ -51,15 +54,20 @@ func (s *tables) change(ctx context.Context, do func(*sql.Tx) error) error {
 		if err := do(tx); err != nil {
 			return err
 		}
-		result, err := tx.ExecContext(ctx, raiseRevision)
-		if err != nil {
-			return err
-		}
-		if n, err := result.RowsAffected(); err != nil || n != 1 {
-			return errors.Join(err, ErrCorrupt)
-		}
-		return nil
+		return raise(ctx, tx)
 	})
+}
+
+// raise raises the revision within a transaction.
+func raise(ctx context.Context, tx *sql.Tx) error {
+	result, err := tx.ExecContext(ctx, raiseRevision)
+	if err != nil {
+		return err
+	}
+	if n, err := result.RowsAffected(); err != nil || n != 1 {
+		return errors.Join(err, ErrCorrupt)
+	}
+	return nil
 }
 
 // Revision implements [Changes].
