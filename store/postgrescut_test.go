@@ -225,7 +225,7 @@ func TestPostgresConnectionIsCut(t *testing.T) {
 				return err
 			}
 			at := random.Int64N(20)
-			for whole := 0; whole < 4; at += 1 + random.Int64N(40) { // until what passes is enough
+			for whole := 0; whole < 3; at += 1 + random.Int64N(120) { // until what passes is enough
 				if whole++; cut(at) != nil {
 					whole = 0
 				}
@@ -233,7 +233,7 @@ func TestPostgresConnectionIsCut(t *testing.T) {
 			// Where the answer to the commit is, every few bytes, on connections that are new
 			// as those that were cut above.
 			proxy.Cut()
-			for fine := at - 300; fine < at; fine += 1 + random.Int64N(5) {
+			for fine := at - 350; fine < at; fine += 1 + random.Int64N(9) {
 				_ = cut(fine)
 			}
 			if failed == 0 || happened == 0 || happened == failed {
