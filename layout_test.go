@@ -17,7 +17,7 @@ import (
 var layout = []string{
 	"e2e", "bench", "examples", "client", "cmd/keyd", "service", "front", "development", "officer", "simulator", "config", "admin", "metrics", "tracing",
 	"server", "pinsvc", "datasvc", "keyuse", "terminals", "voids", "keys", "ksn", "policies", "web", "audit", "store", "softhsm-config",
-	"hsm/module", "ceremony", "hsm", "supervisor", "dukpt", "pinblock", "keyblock", "checkpoint", "fault", "gather", "api",
+	"hsm/module", "ceremony", "hsm", "vault", "supervisor", "dukpt", "pinblock", "keyblock", "checkpoint", "fault", "gather", "api",
 }
 
 // frontSide is the code of the process that strangers reach: it never meets a clear
@@ -63,6 +63,21 @@ func TestSupervisorReachesNeitherSide(t *testing.T) {
 			if path := g.path(folderOf("supervisor"), under(target)); path != nil {
 				t.Errorf("supervisor reaches %s: %s", target, strings.Join(path, " → "))
 			}
+		}
+	})
+}
+
+// Vault is the unlock process's alone: neither the front nor a module has what it takes to
+// ask it, nor does the supervisor.
+func TestVaultIsTheUnlockProcesss(t *testing.T) {
+	forEachBuild(t, func(t *testing.T, g graph) {
+		for _, folder := range append(slices.Clone(frontSide), "hsm/module", "supervisor", "client") {
+			if path := g.path(folderOf(folder), under("github.com/hashicorp/vault")); path != nil {
+				t.Errorf("%s reaches Vault: %s", folder, strings.Join(path, " → "))
+			}
+		}
+		if g.path(folderOf("cmd/keyd"), under("github.com/hashicorp/vault")) == nil {
+			t.Error("no way from cmd/keyd to Vault is found, though there is one")
 		}
 	})
 }

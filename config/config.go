@@ -36,6 +36,7 @@ type Config struct {
 
 	TLS   TLS   `yaml:"tls"`
 	Token Token `yaml:"token"`
+	Vault Vault `yaml:"vault"`
 
 	// Modules is the number of module processes, 1 to 64; 2 when it is not set. Each
 	// is a client of the token of its own: SoftHSM runs the calls of one process one at
@@ -168,6 +169,9 @@ type Token struct {
 	// PINFile holds the token's user PIN on one line, readable by the user that starts
 	// keyd alone. "prompt" asks for it on the terminal instead.
 	PINFile string `yaml:"pin_file"`
+
+	// PINVault is where Vault has the PIN, in place of PINFile.
+	PINVault *PINVault `yaml:"pin_vault"`
 
 	// Sessions is the number of PKCS#11 sessions of each module, 1 to 256; 4 when it
 	// is not set. What is queued is carried out together on one session, and several
@@ -313,7 +317,7 @@ func (d *Duration) UnmarshalYAML(b []byte) error {
 	}
 	parsed, err := time.ParseDuration(text)
 	if err != nil {
-		return fmt.Errorf("%q is no duration (operation_timeout, drain_timeout, restart_pause, ksn.retry_window, audit.segment_age): write 2s or 500ms", text)
+		return fmt.Errorf("%q is no duration (operation_timeout, drain_timeout, restart_pause, ksn.retry_window, audit.segment_age, vault): write 2s or 500ms", text)
 	}
 	*d = Duration(parsed)
 	return nil
@@ -356,6 +360,7 @@ func Parse(b []byte) (c *Config, err error) {
 	if c.Audit.Checkpoints == "" && c.State != "" {
 		c.Audit.Checkpoints = filepath.Clean(c.State) + ".checkpoints"
 	}
+	c.vaultDefaults()
 	if err := c.validate(); err != nil {
 		return nil, err
 	}

@@ -33,7 +33,7 @@ func (c *Config) validate() error {
 		{"token.pin_file", c.Token.PINFile},
 	}
 	for _, n := range needed {
-		if n.value == "" {
+		if n.value == "" && (n.name != "token.pin_file" || c.Token.PINVault == nil) {
 			return fmt.Errorf("%s is missing", n.name)
 		}
 	}
@@ -46,7 +46,7 @@ func (c *Config) validate() error {
 		{"token.library", c.Token.Library}, {"velocity.file", c.Velocity.File},
 		{"audit.checkpoints", c.Audit.Checkpoints},
 	}
-	if c.Token.PINFile != Prompt {
+	if c.Token.PINFile != Prompt && c.Token.PINVault == nil {
 		paths = append(paths, struct{ name, value string }{"token.pin_file", c.Token.PINFile})
 	}
 	for _, d := range slices.Concat(c.Token.Directories, c.Token.Files) {
@@ -129,6 +129,9 @@ func (c *Config) validate() error {
 	}
 	if err := c.Tracing.validate(); err != nil {
 		return fmt.Errorf("tracing: %w", err)
+	}
+	if err := c.validateVault(); err != nil {
+		return err
 	}
 	if (c.Users.Front == "") != (c.Users.Module == "") {
 		return errors.New("users: name both front and module, or neither")

@@ -39,6 +39,8 @@ type Options struct {
 	AdminFD     int // the same for metrics, health and profiles, or -1
 	ProvisionFD int // sealed keys of a provisioning process, or -1
 
+	VaultReportFD int // what the unlock process says of Vault (package vault/report), or -1
+
 	State       string // directory of the audit log, and of the database where it is SQLite
 	Policy      string // file
 	Certificate string // PEM files of the server's identity
@@ -154,6 +156,7 @@ type front struct {
 	metrics   *metrics.Metrics
 	tracer    *tracing.Tracer // nil where nothing is traced
 	current   current
+	vault     *os.File // nil where nothing is asked of Vault
 }
 
 func open(o Options) (_ *front, err error) {
@@ -169,6 +172,11 @@ func open(o Options) (_ *front, err error) {
 	if o.AdminFD >= 0 {
 		if f.admin, err = listener(o.AdminFD); err != nil {
 			return nil, fmt.Errorf("admin socket: %w", err)
+		}
+	}
+	if o.VaultReportFD >= 0 {
+		if f.vault = os.NewFile(uintptr(o.VaultReportFD), "report on Vault"); f.vault == nil {
+			return nil, errors.New("no descriptor of the report on Vault")
 		}
 	}
 	if f.database, err = openDatabase(o); err != nil {
@@ -316,7 +324,7 @@ func (f *front) serve(control *child.Control, report confine.Report) error {
 		Confinement: append(measures(report), hsm.SeparateUsers(f.Separated)),
 		Reflection:  f.Development,
 		Metrics:     f.metrics.Requests,
-		InUse:       f.current.get,
+		InUse:       f.inUse,
 	}
 	if f.tracer != nil {
 		config.Tracer = f.tracer

@@ -81,8 +81,11 @@ type inUse interface {
 // all is in use now, and closes the files.
 func (f *front) reload(s inUse, opened child.Opened) (all bool) {
 	defer opened.Close()
-	policyErr := f.reloadPolicy(s, opened)
-	f.metrics.Reloads.Done(metrics.ReloadPolicy, policyErr)
+	var policyErr error
+	if opened.Has(FilePolicy) { // it has not, where a certificate was renewed
+		policyErr = f.reloadPolicy(s, opened)
+		f.metrics.Reloads.Done(metrics.ReloadPolicy, policyErr)
+	}
 	if policyErr != nil {
 		f.kept("the policy", policyErr)
 		f.current.set(func(u *server.InUse) { u.Policy.Failed = server.FailedReload{At: time.Now(), Why: policyErr.Error()} })

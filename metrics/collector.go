@@ -31,6 +31,8 @@ type collector struct {
 
 	build, policyInfo, policyLoaded, reloadFailed                   *prometheus.Desc
 	certificate, tlsLoaded, authorities                             *prometheus.Desc
+	vaultCertificate, vaultRenewal, vaultFailed                     *prometheus.Desc
+	vaultProblem, vaultLooked                                       *prometheus.Desc
 	connections, refused                                            *prometheus.Desc
 	state, restarts                                                 *prometheus.Desc
 	attached, load                                                  *prometheus.Desc
@@ -48,43 +50,48 @@ func newCollector(s Sources) *collector {
 		return prometheus.NewDesc(name, help, labels, nil)
 	}
 	return &collector{
-		s:               s,
-		build:           d("keyd_build_info", "1, with the version of keyd.", "version"),
-		policyInfo:      d("keyd_policy_info", "1, with the SHA-256 of the policy in use.", "digest"),
-		policyLoaded:    d("keyd_policy_loaded_timestamp_seconds", "When the policy in use was loaded."),
-		reloadFailed:    d("keyd_reload_failed", "1 if the newest reload left the old in use: what is on disk is wrong, and a front that starts again would not start.", "what"),
-		certificate:     d("keyd_tls_certificate_expiry_timestamp_seconds", "When the server certificate in use expires."),
-		tlsLoaded:       d("keyd_tls_loaded_timestamp_seconds", "When certificate, key and client authorities in use were loaded."),
-		authorities:     d("keyd_tls_client_authority_expiry_timestamp_seconds", "When the first of the client authorities in use expires."),
-		connections:     d("keyd_connections", "Connections of clients that are open."),
-		refused:         d("keyd_connections_refused_total", "Connections that were refused in their handshake."),
-		state:           d("keyd_process_state", "1 for the state that a process is in, 0 for the others.", "role", "module", "state"),
-		restarts:        d("keyd_process_restarts_total", "How often a process was started again since the supervisor began.", "role", "module"),
-		attached:        d("keyd_modules_attached", "Modules that can be asked."),
-		load:            d("keyd_module_operations_in_flight", "Operations that a module has not answered yet, queued or carried out.", "module"),
-		auditEntries:    d("keyd_audit_entries", "Entries of the audit log."),
-		auditWritable:   d("keyd_audit_writable", "1 while the audit log can be written. Otherwise nothing is done."),
-		checkpoints:     d("keyd_audit_checkpoints_total", "Checkpoints of the audit log that the modules were asked to sign, by result: made, or failed.", "result"),
-		checkpointAt:    d("keyd_audit_checkpoint_timestamp_seconds", "When the newest checkpoint was made, or the front opened the log."),
-		uncovered:       d("keyd_audit_uncovered_entries", "Entries of the audit log behind its newest checkpoint."),
-		ksnAccepted:     d("keyd_ksn_accepted_total", "Requests whose key serial numbers were accepted."),
-		ksnSequences:    d("keyd_ksn_sequences", "Sequences of key serial numbers in memory."),
-		ksnRows:         d("keyd_ksn_journal_rows", "Rows of the journal of key serial numbers that are not folded yet."),
-		ksnBytes:        d("keyd_ksn_journal_bytes", "Bytes of these rows."),
-		ksnFailing:      d("keyd_ksn_failing", "1 while the record of key serial numbers cannot be written."),
-		tokenCalls:      d("keyd_token_calls_total", "Calls of the token that operations made, by PKCS#11 function.", "module", "function"),
-		tokenBlocks:     d("keyd_token_blocks_total", "Cipher blocks that went through these calls.", "module", "function"),
-		tokenErrors:     d("keyd_token_errors_total", "Calls of the token that failed since the module was ready, by class of the return value.", "module", "class"),
-		unsealed:        d("keyd_token_unsealed_keys", "Unsealed keys that a module keeps in the token.", "module"),
-		derived:         d("keyd_token_derived_keys", "AES DUKPT derivation keys that a module keeps in the token.", "module"),
-		entries:         d("keyd_velocity_entries", "Accounts for which the table of tries has room.", "module"),
-		inUse:           d("keyd_velocity_entries_in_use", "Entries of the table of tries that are in use, about.", "module"),
-		velocityRefused: d("keyd_velocity_refusals_total", "Requests that a module refused because an account's tries were used up.", "module"),
-		crowded:         d("keyd_velocity_crowded_total", "How often an account had to share an entry of the table of tries.", "module"),
-		presumed:        d("keyd_velocity_presumed", "1 while tries are presumed that a loss of power may have hidden.", "module"),
-		tryingFails:     d("keyd_velocity_failing", "1 while tries cannot be counted, and nothing is allowed that counts.", "module"),
-		register:        d("keyd_register_version", "Version of the register of officers and keys, by kind: loaded is what a module goes by, 0 for none, and pinned the one that counts. Where they differ the module refuses every key.", "module", "kind"),
-		dropped:         d("keyd_trace_spans_dropped_total", "Spans that were not exported: the queue was full, or the collector away."),
+		s:                s,
+		build:            d("keyd_build_info", "1, with the version of keyd.", "version"),
+		policyInfo:       d("keyd_policy_info", "1, with the SHA-256 of the policy in use.", "digest"),
+		policyLoaded:     d("keyd_policy_loaded_timestamp_seconds", "When the policy in use was loaded."),
+		reloadFailed:     d("keyd_reload_failed", "1 if the newest reload left the old in use: what is on disk is wrong, and a front that starts again would not start.", "what"),
+		certificate:      d("keyd_tls_certificate_expiry_timestamp_seconds", "When the server certificate in use expires."),
+		tlsLoaded:        d("keyd_tls_loaded_timestamp_seconds", "When certificate, key and client authorities in use were loaded."),
+		authorities:      d("keyd_tls_client_authority_expiry_timestamp_seconds", "When the first of the client authorities in use expires."),
+		vaultCertificate: d("keyd_vault_certificate_expiry_timestamp_seconds", "When a certificate that Vault's PKI keeps expires.", "directory", "server"),
+		vaultRenewal:     d("keyd_vault_certificate_renewal_timestamp_seconds", "When a certificate that Vault's PKI keeps is to be renewed.", "directory", "server"),
+		vaultFailed:      d("keyd_vault_certificate_failing", "1 while a certificate that Vault's PKI keeps could not be renewed.", "directory", "server"),
+		vaultProblem:     d("keyd_vault_failing", "1 while Vault is of no use: it is away, refuses, or its login ends."),
+		vaultLooked:      d("keyd_vault_looked_timestamp_seconds", "When the unlock process last looked whether something is to be renewed."),
+		connections:      d("keyd_connections", "Connections of clients that are open."),
+		refused:          d("keyd_connections_refused_total", "Connections that were refused in their handshake."),
+		state:            d("keyd_process_state", "1 for the state that a process is in, 0 for the others.", "role", "module", "state"),
+		restarts:         d("keyd_process_restarts_total", "How often a process was started again since the supervisor began.", "role", "module"),
+		attached:         d("keyd_modules_attached", "Modules that can be asked."),
+		load:             d("keyd_module_operations_in_flight", "Operations that a module has not answered yet, queued or carried out.", "module"),
+		auditEntries:     d("keyd_audit_entries", "Entries of the audit log."),
+		auditWritable:    d("keyd_audit_writable", "1 while the audit log can be written. Otherwise nothing is done."),
+		checkpoints:      d("keyd_audit_checkpoints_total", "Checkpoints of the audit log that the modules were asked to sign, by result: made, or failed.", "result"),
+		checkpointAt:     d("keyd_audit_checkpoint_timestamp_seconds", "When the newest checkpoint was made, or the front opened the log."),
+		uncovered:        d("keyd_audit_uncovered_entries", "Entries of the audit log behind its newest checkpoint."),
+		ksnAccepted:      d("keyd_ksn_accepted_total", "Requests whose key serial numbers were accepted."),
+		ksnSequences:     d("keyd_ksn_sequences", "Sequences of key serial numbers in memory."),
+		ksnRows:          d("keyd_ksn_journal_rows", "Rows of the journal of key serial numbers that are not folded yet."),
+		ksnBytes:         d("keyd_ksn_journal_bytes", "Bytes of these rows."),
+		ksnFailing:       d("keyd_ksn_failing", "1 while the record of key serial numbers cannot be written."),
+		tokenCalls:       d("keyd_token_calls_total", "Calls of the token that operations made, by PKCS#11 function.", "module", "function"),
+		tokenBlocks:      d("keyd_token_blocks_total", "Cipher blocks that went through these calls.", "module", "function"),
+		tokenErrors:      d("keyd_token_errors_total", "Calls of the token that failed since the module was ready, by class of the return value.", "module", "class"),
+		unsealed:         d("keyd_token_unsealed_keys", "Unsealed keys that a module keeps in the token.", "module"),
+		derived:          d("keyd_token_derived_keys", "AES DUKPT derivation keys that a module keeps in the token.", "module"),
+		entries:          d("keyd_velocity_entries", "Accounts for which the table of tries has room.", "module"),
+		inUse:            d("keyd_velocity_entries_in_use", "Entries of the table of tries that are in use, about.", "module"),
+		velocityRefused:  d("keyd_velocity_refusals_total", "Requests that a module refused because an account's tries were used up.", "module"),
+		crowded:          d("keyd_velocity_crowded_total", "How often an account had to share an entry of the table of tries.", "module"),
+		presumed:         d("keyd_velocity_presumed", "1 while tries are presumed that a loss of power may have hidden.", "module"),
+		tryingFails:      d("keyd_velocity_failing", "1 while tries cannot be counted, and nothing is allowed that counts.", "module"),
+		register:         d("keyd_register_version", "Version of the register of officers and keys, by kind: loaded is what a module goes by, 0 for none, and pinned the one that counts. Where they differ the module refuses every key.", "module", "kind"),
+		dropped:          d("keyd_trace_spans_dropped_total", "Spans that were not exported: the queue was full, or the collector away."),
 	}
 }
 
@@ -139,6 +146,16 @@ func (c *collector) collectInUse(e emitter, u server.InUse) {
 	e.time(c.certificate, u.TLS.NotAfter)
 	e.time(c.tlsLoaded, u.TLS.LoadedAt)
 	e.time(c.authorities, u.TLS.AuthoritiesUntil)
+	if v := u.Vault; v != nil {
+		e.flag(c.vaultProblem, v.Problem != "")
+		e.time(c.vaultLooked, v.At)
+		for _, certificate := range v.Certificates { // directories stand in the configuration
+			labels := []string{certificate.Name, strconv.FormatBool(certificate.Server)}
+			e.time(c.vaultCertificate, certificate.NotAfter, labels...)
+			e.time(c.vaultRenewal, certificate.RenewAt, labels...)
+			e.flag(c.vaultFailed, certificate.Problem != "", labels...)
+		}
+	}
 }
 
 func (c *collector) collectProcesses(e emitter, list []child.ChildState) {

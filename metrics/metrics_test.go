@@ -23,6 +23,7 @@ import (
 	"keyd/server"
 	"keyd/store"
 	"keyd/supervisor/child"
+	"keyd/vault/report"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -58,7 +59,8 @@ func sources(t *testing.T) Sources {
 		InUse: func() server.InUse {
 			now := time.Now()
 			return server.InUse{Policy: server.PolicyInUse{Digest: strings.Repeat("ab", 32), LoadedAt: now},
-				TLS: server.TLSInUse{Serial: "1", NotAfter: now, LoadedAt: now, AuthoritiesUntil: now, Failed: server.FailedReload{At: now, Why: "of " + pan}}}
+				TLS:   server.TLSInUse{Serial: "1", NotAfter: now, LoadedAt: now, AuthoritiesUntil: now, Failed: server.FailedReload{At: now, Why: "of " + pan}},
+				Vault: &report.Report{At: now, Problem: "said " + pan, Certificates: []report.Certificate{{Name: "/var/lib/keyd/tls", Server: true, NotAfter: now, RenewAt: now, Problem: "of " + pan}}}}
 		},
 		Connections: func() (int, uint64) { return 2, 7 },
 		Dropped:     func() uint64 { return 0 },
@@ -135,6 +137,8 @@ func TestLabelsAreFromClosedSets(t *testing.T) {
 		"function":  {"C_Encrypt CKM_DES3_ECB", other},
 		"class":     {"busy", other},
 		"kind":      {registerLoaded, registerPinned},
+		"directory": {"/var/lib/keyd/tls"},
+		"server":    {"true"},
 	}
 	series := 0
 	families := gather(t, nonStrict{m.registry})
@@ -152,6 +156,11 @@ func TestLabelsAreFromClosedSets(t *testing.T) {
 		}
 		if text := f.String(); strings.Contains(text, pan) || strings.Contains(text, "evil") {
 			t.Errorf("%s holds what a caller wrote: %s", name, text)
+		}
+	}
+	for _, name := range []string{"keyd_vault_failing", "keyd_vault_certificate_failing"} {
+		if m := families[name].GetMetric(); len(m) != 1 || m[0].GetGauge().GetValue() != 1 {
+			t.Errorf("%s: %v", name, families[name])
 		}
 	}
 	if f := families["keyd_register_version"]; sumOf(f, "kind", registerLoaded) != 6 || sumOf(f, "kind", registerPinned) != 7 {

@@ -68,7 +68,7 @@ var (
 // values are what the labels that rules ask for can be.
 var values = map[string][]string{
 	"method": methods, "reason": reasons, "state": states(), "role": {"front", "module"},
-	"kind":  {registerLoaded, registerPinned},
+	"kind": {registerLoaded, registerPinned}, "server": {"true", "false"},
 	"class": {"token_dead", "session_dead", "handle_stale", "busy", "refused", "bug", "login_failed"},
 }
 

@@ -7,7 +7,8 @@
 #
 #   run    build and run keyd: a C compiler, SoftHSM
 #   test   run its tests: OpenSC's pkcs11-tool and pkcs11-spy, openssl, setpriv, PostgreSQL's
-#          programs (no cluster is made, and no server of the system is started)
+#          programs (no cluster is made, and no server of the system is started); and a real
+#          Vault, which is built once, in some ten minutes (scripts/vault.sh)
 #   check  run its checks: shellcheck, protoc
 #
 # Go itself is not among them: go.mod says which version keyd needs.
@@ -67,7 +68,18 @@ need_for() {
 
 (($# > 0)) || set -- run test check
 for group in "$@"; do need_for "$group"; done
-((${#missing[@]} > 0)) || exit 0
+
+vault() { # what the group test has beyond packages
+  local group
+  for group in "$@"; do
+    [[ $group != test ]] || "$(dirname -- "${BASH_SOURCE[0]}")/vault.sh" >/dev/null
+  done
+}
+
+((${#missing[@]} > 0)) || {
+  vault "$@"
+  exit 0
+}
 
 has_command apt-get || fail "missing: ${missing[*]} (names of Debian's packages). There is no apt-get here: install them in this system's way."
 as_root=()
@@ -86,3 +98,4 @@ fi
 # Not upgrading leaves a package that is there at its version.
 apt_get install --no-install-recommends --no-upgrade --yes "${missing[@]}" >/dev/null ||
   fail "apt-get could not install ${missing[*]}; its messages are above"
+vault "$@"

@@ -6,12 +6,14 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	keydv1 "keyd/api/keyd/v1"
+	"keyd/vault/report"
 )
 
 // InUse is what a front goes by at the moment and can replace while it runs.
 type InUse struct {
 	Policy PolicyInUse
 	TLS    TLSInUse
+	Vault  *report.Report // nil where nothing is asked of Vault, or nothing known yet
 }
 
 // PolicyInUse is the policy.
@@ -61,4 +63,18 @@ func stamp(t time.Time) *timestamppb.Timestamp {
 		return nil
 	}
 	return timestamppb.New(t)
+}
+
+// vaultMessage is how Vault and its certificates stand.
+func vaultMessage(r *report.Report) *keydv1.Vault {
+	if r == nil {
+		return nil
+	}
+	m := &keydv1.Vault{LookedAt: stamp(r.At), LoginUntil: stamp(r.LoginUntil), Problem: r.Problem}
+	for _, c := range r.Certificates {
+		m.Certificates = append(m.Certificates, &keydv1.VaultCertificate{
+			Directory: c.Name, Server: c.Server, Serial: c.Serial, NotAfter: stamp(c.NotAfter), RenewAt: stamp(c.RenewAt), Problem: c.Problem,
+		})
+	}
+	return m
 }

@@ -92,8 +92,19 @@ func problems(s *keydv1.GetStatusResponse, unwritable error, drains bool, waitin
 			add(keydv1.Problem_WARNING, "%s expires in %d days, at %s UTC", what, int(left.Hours()/24), at.UTC().Format(time.DateTime))
 		}
 	}
-	if at := s.GetTls().GetNotAfter(); at != nil {
+	if at := s.GetTls().GetNotAfter(); at != nil && !renewed(s, now) {
 		expiry("the server certificate", at.AsTime())
+	}
+	if why := s.GetVault().GetProblem(); why != "" {
+		add(keydv1.Problem_WARNING, "Vault: %s", why)
+	}
+	for _, c := range s.GetVault().GetCertificates() {
+		switch {
+		case c.Problem != "":
+			add(keydv1.Problem_WARNING, "the certificate in %s is not renewed: %s", c.Directory, c.Problem)
+		case c.NotAfter != nil && !now.Before(c.NotAfter.AsTime()):
+			add(keydv1.Problem_WARNING, "the certificate in %s expired at %s UTC", c.Directory, c.NotAfter.AsTime().Format(time.DateTime))
+		}
 	}
 	if at := s.GetTls().GetClientAuthoritiesUntil(); at != nil {
 		expiry("a client authority", at.AsTime())
@@ -130,6 +141,17 @@ func fleetProblems(add func(keydv1.Problem_Severity, string, ...any), nodes []*k
 			add(keydv1.Problem_NOTE, "node %s goes by version %d of the register of officers and keys, another node by version %d", n.Name, n.Epoch, newest)
 		}
 	}
+}
+
+// renewed reports whether the server's certificate is one that Vault keeps, in use and not
+// yet to be renewed: however short its life, nobody has to do anything.
+func renewed(s *keydv1.GetStatusResponse, now time.Time) bool {
+	for _, c := range s.GetVault().GetCertificates() {
+		if c.Server && c.Serial != "" && c.Serial == s.GetTls().GetSerial() && c.Problem == "" {
+			return now.Before(c.RenewAt.AsTime().Add(c.NotAfter.AsTime().Sub(c.RenewAt.AsTime()) / 2))
+		}
+	}
+	return false
 }
 
 func notConfined(add func(keydv1.Problem_Severity, string, ...any), who string, list []*keydv1.Measure) {

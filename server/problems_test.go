@@ -69,6 +69,18 @@ func TestProblems(t *testing.T) {
 		"confinement": {spoil: func(s *keydv1.GetStatusResponse) {
 			s.FrontConfinement = []*keydv1.Measure{{Name: "seccomp", State: "off", Detail: "no"}}
 		}, severity: note, text: "seccomp"},
+		"Vault": {spoil: func(s *keydv1.GetStatusResponse) { s.Vault = &keydv1.Vault{Problem: "is sealed"} }, severity: warning, text: "Vault: is sealed"},
+		"not renewed": {spoil: func(s *keydv1.GetStatusResponse) {
+			s.Vault = &keydv1.Vault{Certificates: []*keydv1.VaultCertificate{{Directory: "/d", Problem: "permission denied"}}}
+		}, severity: warning, text: "/d is not renewed: permission denied"},
+		"a client's expired": {spoil: func(s *keydv1.GetStatusResponse) {
+			s.Vault = &keydv1.Vault{Certificates: []*keydv1.VaultCertificate{{Directory: "/d", NotAfter: timestamppb.New(now)}}}
+		}, severity: warning, text: "/d expired"},
+		"overdue": {spoil: func(s *keydv1.GetStatusResponse) { renewing(s, now, -7*time.Hour) }, severity: warning, text: "the server certificate expires"},
+		"not the one in use": {spoil: func(s *keydv1.GetStatusResponse) {
+			renewing(s, now, time.Hour)
+			s.Tls.Serial = "2"
+		}, severity: warning, text: "the server certificate expires"},
 		"development": {spoil: func(s *keydv1.GetStatusResponse) { s.Development = true }, severity: note, text: "development"},
 	} {
 		s := well()
@@ -81,9 +93,21 @@ func TestProblems(t *testing.T) {
 		}
 	}
 	s := well()
+	if renewing(s, now, time.Hour); len(problems(s, nil, false, "", now)) != 0 {
+		t.Error("a certificate with a short life that is renewed in time is a problem")
+	}
+	s = well()
 	s.Development, s.Tokens = true, nil
 	s.Policy.LastFailure = &keydv1.FailedReload{}
 	if got := problems(s, nil, false, "", now); len(got) != 3 || got[0].Severity != critical || got[1].Severity != warning || got[2].Severity != note {
 		t.Errorf("not the worst first: %v", got)
 	}
+}
+
+// renewing gives a server a certificate of Vault's for a day, which is to be renewed after
+// that time and expires 8 hours later.
+func renewing(s *keydv1.GetStatusResponse, now time.Time, in time.Duration) {
+	until := timestamppb.New(now.Add(in + 8*time.Hour))
+	s.Tls.Serial, s.Tls.NotAfter = "1", until
+	s.Vault = &keydv1.Vault{Certificates: []*keydv1.VaultCertificate{{Directory: "/d", Server: true, Serial: "1", NotAfter: until, RenewAt: timestamppb.New(now.Add(in))}}}
 }

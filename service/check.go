@@ -16,6 +16,7 @@ import (
 	"keyd/policies"
 	"keyd/server"
 	"keyd/tracing"
+	"keyd/vault"
 )
 
 // Check looks at everything that a configuration names and returns what is wrong, in
@@ -57,8 +58,13 @@ func Check(c *config.Config) (problems []error) {
 			}
 		}
 	}
-	add(checkPrivate("token.pin_file", c.Token.PINFile))
-	add(checkPrivate("tls.key", c.TLS.Key))
+	if c.Token.PINVault == nil {
+		add(checkPrivate("token.pin_file", c.Token.PINFile))
+	}
+	if kept, _ := vaultsServer(c); !kept {
+		add(checkPrivate("tls.key", c.TLS.Key))
+	}
+	problems = append(problems, checkVault(c)...)
 	add(checkPrivate("state", c.State))
 	for _, d := range c.Token.Directories {
 		add(checkPrivate("token.directories", d))
@@ -105,6 +111,9 @@ func Check(c *config.Config) (problems []error) {
 
 // checkTLS reads the files as a front does.
 func checkTLS(c *config.Config) error {
+	if _, missing := vaultsServer(c); missing {
+		return vault.CheckAuthorities("tls.client_ca", c.TLS.ClientCA) // the rest comes with the first start
+	}
 	identity, err := server.LoadTLS(server.TLSFiles{Certificate: c.TLS.Certificate, Key: c.TLS.Key, ClientCA: c.TLS.ClientCA})
 	if err == nil {
 		err = identity.CheckTime(time.Now())

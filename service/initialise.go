@@ -28,8 +28,13 @@ func Initialise(ctx context.Context, c *config.Config, request *module.InitReque
 		return nil, err
 	}
 	defer input.Close() //nolint:errcheck // gone with the last descriptor
+	unlock, vaultFiles, err := unlockOnly(c)
+	if err != nil {
+		return nil, err
+	}
+	defer vaultFiles.Close() //nolint:errcheck // gone with the last descriptor
 	output, err := supervisor.RunOnce(ctx, supervisor.Config{
-		Unlock:    supervisor.Command{Args: unlockArgs(c)},
+		Unlock:    unlock,
 		Provision: &supervisor.Command{Args: moduleArgs("init", c, Options{}, users), Env: environment(c), User: users.module, Input: input},
 		Logger:    log,
 	})

@@ -93,6 +93,11 @@ func Run(ctx context.Context, c *config.Config, o Options) error {
 		return err
 	}
 	defer signed.Close() //nolint:errcheck // what modules wrote there is on the disk
+	vaultFiles, err := withVault(c, users, &s)
+	if err != nil {
+		return err
+	}
+	defer vaultFiles.Close() //nolint:errcheck // gone with the last descriptor
 	end, err := withVelocity(c, &s)
 	if err != nil {
 		return err
@@ -104,9 +109,9 @@ func Run(ctx context.Context, c *config.Config, o Options) error {
 func reloadable(c *config.Config) []supervisor.Reloadable {
 	return []supervisor.Reloadable{
 		{Name: front.FilePolicy, Path: c.Policy},
-		{Name: front.FileCertificate, Path: c.TLS.Certificate},
-		{Name: front.FileKey, Path: c.TLS.Key},
-		{Name: front.FileClientCA, Path: c.TLS.ClientCA},
+		{Name: front.FileCertificate, Path: c.TLS.Certificate, Renewed: true},
+		{Name: front.FileKey, Path: c.TLS.Key, Renewed: true},
+		{Name: front.FileClientCA, Path: c.TLS.ClientCA, Renewed: true},
 	}
 }
 

@@ -96,10 +96,15 @@ func Permit(ctx context.Context, c *config.Config, o Options, pan string, transl
 		return err
 	}
 	defer account.Close() //nolint:errcheck // gone with the last descriptor
+	unlock, vaultFiles, err := unlockOnly(c)
+	if err != nil {
+		return err
+	}
+	defer vaultFiles.Close() //nolint:errcheck // gone with the last descriptor
 	args := append(moduleArgs("permit", c, o, users), velocityArgs(c, boot)...)
 	args = append(args, fmt.Sprintf("--translations=%t", translations), "--valid", valid.String())
 	output, err := supervisor.RunOnce(ctx, supervisor.Config{
-		Unlock: supervisor.Command{Args: unlockArgs(c)},
+		Unlock: unlock,
 		Provision: &supervisor.Command{
 			Args: args, Env: environment(c), User: users.module, Input: account,
 			Files: []supervisor.Inherited{{Flag: velocityFlag, File: f}},

@@ -16,6 +16,7 @@ import (
 const (
 	ExitPermanent = child.ExitPermanent
 	ExitOrphaned  = child.ExitOrphaned
+	ExitRenewed   = child.ExitRenewed
 )
 
 // MaxModules bounds the number of modules.
@@ -35,6 +36,13 @@ type Config struct {
 	// writes to its output descriptor, a memory file, goes to the first front that
 	// becomes ready and to no later one.
 	Provision *Command
+
+	// Renew, if any, runs every RenewEvery while the front and the modules do, one at a time,
+	// each for at most two minutes. What it says is its exit status ([ExitRenewed] and the
+	// like): whether Files that are Renewed are to be opened anew. Whether it succeeds or not,
+	// everything else goes on.
+	Renew      *Command
+	RenewEvery time.Duration
 
 	// Front and Module are the processes that stay. Modules is how many modules
 	// there are, 1 to MaxModules.
@@ -94,12 +102,12 @@ type Command struct {
 	// supervisor that is root may name one; nil keeps the supervisor's own.
 	User *User
 
-	// Input, if any, is passed on as --input-fd. For Unlock and Provision only.
+	// Input, if any, is passed on as --input-fd. For Unlock, Renew and Provision only.
 	// The supervisor neither reads nor closes it.
 	Input *os.File
 
-	// Files are passed on too, each with its flag. For Module and Provision only: a
-	// front gets nothing that others write. The supervisor neither reads nor closes them.
+	// Files are passed on too, each with its flag. The supervisor neither reads nor closes
+	// them. A front gets none that a module can write.
 	Files []Inherited
 }
 
@@ -107,6 +115,8 @@ type Command struct {
 type Reloadable struct {
 	Name string // what it is to the front: "policy"
 	Path string
+
+	Renewed bool // Renew replaces it, or it is taken up together with what Renew replaces
 }
 
 // Inherited is a descriptor that a child is given, and the flag that names it to it.
@@ -126,6 +136,9 @@ func (c *Config) validate() error {
 	if c.Provision != nil {
 		commands["provision"] = c.Provision
 	}
+	if c.Renew != nil {
+		commands["renew"] = c.Renew
+	}
 	for name, command := range commands {
 		switch {
 		case len(command.Args) == 0:
@@ -134,8 +147,6 @@ func (c *Config) validate() error {
 			return fmt.Errorf("supervisor: only root can run the %s as another user", name)
 		case command.Input != nil && (name == "front" || name == "module"):
 			return fmt.Errorf("supervisor: the %s takes no input descriptor", name)
-		case len(command.Files) > 0 && (name == "front" || name == "unlock"):
-			return fmt.Errorf("supervisor: the %s takes no files", name)
 		}
 	}
 	switch {
@@ -145,6 +156,8 @@ func (c *Config) validate() error {
 		return errors.New("supervisor: no address to listen on")
 	case len(c.Files) > child.MaxFiles:
 		return fmt.Errorf("supervisor: %d files; there can be %d", len(c.Files), child.MaxFiles)
+	case c.Renew != nil && c.RenewEvery <= 0:
+		return errors.New("supervisor: no interval for the renew command")
 	case c.Logger == nil:
 		return errors.New("supervisor: no logger")
 	case c.DrainTimeout < 0 || c.LongestPause < 0:

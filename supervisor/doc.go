@@ -6,9 +6,10 @@
 // supervisor's own binary with an internal command, an environment of nothing but
 // what [Config] lists, and the descriptors their flags name:
 //
-//	unlock     --pin-fd [--input-fd]               writes the token PIN, see package pinfile
+//	unlock     --pin-fd [--input-fd] [files]       writes the token PIN, see package pinfile
+//	renew      [--input-fd] [files]                runs at intervals, where there is something to renew
 //	provision  --pin-fd --output-fd [--input-fd] [files]   runs once, before the first front
-//	front      --control-fd --listen-fd [--admin-fd] [--provision-fd]
+//	front      --control-fd --listen-fd [--admin-fd] [--provision-fd] [files]
 //	module     --control-fd --pin-fd [files] --module I
 //
 // Standard input and output of a child are /dev/null and standard error. The control

@@ -43,6 +43,8 @@ func play(part string, args []string) {
 	switch part {
 	case "unlock":
 		playUnlock(args)
+	case "renew":
+		playRenew(args)
 	case "provision":
 		playProvision(args)
 	case "module":

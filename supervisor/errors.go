@@ -13,6 +13,8 @@ type EndError struct {
 	Status    string // how it ended
 	Hint      string
 	Permanent bool // another start cannot help: it ended with ExitPermanent
+
+	code int // its exit status, or -1
 }
 
 // Error implements error.

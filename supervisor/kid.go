@@ -139,7 +139,7 @@ func (s *supervisor) launch(k *kid, control *os.File) (*os.Process, error) {
 		}
 		grants = append(grants, grant{"--provision-fd", s.provisioned})
 	}
-	return s.launcher.start(k.command, grants, syscall.SysProcAttr{Setpgid: true})
+	return s.launcher.start(k.command, append(grants, k.command.inherited()...), syscall.SysProcAttr{Setpgid: true})
 }
 
 // watch reports what a process says and how it ends.

@@ -31,7 +31,7 @@ func RunOnce(ctx context.Context, config Config) (output *os.File, err error) {
 	if s.pin, s.pinMemory, err = pinfile.Create(); err != nil {
 		return nil, err
 	}
-	if err := s.launcher.oneShot(ctx, "unlock", &s.Unlock, []grant{{"--pin-fd", s.pin}}, syscall.SysProcAttr{}, s.time.oneShotStop); err != nil {
+	if err := s.launcher.oneShot(ctx, "unlock", &s.Unlock, append([]grant{{"--pin-fd", s.pin}}, s.Unlock.inherited()...), syscall.SysProcAttr{}, s.time.oneShotStop); err != nil {
 		return nil, err
 	}
 	s.lockable = mayLock()

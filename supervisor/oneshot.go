@@ -39,7 +39,7 @@ func (l *launcher) oneShot(ctx context.Context, name string, c *Command, grants 
 			return fmt.Errorf("wait for the %s process: %w", name, r.err)
 		}
 		if !r.state.Success() {
-			return &EndError{Child: name, Status: r.state.String(), Permanent: r.state.ExitCode() == ExitPermanent, Hint: "its own message on standard error says why"}
+			return &EndError{Child: name, Status: r.state.String(), Permanent: r.state.ExitCode() == ExitPermanent, code: r.state.ExitCode(), Hint: "its own message on standard error says why"}
 		}
 		return nil
 	case <-ctx.Done():

@@ -14,6 +14,8 @@ type reload struct {
 	heard   uint32 // of the newest that a front has answered
 	pending bool   // the front has not said yet what became of it
 	kept    bool   // the last one that it answered brought something wrong
+	renewal bool   // the newest brought what the renew command replaced, and nothing else
+	unused  bool   // the front does not use what the renew command replaced
 }
 
 // answered reports whether a front may say what became of that reload: of each once, so
@@ -28,7 +30,7 @@ func (r *reload) answered(seq uint32) bool {
 }
 
 // forget ends the wait for a front that has gone.
-func (r *reload) forget() { r.pending, r.kept = false, false }
+func (r *reload) forget() { r.pending, r.kept, r.unused = false, false, false }
 
 // watchReload opens the files at each value of Reload, on a goroutine of its own: a file
 // system that hangs must not hang the supervisor.
@@ -43,19 +45,24 @@ func (s *supervisor) watchReload() {
 				return
 			case <-s.Reload:
 			}
-			opened := open(s.Files)
-			done := make(chan struct{})
-			s.post(func() {
-				defer close(done)
-				s.handOver(opened)
-			})
-			select {
-			case <-done:
-			case <-s.over:
-			}
-			opened.close()
+			s.bring(s.Files, false)
 		}
 	})
+}
+
+// bring opens files and has them handed to the front, and waits for that.
+func (s *supervisor) bring(files []Reloadable, renewal bool) {
+	opened := open(files)
+	done := make(chan struct{})
+	s.post(func() {
+		defer close(done)
+		s.handOver(opened, renewal)
+	})
+	select {
+	case <-done:
+	case <-s.over:
+	}
+	opened.close()
 }
 
 // opened are files for the front, with a message that names them.
@@ -88,14 +95,14 @@ func (o opened) close() {
 
 // handOver gives the front the files. A front that is yet to be started reads them by
 // itself; one that is starting may have read the old ones, and is sent these too.
-func (s *supervisor) handOver(o opened) {
+func (s *supervisor) handOver(o opened, renewal bool) {
 	f := s.front
 	if s.stage != running || f.process == nil || (f.phase != child.PhaseStarting && f.phase != child.PhaseReady) {
 		s.Logger.Info("reload: the next front reads the files")
 		return
 	}
 	s.reload.seq++
-	s.reload.pending = true
+	s.reload.pending, s.reload.renewal = true, renewal
 	s.Logger.Info("reload", "files", len(o.message.Files), "opened", len(o.files))
 	s.say(f, child.Message{Type: child.TypeReload, Seq: s.reload.seq, Reload: &o.message}, o.files...)
 }
@@ -105,7 +112,12 @@ func (s *supervisor) reloaded(seq uint32, all bool) {
 	if seq != s.reload.seq {
 		return // a newer one is under way
 	}
-	s.reload.pending, s.reload.kept = false, !all
+	s.reload.pending = false
+	if s.reload.renewal {
+		s.reload.unused = !all
+	} else {
+		s.reload.kept, s.reload.unused = !all, false
+	}
 	if all {
 		s.Logger.Info("reload done")
 		return

@@ -92,7 +92,7 @@ func TestReload(t *testing.T) {
 	write(key, "k")
 	hup := make(chan os.Signal, 1)
 	config := doubles(1)
-	config.Files = []Reloadable{{"policy", policy}, {"key", key}}
+	config.Files = []Reloadable{{Name: "policy", Path: policy}, {Name: "key", Path: key}}
 	config.Reload, config.Notify = hup, manager
 	s := startService(t, config, standard)
 	eventually(t, "READY=1", told.has("READY=1", 1))

@@ -82,7 +82,7 @@ func (s *supervisor) prepare(ctx context.Context) (err error) {
 		}
 	}
 	// The parent's process group, because only that may read from the terminal.
-	if err := s.launcher.oneShot(ctx, "unlock", &s.Unlock, []grant{{"--pin-fd", s.pin}}, syscall.SysProcAttr{}, s.time.oneShotStop); err != nil {
+	if err := s.launcher.oneShot(ctx, "unlock", &s.Unlock, append([]grant{{"--pin-fd", s.pin}}, s.Unlock.inherited()...), syscall.SysProcAttr{}, s.time.oneShotStop); err != nil {
 		return err
 	}
 	s.lockable = mayLock()
@@ -161,6 +161,7 @@ func (s *supervisor) supervise(ctx context.Context) error {
 		k.due = true
 	}
 	s.watchReload()
+	s.watchRenew()
 	ticker := time.NewTicker(s.time.tick)
 	defer ticker.Stop()
 	asked := ctx.Done()

@@ -16,13 +16,14 @@ import (
 	"keyd/hsm/module"
 	"keyd/supervisor/child"
 	"keyd/supervisor/unlock"
+	"keyd/vault"
 )
 
 // internalCommand holds what the supervisor starts. The descriptors that their flags
 // name are inherited; typed by a person, these commands do nothing useful.
 func internalCommand() *cobra.Command {
 	c := &cobra.Command{Use: "internal", Hidden: true, Short: "Processes that the supervisor starts"}
-	c.AddCommand(internalUnlock(), internalProvision(), internalInit(), internalPermit(), internalModule(), internalFront())
+	c.AddCommand(internalUnlock(), internalRenew(), internalProvision(), internalInit(), internalPermit(), internalModule(), internalFront())
 	return c
 }
 
@@ -42,11 +43,75 @@ func internalUnlock() *cobra.Command {
 	f.StringVar(&pinFile, "pin-file", "", "file with the token PIN, or prompt")
 	f.StringVar(&label, "label", "", "token label, for the prompt")
 	f.IntVar(&pinFD, "pin-fd", -1, "")
-	c.RunE = func(*cobra.Command, []string) error {
-		if pinFile == config.Prompt {
-			return permanent(unlock.FromTerminal(label, pinFD))
+	v := vaultFlags(c)
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		var err error
+		switch pinFile {
+		case "": // Vault has it
+		case config.Prompt:
+			err = unlock.FromTerminal(label, pinFD)
+		default:
+			err = unlock.FromFile(pinFile, pinFD)
 		}
-		return permanent(unlock.FromFile(pinFile, pinFD))
+		if err != nil || v.options < 0 {
+			return permanent(err)
+		}
+		process, err := v.process("unlock")
+		if err != nil {
+			return permanent(err)
+		}
+		process.PINFD = pinFD
+		if err := vault.Start(cmd.Context(), process); !vault.IsAway(err) {
+			return permanent(err)
+		} else {
+			return err // a service manager may try again
+		}
+	}
+	return c
+}
+
+// vaultDescriptors are what a process that asks Vault inherits.
+type vaultDescriptors struct{ options, login, report int }
+
+func vaultFlags(c *cobra.Command) *vaultDescriptors {
+	v := &vaultDescriptors{}
+	f := c.Flags()
+	f.IntVar(&v.options, "input-fd", -1, "")
+	f.IntVar(&v.login, "login-fd", -1, "")
+	f.IntVar(&v.report, "report-fd", -1, "")
+	return v
+}
+
+func (v *vaultDescriptors) process(name string) (vault.Process, error) {
+	input, told := os.NewFile(uintptr(v.options), "options"), os.NewFile(uintptr(v.report), "report")
+	if input == nil || told == nil {
+		return vault.Process{}, errors.New("no descriptors for options and report")
+	}
+	o, err := vault.ReadOptions(input)
+	return vault.Process{Options: o, PINFD: -1, SessionFD: v.login, Report: told, Log: logger().With("process", name)}, err
+}
+
+// internalRenew says by its status what has changed, see package child.
+func internalRenew() *cobra.Command {
+	c := &cobra.Command{Use: "renew", Args: cobra.NoArgs}
+	v := vaultFlags(c)
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		process, err := v.process("renew")
+		if err != nil {
+			return err
+		}
+		done, err := vault.Renew(cmd.Context(), process)
+		switch {
+		case err != nil:
+			return err
+		case done.Changed && done.Failed:
+			os.Exit(child.ExitRenewedInPart)
+		case done.Changed:
+			os.Exit(child.ExitRenewed)
+		case done.Failed:
+			os.Exit(1) // its log says why
+		}
+		return nil
 	}
 	return c
 }
@@ -184,6 +249,7 @@ func internalFront() *cobra.Command {
 	f.StringVar(&o.Trace.Authority, "trace-ca", "", "")
 	f.Float64Var(&o.Trace.Sample, "trace-sample", 0.01, "")
 	f.IntVar(&o.ProvisionFD, "provision-fd", -1, "")
+	f.IntVar(&o.VaultReportFD, "vault-report-fd", -1, "")
 	f.StringVar(&o.State, "state", "", "")
 	f.StringVar(&o.Node, "node", "", "")
 	f.StringArrayVar(&o.Postgres.Hosts, "postgres-host", nil, "")

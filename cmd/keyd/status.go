@@ -98,6 +98,7 @@ func writeStatus(w io.Writer, s *keydv1.GetStatusResponse) {
 	row(w, "policy", inUse(s.Policy.GetDigest(), s.Policy.GetLoadedAt(), s.Policy.GetLastFailure()))
 	row(w, "certificate", inUse("serial "+s.Tls.GetSerial()+", until "+at(s.Tls.GetNotAfter()), s.Tls.GetLoadedAt(), s.Tls.GetLastFailure()))
 	row(w, "client authorities", fmt.Sprintf("%d, the first expires %s", s.Tls.GetClientAuthorities(), at(s.Tls.GetClientAuthoritiesUntil())))
+	writeVault(w, s.Vault)
 	row(w, "connections", fmt.Sprint(s.Connections))
 	row(w, "keys", fmt.Sprint(s.Keys))
 	if n := s.KeySerialNumbers; n != nil {
@@ -140,6 +141,17 @@ func signedUpTo(l *keydv1.AuditLog) string {
 		return "none of " + l.GetOrigin() + failing(l.GetFailing())
 	}
 	return fmt.Sprintf("of entry %d, at %s; %d entries behind it; %s%s", l.CheckpointSize, at(l.CheckpointAt), l.Uncovered, l.Origin, failing(l.Failing))
+}
+
+// writeVault says how Vault and its certificates stand, where there are any.
+func writeVault(w io.Writer, v *keydv1.Vault) {
+	if v == nil {
+		return
+	}
+	row(w, "Vault", "looked at "+at(v.LookedAt)+", login until "+at(v.LoginUntil)+failing(v.Problem))
+	for _, c := range v.Certificates {
+		row(w, "  "+c.Directory, "serial "+dash(c.Serial)+", until "+at(c.NotAfter)+", renewed from "+at(c.RenewAt)+failing(c.Problem))
+	}
 }
 
 // writeHealth says what is wrong before anything else.

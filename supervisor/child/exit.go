@@ -10,4 +10,10 @@ const (
 	ExitPermanent = 78
 	// ExitOrphaned is the status of a child whose supervisor has gone.
 	ExitOrphaned = 75
+
+	// ExitRenewed and ExitRenewedInPart are of a renew command: files of the front's have been
+	// replaced, and are to be opened anew; with the latter something else has failed, which its
+	// own messages say.
+	ExitRenewed       = 10
+	ExitRenewedInPart = 11
 )

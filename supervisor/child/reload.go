@@ -3,6 +3,7 @@ package child
 import (
 	"errors"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,6 +31,11 @@ func (o Opened) Get(name string) (*os.File, error) {
 		}
 	}
 	return nil, errors.New("the supervisor has opened no " + name)
+}
+
+// Has reports whether the reload is about a file of that name, opened or not.
+func (o Opened) Has(name string) bool {
+	return slices.ContainsFunc(o.Files, func(f OpenedFile) bool { return f.Name == name })
 }
 
 // Close closes the files.

@@ -9,12 +9,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dropCapabilities leaves a front nothing and a module CAP_IPC_LOCK, if it has it, so
-// that it can lock memory beyond the limit.
+// dropCapabilities leaves a front nothing and the others CAP_IPC_LOCK, if they have it, so
+// that they can lock memory beyond the limit; and an unlock CAP_CHOWN, so that a key that it
+// makes can be the front's.
 func (c *Confinement) dropCapabilities() error {
 	var keep uint64
-	if c.kind == Module {
+	switch c.kind {
+	case Module:
 		keep = 1 << unix.CAP_IPC_LOCK
+	case Unlock:
+		keep = 1<<unix.CAP_IPC_LOCK | 1<<unix.CAP_CHOWN
 	}
 	has, err := capabilities()
 	if err != nil {

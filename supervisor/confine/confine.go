@@ -12,6 +12,7 @@ type Kind string
 const (
 	Front  Kind = "front"
 	Module Kind = "module"
+	Unlock Kind = "unlock" // one that talks to Vault
 )
 
 // ErrOrder says that a step was called twice or before another that precedes it.
@@ -37,10 +38,10 @@ const (
 
 // New begins the confinement of this process. connect lists the TCP ports that it may
 // connect to: none for a front unless it sends traces, and none for a module unless its
-// token is a network HSM. With an empty list the process cannot make a socket at all.
+// token is a network HSM; Vault's for an unlock. With an empty list the process cannot make a socket at all.
 func New(kind Kind, connect ...uint16) (*Confinement, error) {
-	if kind != Front && kind != Module {
-		return nil, fmt.Errorf("confine: %q is neither front nor module", kind)
+	if kind != Front && kind != Module && kind != Unlock {
+		return nil, fmt.Errorf("confine: %q is neither front, nor module, nor unlock", kind)
 	}
 	for _, port := range connect {
 		if port == 0 {

@@ -1,5 +1,5 @@
 // Package confine is what a front or a module does to itself before it meets input
-// from outside.
+// from outside, and an unlock that talks to Vault.
 //
 // The order is fixed, because every step takes away what an earlier one needs:
 //

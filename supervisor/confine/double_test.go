@@ -97,6 +97,9 @@ func playConfined(part, dir, sibling string) error {
 	if part == "network" {
 		kind, ports = Module, []uint16{9}
 	}
+	if kind == Unlock {
+		ports = []uint16{9}
+	}
 	// Threads that exist before, and a server as the front is given one.
 	threads := newThreads(6)
 	var serve func() error
@@ -114,7 +117,7 @@ func playConfined(part, dir, sibling string) error {
 		return err
 	}
 	r := result{Probes: map[string]string{}, Works: map[string]string{}}
-	for name, probe := range earlyProbes(sibling) {
+	for name, probe := range earlyProbes(kind, sibling) {
 		r.Probes[name] = threads.run(probe)
 	}
 	if err := c.Filesystem(Paths{WriteDirs: []string{dir}, ReadFiles: []string{"/etc/hostname"}}); err != nil {
@@ -135,6 +138,11 @@ func playConfined(part, dir, sibling string) error {
 			r.Works[name] = err.Error()
 		}
 	}
+	if kind == Unlock {
+		if err := publishPair(dir); err != nil {
+			r.Works["a pair"] = err.Error()
+		}
+	}
 	if kind == Front {
 		if err := sqlite(filepath.Join(dir, "db")); err != nil {
 			r.Works["sqlite"] = err.Error()
@@ -145,6 +153,27 @@ func playConfined(part, dir, sibling string) error {
 	}
 	r.Report = c.Report()
 	return json.NewEncoder(os.Stdout).Encode(r)
+}
+
+// publishPair is what an unlock does with a certificate and its key: a file of another user,
+// where it may, and a link that takes the place of another.
+func publishPair(dir string) error {
+	version := filepath.Join(dir, "v-1")
+	key, link := filepath.Join(version, "key.pem"), filepath.Join(dir, "next")
+	owner := -1
+	if os.Getuid() == 0 {
+		owner = 65001
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "file"), os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(f.Chmod(0o640), f.Chown(owner, owner), f.Sync(), f.Close(), os.Mkdir(version, 0o700), os.Chmod(version, 0o755),
+		os.Rename(f.Name(), filepath.Join(dir, "renamed")), os.WriteFile(key, nil, 0o600))
+	for range 2 {
+		err = errors.Join(err, os.Symlink("v-1", link), os.Rename(link, filepath.Join(dir, "current")))
+	}
+	return errors.Join(err, os.Remove(key), os.Remove(version))
 }
 
 // threads are operating system threads that each run what they are given.
@@ -222,7 +251,7 @@ func call(number uintptr, args ...uintptr) error {
 	return nil
 }
 
-func earlyProbes(sibling string) map[string]func() error {
+func earlyProbes(kind Kind, sibling string) map[string]func() error {
 	return map[string]func() error{
 		"early: memory of a sibling": func() error { return open("/proc/" + sibling + "/mem") },
 		"early: own privileges": func() error {
@@ -230,7 +259,11 @@ func earlyProbes(sibling string) map[string]func() error {
 				return errors.New("thread may gain privileges")
 			}
 			has, err := capabilities()
-			if err == nil && has&^(1<<unix.CAP_IPC_LOCK) != 0 {
+			allowed := uint64(1 << unix.CAP_IPC_LOCK)
+			if kind == Unlock {
+				allowed |= 1 << unix.CAP_CHOWN
+			}
+			if err == nil && has&^allowed != 0 {
 				err = fmt.Errorf("thread has capabilities %x", has)
 			}
 			return err

@@ -27,7 +27,7 @@ func (c *Confinement) Early(supervisor int) error {
 			return err
 		}
 	}
-	if c.kind == Module {
+	if c.kind != Front {
 		return c.lockMemory() // after capabilities: with those that remain
 	}
 	return nil

@@ -50,7 +50,7 @@ func (c *Confinement) Filesystem(p Paths) error {
 		return err
 	}
 	_ = time.Now().Local().String() // reads the time zone while it can
-	rules, err := p.rules()
+	rules, err := p.rules(c.kind)
 	if err != nil {
 		return err
 	}
@@ -76,9 +76,14 @@ func (c *Confinement) Filesystem(p Paths) error {
 }
 
 // rules checks and translates the paths. A missing one is a mistake in the
-// configuration, not something to pass over.
-func (p Paths) rules() ([]landlock.Rule, error) {
+// configuration, not something to pass over. An unlock may also make symbolic links: by one
+// it brings a certificate and its key into use together.
+func (p Paths) rules(kind Kind) ([]landlock.Rule, error) {
 	var rules []landlock.Rule
+	writeBelow := writeBelow
+	if kind == Unlock {
+		writeBelow |= ll.AccessFSMakeSym
+	}
 	for _, group := range []struct {
 		paths  []string
 		access landlock.AccessFSSet
@@ -120,7 +125,7 @@ func (c *Confinement) noteLandlock(abi int) {
 	switch {
 	case len(c.network) == 0:
 		covered = seccompSaves
-	case c.kind == Front:
+	case c.kind != Module:
 		covered = seccompTCP
 	}
 	switch {

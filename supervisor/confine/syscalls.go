@@ -44,8 +44,11 @@ func (c *Confinement) Syscalls() error {
 }
 
 func (c *Confinement) policy(native *arch.Info) seccomp.Policy {
-	if c.kind == Front {
+	switch c.kind {
+	case Front:
 		return frontPolicy(native, os.Getpid(), len(c.network) > 0, c.profiled)
+	case Unlock:
+		return unlockPolicy(native, os.Getpid(), len(c.network) > 0)
 	}
 	return modulePolicy(native, os.Getpid(), len(c.network) > 0)
 }

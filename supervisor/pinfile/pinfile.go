@@ -7,6 +7,9 @@
 // are in no other process's reach, the kernel's own mappings included, and never
 // swapped; it can only be mapped. Elsewhere it is a memfd_create(2) file.
 //
+// A file of the same kind, which can be written again ([Replace]), holds a login at Vault: what
+// one process of package vault leaves for the next.
+//
 // A PIN passes through these functions in memory that the caller owns and wipes; no
 // error says anything about it.
 package pinfile
@@ -74,6 +77,20 @@ func Write(fd int, pin []byte) error {
 		}
 		copy(page[headerSize:], pin)
 		binary.BigEndian.PutUint16(page, uint16(len(pin)))
+		return nil
+	})
+}
+
+// Replace stores content in place of what the file holds, and leaves nothing of that. Only one
+// process may have the file meanwhile: the supervisor starts them one after the other.
+func Replace(fd int, content []byte) error {
+	if len(content) == 0 || len(content) > MaxPIN() {
+		return ErrSize
+	}
+	return mapped(fd, unix.PROT_READ|unix.PROT_WRITE, func(page []byte) error {
+		clear(page)
+		copy(page[headerSize:], content)
+		binary.BigEndian.PutUint16(page, uint16(len(content)))
 		return nil
 	})
 }

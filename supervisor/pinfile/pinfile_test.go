@@ -121,3 +121,41 @@ func TestSecretMemoryCannotBeRead(t *testing.T) {
 		t.Errorf("%s: read %d bytes, %v", memory, n, err)
 	}
 }
+
+// What is replaced leaves nothing of what was there before, and a PIN cannot be written after it.
+func TestReplace(t *testing.T) {
+	f, _, err := Create()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	fd, read := int(f.Fd()), make([]byte, MaxPIN())
+	for _, text := range []string{strings.Repeat("long", 500), "short", strings.Repeat("x", MaxPIN())} {
+		if err := Replace(fd, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := Read(fd, read); err != nil || string(read[:n]) != text {
+			t.Errorf("read %d bytes, %v", n, err)
+		}
+		if text == "short" {
+			page, err := unix.Mmap(fd, 0, os.Getpagesize(), unix.PROT_READ, unix.MAP_SHARED)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if bytes.Contains(page, []byte("long")) {
+				t.Error("something of the longer one is left")
+			}
+			if err := unix.Munmap(page); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, bad := range []int{0, MaxPIN() + 1} {
+		if err := Replace(fd, make([]byte, bad)); !errors.Is(err, ErrSize) {
+			t.Errorf("%d bytes: %v", bad, err)
+		}
+	}
+	if err := Write(fd, []byte("1234")); !errors.Is(err, ErrWritten) {
+		t.Errorf("a PIN after it: %v", err)
+	}
+}

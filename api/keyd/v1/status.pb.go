@@ -73,7 +73,7 @@ func (x Problem_Severity) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Problem_Severity.Descriptor instead.
 func (Problem_Severity) EnumDescriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{3, 0}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{5, 0}
 }
 
 type GetStatusRequest struct {
@@ -130,6 +130,7 @@ type GetStatusResponse struct {
 	Tls              *TlsInUse              `protobuf:"bytes,22,opt,name=tls,proto3" json:"tls,omitempty"`
 	Connections      uint64                 `protobuf:"varint,23,opt,name=connections,proto3" json:"connections,omitempty"` // of clients, open now
 	AuditLog         *AuditLog              `protobuf:"bytes,24,opt,name=audit_log,json=auditLog,proto3" json:"audit_log,omitempty"`
+	Vault            *Vault                 `protobuf:"bytes,30,opt,name=vault,proto3" json:"vault,omitempty"` // missing where nothing is asked of Vault
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -276,6 +277,13 @@ func (x *GetStatusResponse) GetAuditLog() *AuditLog {
 	return nil
 }
 
+func (x *GetStatusResponse) GetVault() *Vault {
+	if x != nil {
+		return x.Vault
+	}
+	return nil
+}
+
 // AuditLog is how it stands with checkpoints of the audit log.
 type AuditLog struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -361,6 +369,160 @@ func (x *AuditLog) GetForgotten() bool {
 	return false
 }
 
+// Vault is what the unlock process last said of HashiCorp Vault.
+type Vault struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	LookedAt      *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=looked_at,json=lookedAt,proto3" json:"looked_at,omitempty"`       // when it last looked
+	LoginUntil    *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=login_until,json=loginUntil,proto3" json:"login_until,omitempty"` // missing if nothing is logged in, or without an end
+	Problem       string                 `protobuf:"bytes,3,opt,name=problem,proto3" json:"problem,omitempty"`                         // what is to be mended; empty if all is well
+	Certificates  []*VaultCertificate    `protobuf:"bytes,4,rep,name=certificates,proto3" json:"certificates,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Vault) Reset() {
+	*x = Vault{}
+	mi := &file_keyd_v1_status_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Vault) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Vault) ProtoMessage() {}
+
+func (x *Vault) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_status_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Vault.ProtoReflect.Descriptor instead.
+func (*Vault) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Vault) GetLookedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LookedAt
+	}
+	return nil
+}
+
+func (x *Vault) GetLoginUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LoginUntil
+	}
+	return nil
+}
+
+func (x *Vault) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+func (x *Vault) GetCertificates() []*VaultCertificate {
+	if x != nil {
+		return x.Certificates
+	}
+	return nil
+}
+
+// VaultCertificate is a certificate that Vault's PKI signs.
+type VaultCertificate struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Directory     string                 `protobuf:"bytes,1,opt,name=directory,proto3" json:"directory,omitempty"` // where it lies
+	Server        bool                   `protobuf:"varint,2,opt,name=server,proto3" json:"server,omitempty"`      // the front serves with it
+	Serial        string                 `protobuf:"bytes,3,opt,name=serial,proto3" json:"serial,omitempty"`       // hex; empty if there is none
+	NotAfter      *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
+	RenewAt       *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=renew_at,json=renewAt,proto3" json:"renew_at,omitempty"` // when it is to be renewed
+	Problem       string                 `protobuf:"bytes,6,opt,name=problem,proto3" json:"problem,omitempty"`                // why it was not
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VaultCertificate) Reset() {
+	*x = VaultCertificate{}
+	mi := &file_keyd_v1_status_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VaultCertificate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VaultCertificate) ProtoMessage() {}
+
+func (x *VaultCertificate) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_status_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VaultCertificate.ProtoReflect.Descriptor instead.
+func (*VaultCertificate) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *VaultCertificate) GetDirectory() string {
+	if x != nil {
+		return x.Directory
+	}
+	return ""
+}
+
+func (x *VaultCertificate) GetServer() bool {
+	if x != nil {
+		return x.Server
+	}
+	return false
+}
+
+func (x *VaultCertificate) GetSerial() string {
+	if x != nil {
+		return x.Serial
+	}
+	return ""
+}
+
+func (x *VaultCertificate) GetNotAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NotAfter
+	}
+	return nil
+}
+
+func (x *VaultCertificate) GetRenewAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RenewAt
+	}
+	return nil
+}
+
+func (x *VaultCertificate) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
 // Problem is something that an operator should know or mend.
 type Problem struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -372,7 +534,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_keyd_v1_status_proto_msgTypes[3]
+	mi := &file_keyd_v1_status_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -384,7 +546,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[3]
+	mi := &file_keyd_v1_status_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -397,7 +559,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{3}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Problem) GetSeverity() Problem_Severity {
@@ -426,7 +588,7 @@ type PolicyInUse struct {
 
 func (x *PolicyInUse) Reset() {
 	*x = PolicyInUse{}
-	mi := &file_keyd_v1_status_proto_msgTypes[4]
+	mi := &file_keyd_v1_status_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -438,7 +600,7 @@ func (x *PolicyInUse) String() string {
 func (*PolicyInUse) ProtoMessage() {}
 
 func (x *PolicyInUse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[4]
+	mi := &file_keyd_v1_status_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -451,7 +613,7 @@ func (x *PolicyInUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyInUse.ProtoReflect.Descriptor instead.
 func (*PolicyInUse) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{4}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *PolicyInUse) GetDigest() string {
@@ -490,7 +652,7 @@ type TlsInUse struct {
 
 func (x *TlsInUse) Reset() {
 	*x = TlsInUse{}
-	mi := &file_keyd_v1_status_proto_msgTypes[5]
+	mi := &file_keyd_v1_status_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -502,7 +664,7 @@ func (x *TlsInUse) String() string {
 func (*TlsInUse) ProtoMessage() {}
 
 func (x *TlsInUse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[5]
+	mi := &file_keyd_v1_status_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -515,7 +677,7 @@ func (x *TlsInUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TlsInUse.ProtoReflect.Descriptor instead.
 func (*TlsInUse) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{5}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *TlsInUse) GetSerial() string {
@@ -571,7 +733,7 @@ type FailedReload struct {
 
 func (x *FailedReload) Reset() {
 	*x = FailedReload{}
-	mi := &file_keyd_v1_status_proto_msgTypes[6]
+	mi := &file_keyd_v1_status_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -583,7 +745,7 @@ func (x *FailedReload) String() string {
 func (*FailedReload) ProtoMessage() {}
 
 func (x *FailedReload) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[6]
+	mi := &file_keyd_v1_status_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -596,7 +758,7 @@ func (x *FailedReload) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailedReload.ProtoReflect.Descriptor instead.
 func (*FailedReload) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{6}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *FailedReload) GetAt() *timestamppb.Timestamp {
@@ -626,7 +788,7 @@ type KeySerialNumbers struct {
 
 func (x *KeySerialNumbers) Reset() {
 	*x = KeySerialNumbers{}
-	mi := &file_keyd_v1_status_proto_msgTypes[7]
+	mi := &file_keyd_v1_status_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -638,7 +800,7 @@ func (x *KeySerialNumbers) String() string {
 func (*KeySerialNumbers) ProtoMessage() {}
 
 func (x *KeySerialNumbers) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[7]
+	mi := &file_keyd_v1_status_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -651,7 +813,7 @@ func (x *KeySerialNumbers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeySerialNumbers.ProtoReflect.Descriptor instead.
 func (*KeySerialNumbers) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{7}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *KeySerialNumbers) GetAccepted() uint64 {
@@ -698,7 +860,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_keyd_v1_status_proto_msgTypes[8]
+	mi := &file_keyd_v1_status_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -710,7 +872,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[8]
+	mi := &file_keyd_v1_status_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -723,7 +885,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{8}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Process) GetRole() string {
@@ -800,7 +962,7 @@ type Token struct {
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_keyd_v1_status_proto_msgTypes[9]
+	mi := &file_keyd_v1_status_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -812,7 +974,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[9]
+	mi := &file_keyd_v1_status_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -825,7 +987,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{9}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Token) GetModule() int32 {
@@ -958,7 +1120,7 @@ type Velocity struct {
 
 func (x *Velocity) Reset() {
 	*x = Velocity{}
-	mi := &file_keyd_v1_status_proto_msgTypes[10]
+	mi := &file_keyd_v1_status_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -970,7 +1132,7 @@ func (x *Velocity) String() string {
 func (*Velocity) ProtoMessage() {}
 
 func (x *Velocity) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[10]
+	mi := &file_keyd_v1_status_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -983,7 +1145,7 @@ func (x *Velocity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Velocity.ProtoReflect.Descriptor instead.
 func (*Velocity) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{10}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Velocity) GetVerifications() *Limits {
@@ -1061,7 +1223,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_keyd_v1_status_proto_msgTypes[11]
+	mi := &file_keyd_v1_status_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1073,7 +1235,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[11]
+	mi := &file_keyd_v1_status_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1086,7 +1248,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{11}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Limits) GetMinute() uint32 {
@@ -1122,7 +1284,7 @@ type TokenCalls struct {
 
 func (x *TokenCalls) Reset() {
 	*x = TokenCalls{}
-	mi := &file_keyd_v1_status_proto_msgTypes[12]
+	mi := &file_keyd_v1_status_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1134,7 +1296,7 @@ func (x *TokenCalls) String() string {
 func (*TokenCalls) ProtoMessage() {}
 
 func (x *TokenCalls) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[12]
+	mi := &file_keyd_v1_status_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1147,7 +1309,7 @@ func (x *TokenCalls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenCalls.ProtoReflect.Descriptor instead.
 func (*TokenCalls) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{12}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *TokenCalls) GetName() string {
@@ -1182,7 +1344,7 @@ type TokenErrors struct {
 
 func (x *TokenErrors) Reset() {
 	*x = TokenErrors{}
-	mi := &file_keyd_v1_status_proto_msgTypes[13]
+	mi := &file_keyd_v1_status_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1194,7 +1356,7 @@ func (x *TokenErrors) String() string {
 func (*TokenErrors) ProtoMessage() {}
 
 func (x *TokenErrors) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[13]
+	mi := &file_keyd_v1_status_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1207,7 +1369,7 @@ func (x *TokenErrors) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenErrors.ProtoReflect.Descriptor instead.
 func (*TokenErrors) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{13}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *TokenErrors) GetClass() string {
@@ -1236,7 +1398,7 @@ type Measure struct {
 
 func (x *Measure) Reset() {
 	*x = Measure{}
-	mi := &file_keyd_v1_status_proto_msgTypes[14]
+	mi := &file_keyd_v1_status_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1248,7 +1410,7 @@ func (x *Measure) String() string {
 func (*Measure) ProtoMessage() {}
 
 func (x *Measure) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[14]
+	mi := &file_keyd_v1_status_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1261,7 +1423,7 @@ func (x *Measure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Measure.ProtoReflect.Descriptor instead.
 func (*Measure) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{14}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Measure) GetName() string {
@@ -1290,7 +1452,7 @@ var File_keyd_v1_status_proto protoreflect.FileDescriptor
 const file_keyd_v1_status_proto_rawDesc = "" +
 	"\n" +
 	"\x14keyd/v1/status.proto\x12\akeyd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13keyd/v1/fleet.proto\"\x12\n" +
-	"\x10GetStatusRequest\"\xba\x05\n" +
+	"\x10GetStatusRequest\"\xe0\x05\n" +
 	"\x11GetStatusResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12 \n" +
 	"\vdevelopment\x18\x02 \x01(\bR\vdevelopment\x129\n" +
@@ -1310,14 +1472,28 @@ const file_keyd_v1_status_proto_rawDesc = "" +
 	"\x06policy\x18\x15 \x01(\v2\x14.keyd.v1.PolicyInUseR\x06policy\x12#\n" +
 	"\x03tls\x18\x16 \x01(\v2\x11.keyd.v1.TlsInUseR\x03tls\x12 \n" +
 	"\vconnections\x18\x17 \x01(\x04R\vconnections\x12.\n" +
-	"\taudit_log\x18\x18 \x01(\v2\x11.keyd.v1.AuditLogR\bauditLog\"\xe2\x01\n" +
+	"\taudit_log\x18\x18 \x01(\v2\x11.keyd.v1.AuditLogR\bauditLog\x12$\n" +
+	"\x05vault\x18\x1e \x01(\v2\x0e.keyd.v1.VaultR\x05vault\"\xe2\x01\n" +
 	"\bAuditLog\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\tR\x06origin\x12'\n" +
 	"\x0fcheckpoint_size\x18\x02 \x01(\x04R\x0echeckpointSize\x12?\n" +
 	"\rcheckpoint_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\fcheckpointAt\x12\x1c\n" +
 	"\tuncovered\x18\x04 \x01(\x04R\tuncovered\x12\x18\n" +
 	"\afailing\x18\x05 \x01(\tR\afailing\x12\x1c\n" +
-	"\tforgotten\x18\x06 \x01(\bR\tforgotten\"\x9f\x01\n" +
+	"\tforgotten\x18\x06 \x01(\bR\tforgotten\"\xd6\x01\n" +
+	"\x05Vault\x127\n" +
+	"\tlooked_at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\blookedAt\x12;\n" +
+	"\vlogin_until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"loginUntil\x12\x18\n" +
+	"\aproblem\x18\x03 \x01(\tR\aproblem\x12=\n" +
+	"\fcertificates\x18\x04 \x03(\v2\x19.keyd.v1.VaultCertificateR\fcertificates\"\xea\x01\n" +
+	"\x10VaultCertificate\x12\x1c\n" +
+	"\tdirectory\x18\x01 \x01(\tR\tdirectory\x12\x16\n" +
+	"\x06server\x18\x02 \x01(\bR\x06server\x12\x16\n" +
+	"\x06serial\x18\x03 \x01(\tR\x06serial\x127\n" +
+	"\tnot_after\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\x125\n" +
+	"\brenew_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\arenewAt\x12\x18\n" +
+	"\aproblem\x18\x06 \x01(\tR\aproblem\"\x9f\x01\n" +
 	"\aProblem\x125\n" +
 	"\bseverity\x18\x01 \x01(\x0e2\x19.keyd.v1.Problem.SeverityR\bseverity\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\"I\n" +
@@ -1417,64 +1593,72 @@ func file_keyd_v1_status_proto_rawDescGZIP() []byte {
 }
 
 var file_keyd_v1_status_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_keyd_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_keyd_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_keyd_v1_status_proto_goTypes = []any{
 	(Problem_Severity)(0),         // 0: keyd.v1.Problem.Severity
 	(*GetStatusRequest)(nil),      // 1: keyd.v1.GetStatusRequest
 	(*GetStatusResponse)(nil),     // 2: keyd.v1.GetStatusResponse
 	(*AuditLog)(nil),              // 3: keyd.v1.AuditLog
-	(*Problem)(nil),               // 4: keyd.v1.Problem
-	(*PolicyInUse)(nil),           // 5: keyd.v1.PolicyInUse
-	(*TlsInUse)(nil),              // 6: keyd.v1.TlsInUse
-	(*FailedReload)(nil),          // 7: keyd.v1.FailedReload
-	(*KeySerialNumbers)(nil),      // 8: keyd.v1.KeySerialNumbers
-	(*Process)(nil),               // 9: keyd.v1.Process
-	(*Token)(nil),                 // 10: keyd.v1.Token
-	(*Velocity)(nil),              // 11: keyd.v1.Velocity
-	(*Limits)(nil),                // 12: keyd.v1.Limits
-	(*TokenCalls)(nil),            // 13: keyd.v1.TokenCalls
-	(*TokenErrors)(nil),           // 14: keyd.v1.TokenErrors
-	(*Measure)(nil),               // 15: keyd.v1.Measure
-	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
-	(*Node)(nil),                  // 17: keyd.v1.Node
+	(*Vault)(nil),                 // 4: keyd.v1.Vault
+	(*VaultCertificate)(nil),      // 5: keyd.v1.VaultCertificate
+	(*Problem)(nil),               // 6: keyd.v1.Problem
+	(*PolicyInUse)(nil),           // 7: keyd.v1.PolicyInUse
+	(*TlsInUse)(nil),              // 8: keyd.v1.TlsInUse
+	(*FailedReload)(nil),          // 9: keyd.v1.FailedReload
+	(*KeySerialNumbers)(nil),      // 10: keyd.v1.KeySerialNumbers
+	(*Process)(nil),               // 11: keyd.v1.Process
+	(*Token)(nil),                 // 12: keyd.v1.Token
+	(*Velocity)(nil),              // 13: keyd.v1.Velocity
+	(*Limits)(nil),                // 14: keyd.v1.Limits
+	(*TokenCalls)(nil),            // 15: keyd.v1.TokenCalls
+	(*TokenErrors)(nil),           // 16: keyd.v1.TokenErrors
+	(*Measure)(nil),               // 17: keyd.v1.Measure
+	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
+	(*Node)(nil),                  // 19: keyd.v1.Node
 }
 var file_keyd_v1_status_proto_depIdxs = []int32{
-	16, // 0: keyd.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
-	9,  // 1: keyd.v1.GetStatusResponse.processes:type_name -> keyd.v1.Process
-	10, // 2: keyd.v1.GetStatusResponse.tokens:type_name -> keyd.v1.Token
-	15, // 3: keyd.v1.GetStatusResponse.front_confinement:type_name -> keyd.v1.Measure
-	8,  // 4: keyd.v1.GetStatusResponse.key_serial_numbers:type_name -> keyd.v1.KeySerialNumbers
-	17, // 5: keyd.v1.GetStatusResponse.nodes:type_name -> keyd.v1.Node
-	4,  // 6: keyd.v1.GetStatusResponse.problems:type_name -> keyd.v1.Problem
-	5,  // 7: keyd.v1.GetStatusResponse.policy:type_name -> keyd.v1.PolicyInUse
-	6,  // 8: keyd.v1.GetStatusResponse.tls:type_name -> keyd.v1.TlsInUse
+	18, // 0: keyd.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	11, // 1: keyd.v1.GetStatusResponse.processes:type_name -> keyd.v1.Process
+	12, // 2: keyd.v1.GetStatusResponse.tokens:type_name -> keyd.v1.Token
+	17, // 3: keyd.v1.GetStatusResponse.front_confinement:type_name -> keyd.v1.Measure
+	10, // 4: keyd.v1.GetStatusResponse.key_serial_numbers:type_name -> keyd.v1.KeySerialNumbers
+	19, // 5: keyd.v1.GetStatusResponse.nodes:type_name -> keyd.v1.Node
+	6,  // 6: keyd.v1.GetStatusResponse.problems:type_name -> keyd.v1.Problem
+	7,  // 7: keyd.v1.GetStatusResponse.policy:type_name -> keyd.v1.PolicyInUse
+	8,  // 8: keyd.v1.GetStatusResponse.tls:type_name -> keyd.v1.TlsInUse
 	3,  // 9: keyd.v1.GetStatusResponse.audit_log:type_name -> keyd.v1.AuditLog
-	16, // 10: keyd.v1.AuditLog.checkpoint_at:type_name -> google.protobuf.Timestamp
-	0,  // 11: keyd.v1.Problem.severity:type_name -> keyd.v1.Problem.Severity
-	16, // 12: keyd.v1.PolicyInUse.loaded_at:type_name -> google.protobuf.Timestamp
-	7,  // 13: keyd.v1.PolicyInUse.last_failure:type_name -> keyd.v1.FailedReload
-	16, // 14: keyd.v1.TlsInUse.not_after:type_name -> google.protobuf.Timestamp
-	16, // 15: keyd.v1.TlsInUse.loaded_at:type_name -> google.protobuf.Timestamp
-	16, // 16: keyd.v1.TlsInUse.client_authorities_until:type_name -> google.protobuf.Timestamp
-	7,  // 17: keyd.v1.TlsInUse.last_failure:type_name -> keyd.v1.FailedReload
-	16, // 18: keyd.v1.FailedReload.at:type_name -> google.protobuf.Timestamp
-	16, // 19: keyd.v1.Process.since:type_name -> google.protobuf.Timestamp
-	15, // 20: keyd.v1.Token.probes:type_name -> keyd.v1.Measure
-	15, // 21: keyd.v1.Token.confinement:type_name -> keyd.v1.Measure
-	11, // 22: keyd.v1.Token.velocity:type_name -> keyd.v1.Velocity
-	13, // 23: keyd.v1.Token.calls:type_name -> keyd.v1.TokenCalls
-	14, // 24: keyd.v1.Token.errors:type_name -> keyd.v1.TokenErrors
-	12, // 25: keyd.v1.Velocity.verifications:type_name -> keyd.v1.Limits
-	12, // 26: keyd.v1.Velocity.translations:type_name -> keyd.v1.Limits
-	16, // 27: keyd.v1.Velocity.presumed_until:type_name -> google.protobuf.Timestamp
-	12, // 28: keyd.v1.Velocity.cards:type_name -> keyd.v1.Limits
-	1,  // 29: keyd.v1.StatusService.GetStatus:input_type -> keyd.v1.GetStatusRequest
-	2,  // 30: keyd.v1.StatusService.GetStatus:output_type -> keyd.v1.GetStatusResponse
-	30, // [30:31] is the sub-list for method output_type
-	29, // [29:30] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	4,  // 10: keyd.v1.GetStatusResponse.vault:type_name -> keyd.v1.Vault
+	18, // 11: keyd.v1.AuditLog.checkpoint_at:type_name -> google.protobuf.Timestamp
+	18, // 12: keyd.v1.Vault.looked_at:type_name -> google.protobuf.Timestamp
+	18, // 13: keyd.v1.Vault.login_until:type_name -> google.protobuf.Timestamp
+	5,  // 14: keyd.v1.Vault.certificates:type_name -> keyd.v1.VaultCertificate
+	18, // 15: keyd.v1.VaultCertificate.not_after:type_name -> google.protobuf.Timestamp
+	18, // 16: keyd.v1.VaultCertificate.renew_at:type_name -> google.protobuf.Timestamp
+	0,  // 17: keyd.v1.Problem.severity:type_name -> keyd.v1.Problem.Severity
+	18, // 18: keyd.v1.PolicyInUse.loaded_at:type_name -> google.protobuf.Timestamp
+	9,  // 19: keyd.v1.PolicyInUse.last_failure:type_name -> keyd.v1.FailedReload
+	18, // 20: keyd.v1.TlsInUse.not_after:type_name -> google.protobuf.Timestamp
+	18, // 21: keyd.v1.TlsInUse.loaded_at:type_name -> google.protobuf.Timestamp
+	18, // 22: keyd.v1.TlsInUse.client_authorities_until:type_name -> google.protobuf.Timestamp
+	9,  // 23: keyd.v1.TlsInUse.last_failure:type_name -> keyd.v1.FailedReload
+	18, // 24: keyd.v1.FailedReload.at:type_name -> google.protobuf.Timestamp
+	18, // 25: keyd.v1.Process.since:type_name -> google.protobuf.Timestamp
+	17, // 26: keyd.v1.Token.probes:type_name -> keyd.v1.Measure
+	17, // 27: keyd.v1.Token.confinement:type_name -> keyd.v1.Measure
+	13, // 28: keyd.v1.Token.velocity:type_name -> keyd.v1.Velocity
+	15, // 29: keyd.v1.Token.calls:type_name -> keyd.v1.TokenCalls
+	16, // 30: keyd.v1.Token.errors:type_name -> keyd.v1.TokenErrors
+	14, // 31: keyd.v1.Velocity.verifications:type_name -> keyd.v1.Limits
+	14, // 32: keyd.v1.Velocity.translations:type_name -> keyd.v1.Limits
+	18, // 33: keyd.v1.Velocity.presumed_until:type_name -> google.protobuf.Timestamp
+	14, // 34: keyd.v1.Velocity.cards:type_name -> keyd.v1.Limits
+	1,  // 35: keyd.v1.StatusService.GetStatus:input_type -> keyd.v1.GetStatusRequest
+	2,  // 36: keyd.v1.StatusService.GetStatus:output_type -> keyd.v1.GetStatusResponse
+	36, // [36:37] is the sub-list for method output_type
+	35, // [35:36] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_keyd_v1_status_proto_init() }
@@ -1489,7 +1673,7 @@ func file_keyd_v1_status_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyd_v1_status_proto_rawDesc), len(file_keyd_v1_status_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   15,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
