@@ -120,7 +120,7 @@ type Fleet struct {
 // down, but one at least.
 func (l Limits) Split(nodes int) Limits {
 	share := func(n Limit) Limit {
-		if n == Unlimited {
+		if n <= 0 { // unlimited, or a development service's
 			return n
 		}
 		return max(n/Limit(max(nodes, 1)), 1)

@@ -51,6 +51,9 @@ func TestParseFleet(t *testing.T) {
 
 func TestNodesKeepLimitsTogether(t *testing.T) {
 	l := config.Limits{Minute: 10, Hour: 60, Day: config.Unlimited}
+	if none := (config.Limits{}); none.Split(3) != none {
+		t.Errorf("no limits: %v", none.Split(3))
+	}
 	for nodes, want := range map[int]config.Limits{0: l, 1: l, 3: {Minute: 3, Hour: 20, Day: config.Unlimited}, 64: {Minute: 1, Hour: 1, Day: config.Unlimited}} {
 		if got := l.Split(nodes); got != want {
 			t.Errorf("%d nodes: %v, want %v", nodes, got, want)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	keydv1 "keyd/api/keyd/v1"
+	"keyd/fault"
 	"keyd/supervisor/child"
 )
 
@@ -16,14 +17,22 @@ const expiresSoon = 30 * 24 * time.Hour
 const startsFast = 10 * time.Second
 
 // problems says what is wrong, the worst first: of what a status holds, and what it does
-// not. unwritable is why the audit log cannot be written, or nil; waiting is the register that
-// officers can have the token take over, or nothing.
-func problems(s *keydv1.GetStatusResponse, unwritable error, drains bool, waiting string, now time.Time) (list []*keydv1.Problem) {
+// not. unwritable is why the audit log cannot be written, unreadable why the database cannot be
+// read, or nil; waiting is the register that officers can have the token join or take over, or
+// nothing.
+func problems(s *keydv1.GetStatusResponse, unwritable, unreadable error, drains bool, waiting string, now time.Time) (list []*keydv1.Problem) {
 	add := func(severity keydv1.Problem_Severity, format string, args ...any) {
 		list = append(list, &keydv1.Problem{Severity: severity, Text: fmt.Sprintf(format, args...)})
 	}
 	if unwritable != nil {
 		add(keydv1.Problem_CRITICAL, "the audit log cannot be written, so nothing is done: %v", unwritable)
+	}
+	if unreadable != nil {
+		cause := unreadable
+		if f := fault.Of(unreadable); f.Unwrap() != nil {
+			cause = f.Unwrap()
+		}
+		add(keydv1.Problem_CRITICAL, "the database does not answer, so what needs it is refused: %v", cause)
 	}
 	if drains {
 		add(keydv1.Problem_CRITICAL, "the service stops")

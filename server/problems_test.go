@@ -6,9 +6,11 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	keydv1 "keyd/api/keyd/v1"
+	"keyd/fault"
 )
 
 func TestProblems(t *testing.T) {
@@ -21,19 +23,30 @@ func TestProblems(t *testing.T) {
 			Policy:    &keydv1.PolicyInUse{},
 		}
 	}
-	if got := problems(well(), nil, false, "", now); len(got) != 0 {
+	if got := problems(well(), nil, nil, false, "", now); len(got) != 0 {
 		t.Errorf("all is well: %v", got)
 	}
 	const note, warning, critical = keydv1.Problem_NOTE, keydv1.Problem_WARNING, keydv1.Problem_CRITICAL
 	for name, c := range map[string]struct {
 		spoil    func(*keydv1.GetStatusResponse)
 		err      error
+		missing  error
 		drains   bool
 		waiting  string
 		severity keydv1.Problem_Severity
 		text     string
 	}{
 		"audit": {err: errors.New("disk full"), severity: critical, text: "disk full"},
+		"database": {missing: fault.Wrap(fault.StoreUnavailable, errors.New("the server is away")), severity: critical, text: "the server is away"},
+		"node away": {spoil: func(s *keydv1.GetStatusResponse) {
+			s.Nodes = []*keydv1.Node{{Name: "a", Self: true, Epoch: 7}, {Name: "b", Epoch: 7, Age: durationpb.New(time.Minute)}}
+		}, severity: warning, text: "node b has not been seen for 1m0s"},
+		"node in trouble": {spoil: func(s *keydv1.GetStatusResponse) {
+			s.Nodes = []*keydv1.Node{{Name: "a", Self: true, Epoch: 7}, {Name: "b", Epoch: 7, Detail: "no way"}}
+		}, severity: warning, text: "node b uses no key: no way"},
+		"node behind": {spoil: func(s *keydv1.GetStatusResponse) {
+			s.Nodes = []*keydv1.Node{{Name: "a", Self: true, Epoch: 7}, {Name: "b", Epoch: 6}}
+		}, severity: note, text: "node b goes by version 6"},
 		"checkpoints": {spoil: func(s *keydv1.GetStatusResponse) {
 			s.AuditLog = &keydv1.AuditLog{Failing: "no room", Uncovered: 7}
 		}, severity: warning, text: "7 entries are not covered): no room"},
@@ -87,19 +100,19 @@ func TestProblems(t *testing.T) {
 		if c.spoil != nil {
 			c.spoil(s)
 		}
-		got := problems(s, c.err, c.drains, c.waiting, now)
+		got := problems(s, c.err, c.missing, c.drains, c.waiting, now)
 		if len(got) != 1 || got[0].Severity != c.severity || !strings.Contains(got[0].Text, c.text) {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
 	s := well()
-	if renewing(s, now, time.Hour); len(problems(s, nil, false, "", now)) != 0 {
+	if renewing(s, now, time.Hour); len(problems(s, nil, nil, false, "", now)) != 0 {
 		t.Error("a certificate with a short life that is renewed in time is a problem")
 	}
 	s = well()
 	s.Development, s.Tokens = true, nil
 	s.Policy.LastFailure = &keydv1.FailedReload{}
-	if got := problems(s, nil, false, "", now); len(got) != 3 || got[0].Severity != critical || got[1].Severity != warning || got[2].Severity != note {
+	if got := problems(s, nil, nil, false, "", now); len(got) != 3 || got[0].Severity != critical || got[1].Severity != warning || got[2].Severity != note {
 		t.Errorf("not the worst first: %v", got)
 	}
 }

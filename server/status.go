@@ -12,6 +12,7 @@ import (
 	"keyd/hsm"
 	"keyd/keys"
 	"keyd/ksn"
+	"keyd/store"
 	"keyd/supervisor/child"
 )
 
@@ -37,15 +38,12 @@ type statusBinding struct {
 }
 
 // GetStatus implements keyd.v1.StatusService. A module that does not answer is missing
-// in the answer; an inventory that cannot be read is a refusal.
+// in the answer, and so are keys and nodes while the database does not answer.
 func (b statusBinding) GetStatus(ctx context.Context, _ *keydv1.GetStatusRequest) (*keydv1.GetStatusResponse, error) {
 	if err := b.access.Authorize(ctx, actionStatus, nil); err != nil {
 		return nil, err
 	}
-	count, err := b.inventory.Count(ctx)
-	if err != nil {
-		return nil, err
-	}
+	count, missing := b.count(ctx)
 	head := b.audit.Head()
 	answer := &keydv1.GetStatusResponse{
 		Version:          b.version,
@@ -78,17 +76,27 @@ func (b statusBinding) GetStatus(ctx context.Context, _ *keydv1.GetStatusRequest
 			EpochLoaded: d.EpochLoaded, EpochPinned: d.EpochPinned,
 		})
 	}
-	nodes, err := b.officers.Nodes(ctx)
-	if err != nil {
-		return nil, err
+	if missing == nil {
+		var nodes []store.Node
+		nodes, missing = b.officers.Nodes(ctx)
+		answer.Nodes = nodeMessages(nodes, b.officers.Node)
 	}
-	answer.Nodes = nodeMessages(nodes, b.officers.Node)
 	waiting := ""
 	if version, digest := b.officers.Waiting(); version != 0 {
 		waiting = fmt.Sprintf("version %d, %s", version, digest)
 	}
-	answer.Problems = problems(answer, b.audit.Err(), b.drains(), waiting, time.Now())
-	return answer, nil
+	answer.Problems = problems(answer, b.audit.Err(), missing, b.drains(), waiting, time.Now())
+	return answer, ctx.Err()
+}
+
+// databasePatience bounds the questions to a database that may hang.
+const databasePatience = 2 * time.Second
+
+// count counts the keys, or returns why the database cannot say.
+func (b statusBinding) count(ctx context.Context) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, databasePatience)
+	defer cancel()
+	return b.inventory.Count(ctx)
 }
 
 func measures(list []hsm.Measure) []*keydv1.Measure {
