@@ -65,14 +65,8 @@ func NewKeeper(l *Log, s Signer, out *slog.Logger) *Keeper {
 	return &Keeper{log: l, signer: s, out: out}
 }
 
-// Check compares the log with what the modules have signed of it. [ErrCut] says that it is not
-// that log any more: nothing is written to it from then on. Any other error says that they
-// could not be asked.
-func (k *Keeper) Check(ctx context.Context) error {
-	_, err := k.last(ctx)
-	return err
-}
-
+// last returns what the modules have signed last, once the log is compared with it. [ErrCut] says
+// that it is not that log any more: nothing is written to it from then on.
 func (k *Keeper) last(ctx context.Context) (checkpoint.Tree, error) {
 	last, err := k.signer.LastCheckpoint(ctx, k.log.origin)
 	if err != nil {
@@ -117,7 +111,9 @@ func (k *Keeper) due(now time.Time) bool {
 	return s.Uncovered > 0 && !now.Before(k.next) || s.Uncovered >= CheckpointEntries && s.Failing == ""
 }
 
-// Make makes a checkpoint of the log as it is, unless there is one.
+// Make makes a checkpoint of the log as it is, unless there is one. [ErrCut] says that the log is
+// not the one of which the modules have signed checkpoints: nothing is written to it from then
+// on. After any other error it may be tried again.
 func (k *Keeper) Make(ctx context.Context) (err error) {
 	defer func() {
 		if err == nil || ctx.Err() != nil && errors.Is(err, context.Canceled) {

@@ -27,7 +27,7 @@ func TestHelpExamples(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := startWith(t, filepath.Join(dir, "dev"), []string{"--verify-limits", "100,100,100"})
-	commands := [][]string{{"terminal", "encrypt-pin"}, {"velocity", "permit"}, {"velocity", "reset"}, {"audit", "show"}, {"status"}}
+	commands := [][]string{{"terminal", "encrypt-pin"}, {"velocity", "permit"}, {"velocity", "reset"}, {"audit", "show"}, {"audit", "verify"}, {"audit", "tail"}, {"audit", "prove"}, {"audit", "checkpoint"}, {"audit", "export"}, {"status"}}
 	list, err := s.command("", "call", "--help")
 	if err != nil {
 		t.Fatal(err)

@@ -25,6 +25,7 @@ func TestKilledAndStoppedProcessesUnderLoad(t *testing.T) {
 	ring := newKeyring()
 	bdk := ring.add("B0", "T", "X", "0123456789ABCDEFFEDCBA9876543210")
 	s := start(t, ring.keys...)
+	defer func() { s.verifyLog() }() // whatever was killed
 	request := translationUnder(t, ring, bdk)
 	want := encrypt(tdes(t, unhex(t, zoneTDES)), iso0(t, "0", "1234", "F", "4012345678909"))
 

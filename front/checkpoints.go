@@ -3,38 +3,31 @@ package front
 import (
 	"context"
 	"errors"
-	"time"
 
 	"keyd/audit"
 )
 
-// checkLog refuses to serve with an audit log that is not the one that the modules have signed.
-// If they cannot say, the service goes on, and it is looked at with the next checkpoint.
+// checkLog refuses to serve with an audit log that is not the one that the modules have signed,
+// and has the first checkpoint made. If they cannot say, the service goes on, and it is looked
+// at with the next one. It is called once.
 func (f *front) checkLog() error {
 	ctx, cancel := context.WithTimeout(context.Background(), f.OperationTimeout)
 	defer cancel()
-	err := f.keeper.Check(ctx)
+	err := f.keeper.Make(ctx)
 	if errors.Is(err, audit.ErrCut) {
 		return err
 	}
-	if err != nil {
-		f.Log.Warn("the modules do not say what they have signed of the audit log", "cause", err)
-	}
+	close(f.checked)
 	return nil
 }
 
-// keepCheckpoints has checkpoints made, from when there is a module to ask until ctx ends.
+// keepCheckpoints has checkpoints made, from when the log was checked until ctx ends.
 func (f *front) keepCheckpoints(ctx context.Context) {
-	look := time.NewTicker(settleInterval)
-	defer look.Stop()
-	for f.modules.Attached() == 0 {
-		select {
-		case <-ctx.Done():
-			return
-		case <-look.C:
-		}
+	select {
+	case <-ctx.Done():
+	case <-f.checked:
+		f.keeper.Run(ctx, f.OperationTimeout)
 	}
-	f.keeper.Run(ctx, f.OperationTimeout)
 }
 
 // lastCheckpoint covers what was written up to a clean stop.

@@ -152,7 +152,8 @@ type front struct {
 	serials   *ksn.Ledger
 	modules   *hsm.Client
 	keeper    *audit.Keeper
-	unsettled atomic.Value // string: why the modules do not have the register; empty when they have
+	checked   chan struct{} // closed once the log was held against what the modules have signed
+	unsettled atomic.Value  // string: why the modules do not have the register; empty when they have
 	metrics   *metrics.Metrics
 	tracer    *tracing.Tracer // nil where nothing is traced
 	current   current
@@ -200,7 +201,7 @@ func open(o Options) (_ *front, err error) {
 		return nil, err
 	}
 	f.modules = hsm.NewClient(o.OperationTimeout, o.Log)
-	f.keeper = audit.NewKeeper(f.log, f.modules, o.Log)
+	f.keeper, f.checked = audit.NewKeeper(f.log, f.modules, o.Log), make(chan struct{})
 	f.metrics = metrics.New()
 	observe := f.metrics.Requests.Operation
 	if o.Trace.Collector != "" {
