@@ -112,15 +112,3 @@ func read(t *testing.T, path string) []byte {
 	}
 	return b
 }
-
-// wait waits for something that comes about by itself.
-func wait(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for range 1000 {
-		if is() {
-			return
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	t.Fatal(what + " does not come about")
-}

@@ -241,9 +241,11 @@ func FuzzInterpret(f *testing.F) {
 		wire.OpTranslatePIN: &wire.TranslatePin{Incoming: &wire.PinKey{Key: key}, Outgoing: &wire.PinKey{Key: key, Format: 3}, Pan: "4012345678909", Block: make([]byte, 8)},
 		wire.OpChangePIN: &wire.ChangePin{Incoming: &wire.PinKey{Key: key}, NewIncoming: &wire.PinKey{Key: key}, Verification: key, Current: make([]byte, 8), New: make([]byte, 8),
 			Expected: &wire.ChangePin_Ibm3624{Ibm3624: &wire.Ibm3624{Offset: "1234"}}},
-		wire.OpGenerateMAC: &wire.GenerateMac{Key: &wire.MacKey{Key: key, Algorithm: 1, Padding: 1}, Message: make([]byte, 8), Length: 4},
-		wire.OpReEncrypt:   &wire.ReEncryptData{Incoming: &wire.DataKey{Key: key, Mode: 1}, Outgoing: &wire.DataKey{Key: key, Mode: 2}, Data: make([]byte, 8)},
-		wire.OpVerifyCVV:   &wire.VerifyCvv{Key: key, Value: "123", Input: &wire.CvvInput{Pan: "4012345678909", Expiry: "1228", ServiceCode: "000"}},
+		wire.OpGenerateMAC:    &wire.GenerateMac{Key: &wire.MacKey{Key: key, Algorithm: 1, Padding: 1}, Message: make([]byte, 8), Length: 4},
+		wire.OpReEncrypt:      &wire.ReEncryptData{Incoming: &wire.DataKey{Key: key, Mode: 1}, Outgoing: &wire.DataKey{Key: key, Mode: 2}, Data: make([]byte, 8)},
+		wire.OpLastCheckpoint: &wire.LastCheckpoint{Origin: historyOrigin},
+		wire.OpSignCheckpoint: newHistory("a", "b", "c").request(3, 2),
+		wire.OpVerifyCVV:      &wire.VerifyCvv{Key: key, Value: "123", Input: &wire.CvvInput{Pan: "4012345678909", Expiry: "1228", ServiceCode: "000"}},
 	} {
 		b, err := proto.Marshal(m)
 		if err != nil {
