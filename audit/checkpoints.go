@@ -80,7 +80,7 @@ func (l *Log) AddCheckpoint(c *checkpoint.Checkpoint, key *ecdsa.PublicKey) erro
 	l.mu.Lock()
 	s := l.segment
 	l.mu.Unlock()
-	if err := appendList(s.list(), c); err != nil {
+	if err := l.appendList(s.list(), c); err != nil {
 		return fmt.Errorf("keep checkpoint: %w", err)
 	}
 	if err := replaceFile(filepath.Join(l.dir, checkpointFile), c.Note); err != nil {
@@ -130,38 +130,60 @@ func (l *Log) KeyOf(c *checkpoint.Checkpoint) ([]byte, error) {
 	return nil, checkpoint.ErrSignature
 }
 
+// listed is the list to which checkpoints are appended, and how much of it is whole: it is
+// read once.
+type listed struct {
+	path  string
+	whole int64 // bytes
+}
+
 // appendList appends a checkpoint to a list. What an earlier attempt, or a loss of power, has
 // left of one is removed first.
-func appendList(path string, c *checkpoint.Checkpoint) (err error) {
+func (l *Log) appendList(path string, c *checkpoint.Checkpoint) (err error) {
 	f, err := openFile(path, os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	have, err := io.ReadAll(f)
+	size, err := regularSize(f)
 	if err != nil {
 		return err
 	}
-	_, rest, err := checkpoint.ParseList(have)
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+	at := l.listed
+	if at.path != path {
+		have, err := io.ReadAll(f)
+		if err != nil {
+			return err
+		}
+		_, rest, err := checkpoint.ParseList(have)
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		at = listed{path, int64(len(have) - rest)}
 	}
-	whole := int64(len(have) - rest)
-	if rest > 0 {
-		if err := truncate(f, whole); err != nil {
+	if size < at.whole {
+		return fmt.Errorf("%s: %w: it has become shorter", path, checkpoint.ErrNote)
+	}
+	if size > at.whole {
+		if err := truncate(f, at.whole); err != nil {
 			return err
 		}
 	}
-	if _, err := f.WriteAt(c.AppendTo(nil), whole); err != nil {
+	text := c.AppendTo(nil)
+	if _, err := f.WriteAt(text, at.whole); err != nil {
 		return err
 	}
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	if whole > 0 {
-		return nil
+	if at.whole == 0 {
+		if err := syncDirectory(filepath.Dir(path)); err != nil {
+			return err
+		}
 	}
-	return syncDirectory(filepath.Dir(path))
+	at.whole += int64(len(text))
+	l.listed = at
+	return nil
 }
 
 // replaceFile replaces a file as a whole, mode 0600, durably.
@@ -182,15 +204,17 @@ func replaceFile(path string, content []byte) (err error) {
 }
 
 // readSmall reads a small file of the log.
-func readSmall(path string) ([]byte, error) {
+func readSmall(path string) ([]byte, error) { return readBounded(path, checkpoint.MaxNote) }
+
+func readBounded(path string, most int64) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close() //nolint:errcheck // read only
-	b, err := io.ReadAll(io.LimitReader(f, checkpoint.MaxNote+1))
-	if err == nil && len(b) > checkpoint.MaxNote {
-		err = fmt.Errorf("%s has more than %d bytes", path, checkpoint.MaxNote)
+	b, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(b)) > most {
+		return nil, fmt.Errorf("%s has more than %d bytes", path, most)
 	}
 	return b, err
 }

@@ -56,6 +56,9 @@ type Manifest struct {
 
 const manifestVersion = 1
 
+// maxManifest bounds an encoded manifest, in bytes: of some 100,000 segments.
+const maxManifest = 16 << 20
+
 var (
 	// ErrExport says that a directory is no export, or not the one that was made.
 	ErrExport = errors.New("this is no export of an audit log as it was made")
@@ -367,12 +370,12 @@ func VerifyExport(dir string, trust Trust) (*Manifest, *checkpoint.Checkpoint, K
 	fail := func(err error) (*Manifest, *checkpoint.Checkpoint, KeyReport, error) {
 		return nil, nil, KeyReport{}, err
 	}
-	encoded, err := readSmall(filepath.Join(dir, exportManifest))
+	encoded, err := readBounded(filepath.Join(dir, exportManifest), maxManifest)
 	if err != nil {
 		return fail(fmt.Errorf("%w: %w", ErrExport, err))
 	}
 	m := new(Manifest)
-	if err := decodeExactly(encoded, m); err != nil {
+	if err := decodeExactly(encoded, m, maxManifest); err != nil {
 		return fail(fmt.Errorf("%w: %s", ErrExport, exportManifest))
 	}
 	if again, err := m.encode(); err != nil || !bytes.Equal(again, encoded) || m.Version != manifestVersion || m.First == 0 || m.Last < m.First || m.Last > checkpoint.MaxSize {

@@ -38,6 +38,8 @@ type Log struct {
 	lost   int       // entries that were not written since then
 	stray  string    // a segment that was made, but not to last
 
+	listed listed // of who adds checkpoints, one goroutine at a time
+
 	mu      sync.Mutex
 	segment segment // that is written
 	queue   []*pending

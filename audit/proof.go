@@ -47,7 +47,7 @@ func (p *EntryProof) Encode() ([]byte, error) {
 // [ErrProofFile].
 func ParseProof(b []byte) (*EntryProof, error) {
 	p := new(EntryProof)
-	if err := decodeExactly(b, p); err != nil {
+	if err := decodeExactly(b, p, MaxProofFile); err != nil {
 		return nil, ErrProofFile
 	}
 	again, err := p.Encode()
@@ -58,9 +58,9 @@ func ParseProof(b []byte) (*EntryProof, error) {
 }
 
 // decodeExactly decodes one JSON value without unknown fields.
-func decodeExactly(b []byte, into any) error {
-	if len(b) > MaxProofFile {
-		return fmt.Errorf("more than %d bytes", MaxProofFile)
+func decodeExactly(b []byte, into any, most int) error {
+	if len(b) > most {
+		return fmt.Errorf("more than %d bytes", most)
 	}
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
