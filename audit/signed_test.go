@@ -410,18 +410,12 @@ func TestEveryTurnedBitIsFound(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i := range content {
-			changed := bytes.Clone(content)
-			changed[i] ^= 1 << (i % 8)
-			if err := os.WriteFile(path, changed, 0o600); err != nil {
-				t.Fatal(err)
-			}
+			put(t, path, i, content[i]^1<<(i%8))
 			if r, err := VerifyDir(dir, Trust{}); err == nil || r != nil {
 				t.Errorf("%s: byte %d, turned bit %d, is not found", f.Name(), i, i%8)
 			}
+			put(t, path, i, content[i])
 			turned++
-		}
-		if err := os.WriteFile(path, content, 0o600); err != nil {
-			t.Fatal(err)
 		}
 	}
 	if turned < 3000 {

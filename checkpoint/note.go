@@ -246,6 +246,10 @@ func ParseKeys(text []byte) (keys []*ecdsa.PublicKey, err error) {
 		if err != nil {
 			return nil, err
 		}
+		// One key has one text: the last character of base64 can say the same in several ways.
+		if again, err := KeyPEM(key); err != nil || !bytes.HasPrefix(append(bytes.Clone(text), '\n'), again) {
+			return nil, fmt.Errorf("%w: the PEM is not as openssl pkey -pubin -pubout writes it", ErrKey)
+		}
 		keys, text = append(keys, key), rest
 	}
 	if len(keys) == 0 {
