@@ -38,7 +38,7 @@ type Options struct {
 
 // What segments are cut by where the options are silent.
 const (
-	DefaultSegmentSize = 256 << 20
+	DefaultSegmentSize = 64 << 20
 	DefaultSegmentAge  = 24 * time.Hour
 )
 

@@ -244,7 +244,7 @@ type Velocity struct {
 // Audit is about the audit log. It is cut into segments; keyd deletes none.
 type Audit struct {
 	// SegmentSize is from how many bytes on a segment is closed, 1048576 (1 MiB) to 17179869184
-	// (16 GiB); 268435456 (256 MiB) when it is not set. The newest one is read at each start.
+	// (16 GiB); 67108864 (64 MiB) when it is not set. The newest one is read at each start, 64 MiB in about a second.
 	SegmentSize int64 `yaml:"segment_size"`
 
 	// SegmentAge is after how long it is, 1m to 8784h; 24h when it is not set.
@@ -379,7 +379,7 @@ func defaults() *Config {
 			Translate: Limits{30, 300, 1000},
 			Card:      Limits{5, 20, 50},
 		},
-		Audit:            Audit{SegmentSize: 256 << 20, SegmentAge: Duration(24 * time.Hour)},
+		Audit:            Audit{SegmentSize: 64 << 20, SegmentAge: Duration(24 * time.Hour)},
 		Tracing:          Tracing{Sample: 0.01},
 		OperationTimeout: Duration(2 * time.Second),
 		RestartPause:     Duration(5 * time.Second),
