@@ -1,6 +1,6 @@
-// Package audit keeps the log of decisions: one entry for everything that was
-// allowed, denied or failed, in a hash chain, on stable storage before the caller
-// reads the answer.
+// Package audit keeps the log of decisions: one entry for everything that was allowed, denied
+// or failed, in a hash chain and a Merkle tree, on stable storage before the caller reads the
+// answer.
 //
 // The log is a file of lines. Each is one JSON object in one fixed encoding:
 //

@@ -91,7 +91,7 @@ show "$keyd" call translate-pin --dir "$dir" --as switch --in-key bdk-tdes --in-
 note "   An auditor may look, not touch."
 show "$keyd" call translate-pin --dir "$dir" --as auditor --in-key bdk-tdes --in-ksn "$ksn" --out-key zone-issuer --pan $pan --block "$block" || true
 
-say "7. Every decision is in the audit trail, which is a hash chain"
+say "7. Every decision is in the audit trail, a Merkle log that modules sign"
 show "$keyd" audit show --dir "$dir" --last 8
 show "$keyd" audit verify --dir "$dir"
 

@@ -86,6 +86,9 @@ func Run(o Options) (err error) {
 		return setUp(err)
 	}
 	f, err := open(o)
+	if errors.Is(err, store.ErrUnreachable) {
+		return err // it may be back at the next start
+	}
 	if err != nil {
 		return setUp(err)
 	}

@@ -36,7 +36,7 @@ func TestProblems(t *testing.T) {
 		severity keydv1.Problem_Severity
 		text     string
 	}{
-		"audit": {err: errors.New("disk full"), severity: critical, text: "disk full"},
+		"audit":    {err: errors.New("disk full"), severity: critical, text: "disk full"},
 		"database": {missing: fault.Wrap(fault.StoreUnavailable, errors.New("the server is away")), severity: critical, text: "the server is away"},
 		"node away": {spoil: func(s *keydv1.GetStatusResponse) {
 			s.Nodes = []*keydv1.Node{{Name: "a", Self: true, Epoch: 7}, {Name: "b", Epoch: 7, Age: durationpb.New(time.Minute)}}
