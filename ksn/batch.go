@@ -11,9 +11,10 @@ import (
 
 // A batch is a row of the journal:
 //
-//	1 byte   version, 1
+//	1 byte   version, 2
 //	8 bytes  time, microseconds from 1970
 //	2 bytes  number of entries, from 1
+//	4 bytes  checksum of the row before, 0 where there was none
 //	entries: 1 byte   number of advances, 1 to 4
 //	         1 byte   length of the receipt
 //	         n bytes  receipt
@@ -21,11 +22,14 @@ import (
 //	4 bytes  CRC-32C of the row's number and all of the above
 //
 // Numbers are big-endian. An entry is an accepted request. The checksum is against
-// damage; whoever can write to the database can also set the counters back, and is
-// kept away from it by other means.
+// damage, and the one of the row before shows a process that a database was set back and
+// has grown again behind its back; whoever can write to the database can also set the
+// counters back, and is kept away from it by other means.
 const (
-	batchVersion = 1
-	batchHeader  = 1 + 8 + 2
+	batchVersion = 2
+	entriesAt    = 1 + 8
+	beforeAt     = entriesAt + 2
+	batchHeader  = beforeAt + 4
 	batchTrailer = 4
 	entryHeader  = 1 + 1
 	advanceSize  = sequenceSize + 4
@@ -52,11 +56,16 @@ type advance struct {
 	counter  uint32
 }
 
-// newBatch begins a batch in the buffer.
-func newBatch(buffer []byte, at time.Time) []byte {
+// newBatch begins a batch in the buffer, behind the row with that checksum.
+func newBatch(buffer []byte, at time.Time, before uint32) []byte {
 	b := append(buffer[:0], batchVersion)
 	b = binary.BigEndian.AppendUint64(b, uint64(at.UnixMicro()))
-	return append(b, 0, 0)
+	return binary.BigEndian.AppendUint32(append(b, 0, 0), before)
+}
+
+// sums returns the checksums of the row before and of a row, which was decoded or finished.
+func sums(b []byte) (before, own uint32) {
+	return binary.BigEndian.Uint32(b[beforeAt:]), binary.BigEndian.Uint32(b[len(b)-batchTrailer:])
 }
 
 // appendEntry adds an accepted request.
@@ -72,7 +81,7 @@ func appendEntry(b []byte, spans []span, receipt []byte) []byte {
 
 // finishBatch completes the row with that number.
 func finishBatch(b []byte, entries int, number uint64) []byte {
-	binary.BigEndian.PutUint16(b[1+8:], uint16(entries))
+	binary.BigEndian.PutUint16(b[entriesAt:], uint16(entries))
 	return binary.BigEndian.AppendUint32(b, batchSum(b, number))
 }
 
@@ -91,7 +100,7 @@ func decodeBatch(number uint64, b []byte, each func(at time.Time, receipt []byte
 	if year := at.Year(); micros > 1<<62 || year < 1970 || year > 9999 {
 		return errBatch
 	}
-	entries := int(binary.BigEndian.Uint16(body[9:]))
+	entries := int(binary.BigEndian.Uint16(body[entriesAt:]))
 	if entries == 0 || entries > maxEntries {
 		return errBatch
 	}

@@ -8,7 +8,7 @@ import (
 )
 
 func testBatch(number uint64) []byte {
-	b := newBatch(nil, time.UnixMicro(1_773_500_000_000_001))
+	b := newBatch(nil, time.UnixMicro(1_773_500_000_000_001), 7)
 	b = appendEntry(b, []span{{sequence{1, 2}, 5, 5}}, bytes.Repeat([]byte{0xaa}, minReceipt))
 	b = appendEntry(b, []span{{sequence{1, 3}, 1, 2}, {sequence{4, 3}, 9, 9}}, bytes.Repeat([]byte{0xbb}, maxReceipt))
 	return finishBatch(b, 2, number)
@@ -34,7 +34,7 @@ func TestBatchRefusals(t *testing.T) {
 	// resum gives an altered batch the checksum that it would have.
 	resum := func(f func(b []byte) []byte) []byte {
 		b := f(testBatch(3)[:len(testBatch(3))-batchTrailer])
-		return finishBatch(b, int(b[9])<<8|int(b[10]), 3)
+		return finishBatch(b, int(b[entriesAt])<<8|int(b[entriesAt+1]), 3)
 	}
 	set := func(i int, v ...byte) []byte {
 		return resum(func(b []byte) []byte { copy(b[i:], v); return b })
@@ -44,25 +44,25 @@ func TestBatchRefusals(t *testing.T) {
 		"header only":      testBatch(3)[:batchHeader],
 		"of another row":   testBatch(4),
 		"version 0":        set(0, 0),
-		"version 2":        set(0, 2),
+		"version 1":        set(0, 1),
 		"negative time":    set(1, 0xff),
 		"far future":       set(1, 0x3f),
-		"no entry":         set(9, 0, 0),
-		"one entry":        set(9, 0, 1),
-		"three entries":    set(9, 0, 3),
-		"65535 entries":    set(9, 0xff, 0xff),
-		"no advance":       set(11, 0),
-		"five advances":    set(11, 5),
-		"short receipt":    set(12, minReceipt-1),
-		"long receipt":     set(12, maxReceipt+1),
-		"class 0":          set(13+minReceipt, 0),
-		"class 7":          set(13+minReceipt, 7),
-		"counter 0":        set(13+minReceipt+sequenceSize, 0, 0, 0, 0),
+		"no entry":         set(entriesAt, 0, 0),
+		"one entry":        set(entriesAt, 0, 1),
+		"three entries":    set(entriesAt, 0, 3),
+		"65535 entries":    set(entriesAt, 0xff, 0xff),
+		"no advance":       set(batchHeader, 0),
+		"five advances":    set(batchHeader, 5),
+		"short receipt":    set(batchHeader+1, minReceipt-1),
+		"long receipt":     set(batchHeader+1, maxReceipt+1),
+		"class 0":          set(batchHeader+2+minReceipt, 0),
+		"class 7":          set(batchHeader+2+minReceipt, 7),
+		"counter 0":        set(batchHeader+2+minReceipt+sequenceSize, 0, 0, 0, 0),
 		"one byte more":    resum(func(b []byte) []byte { return append(b, 0) }),
 		"one byte less":    resum(func(b []byte) []byte { return b[:len(b)-1] }),
-		"same sequence":    finishBatch(appendEntry(newBatch(nil, time.Unix(0, 0)), []span{{sequence{1}, 1, 1}, {sequence{1}, 2, 2}}, make([]byte, minReceipt)), 1, 3),
-		"not in order":     finishBatch(appendEntry(newBatch(nil, time.Unix(0, 0)), []span{{sequence{2}, 1, 1}, {sequence{1}, 2, 2}}, make([]byte, minReceipt)), 1, 3),
-		"time before 1970": finishBatch(appendEntry(newBatch(nil, time.Unix(-1, 0)), []span{{sequence{1}, 1, 1}}, make([]byte, minReceipt)), 1, 3),
+		"same sequence":    finishBatch(appendEntry(newBatch(nil, time.Unix(0, 0), 0), []span{{sequence{1}, 1, 1}, {sequence{1}, 2, 2}}, make([]byte, minReceipt)), 1, 3),
+		"not in order":     finishBatch(appendEntry(newBatch(nil, time.Unix(0, 0), 0), []span{{sequence{2}, 1, 1}, {sequence{1}, 2, 2}}, make([]byte, minReceipt)), 1, 3),
+		"time before 1970": finishBatch(appendEntry(newBatch(nil, time.Unix(-1, 0), 0), []span{{sequence{1}, 1, 1}}, make([]byte, minReceipt)), 1, 3),
 	} {
 		err := decodeBatch(3, b, func(time.Time, []byte, []advance) { t.Errorf("%s: a partial result", name) })
 		if !errors.Is(err, errBatch) {
@@ -84,17 +84,18 @@ func FuzzDecodeBatch(f *testing.F) {
 	f.Add(testBatch(3)[:len(testBatch(3))-batchTrailer])
 	f.Add(testBatch(3))
 	f.Add([]byte{})
-	f.Add([]byte{1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, minReceipt})
+	f.Add([]byte{batchVersion, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, minReceipt})
 	f.Fuzz(func(t *testing.T, body []byte) {
 		row := body
 		if len(body) >= batchHeader {
-			row = finishBatch(bytes.Clone(body), int(body[9])<<8|int(body[10]), 3)
+			row = finishBatch(bytes.Clone(body), int(body[entriesAt])<<8|int(body[entriesAt+1]), 3)
 		}
 		var again []byte
 		entries := 0
 		err := decodeBatch(3, row, func(at time.Time, receipt []byte, advances []advance) {
 			if entries++; entries == 1 {
-				again = newBatch(nil, at)
+				before, _ := sums(row)
+				again = newBatch(nil, at, before)
 			}
 			spans := make([]span, len(advances))
 			for i, a := range advances {

@@ -231,7 +231,7 @@ func fillCounters(b *testing.B, s *store.SQLite, n int) {
 func fillJournal(b *testing.B, s *store.SQLite, n int) {
 	number := uint64(0)
 	for chunk := range slices.Chunk(benchSequences(b, n), 32) {
-		batch := newBatch(nil, time.Now())
+		batch := newBatch(nil, time.Now(), 0)
 		for _, q := range chunk {
 			batch = appendEntry(batch, []span{{q, 1, 1}}, make([]byte, minReceipt+16))
 		}

@@ -191,10 +191,11 @@ func (c *committer) write(ctx context.Context) error {
 func (l *Ledger) takeIn(number uint64, batch []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.memory.replay(number, batch); err != nil {
+	sum, err := l.memory.replay(number, batch, l.newest, l.sum)
+	if err != nil {
 		return err
 	}
-	l.newest = number
+	l.newest, l.sum = number, sum
 	l.rows.push(number, len(batch))
 	return nil
 }
@@ -209,6 +210,7 @@ func (c *committer) keep(entries int, number uint64) {
 			l.memory.recent[q] = s
 		}
 		l.newest = number
+		_, l.sum = sums(c.batch)
 		l.rows.push(number, len(c.batch))
 		l.commits.Batches++
 		l.commits.Requests += uint64(entries)
@@ -222,7 +224,7 @@ func (c *committer) keep(entries int, number uint64) {
 // number.
 func (c *committer) judge(at time.Time) (entries int) {
 	l := c.ledger
-	c.batch = newBatch(c.batch, at)
+	c.batch = newBatch(c.batch, at, l.sum) // only this goroutine changes it
 	c.outcomes = append(c.outcomes[:0], make([]outcome, len(c.items))...)
 	clear(c.pending)
 	l.mu.Lock()
@@ -278,16 +280,23 @@ func (l *Ledger) ensureLoaded(ctx context.Context) error {
 	}
 	m := newMemory(epoch + 1)
 	var newest uint64
+	var sum uint32
 	var rows rowSizes
 	// The rows are those of one moment, while other processes and a fold of before may
 	// be deleting the oldest: a mixture could lack the last counters of a sequence.
-	err := l.store.ReadJournal(ctx, func(number uint64, batch []byte) error {
+	err := l.store.ReadJournal(ctx, func(number uint64, batch []byte) (err error) {
 		if newest != 0 && number != newest+1 {
 			return fmt.Errorf("ksn: row %d of the journal follows row %d: %w", number, newest, store.ErrCorrupt)
 		}
+		if sum, err = m.replay(number, batch, newest, sum); err != nil {
+			return err
+		}
 		newest = number
 		rows.push(number, len(batch))
-		return m.replay(number, batch)
+		if number == l.newest && sum != l.sum { // which only this goroutine changes
+			return errAnother(number)
+		}
+		return nil
 	})
 	if err != nil {
 		return err
@@ -297,15 +306,21 @@ func (l *Ledger) ensureLoaded(ctx context.Context) error {
 	if newest < l.newest {
 		return fmt.Errorf("ksn: row %d of the journal was its last, and now row %d is: %w", l.newest, newest, store.ErrRolledBack)
 	}
-	l.memory, l.newest, l.rows, l.loaded = m, newest, rows, true
+	l.memory, l.newest, l.sum, l.rows, l.loaded = m, newest, sum, rows, true
 	if l.foldDue() {
 		wake(l.foldNow)
 	}
 	return nil
 }
 
-// replay takes a row of the journal into memory.
-func (m *memory) replay(number uint64, batch []byte) error {
+// errAnother is the error of a row that is another one than this process has seen.
+func errAnother(number uint64) error {
+	return fmt.Errorf("ksn: row %d of the journal is another one than before: %w", number, store.ErrRolledBack)
+}
+
+// replay takes a row of the journal into memory, and returns its checksum. The row before, if
+// it is known, has the number newest and that checksum; 0 for none.
+func (m *memory) replay(number uint64, batch []byte, newest uint64, sum uint32) (uint32, error) {
 	back := false
 	err := decodeBatch(number, batch, func(at time.Time, receipt []byte, advances []advance) {
 		own := append([]byte(nil), receipt...)
@@ -316,11 +331,16 @@ func (m *memory) replay(number uint64, batch []byte) error {
 	})
 	switch {
 	case err != nil:
-		return fmt.Errorf("row %d: %w: %w", number, err, store.ErrCorrupt)
-	case back:
-		return fmt.Errorf("ksn: row %d of the journal sets a counter back: %w", number, store.ErrCorrupt)
+		return 0, fmt.Errorf("row %d: %w: %w", number, err, store.ErrCorrupt)
 	}
-	return nil
+	before, own := sums(batch)
+	switch {
+	case newest != 0 && number == newest+1 && before != sum:
+		return 0, errAnother(newest)
+	case back:
+		return 0, fmt.Errorf("ksn: row %d of the journal sets a counter back: %w", number, store.ErrCorrupt)
+	}
+	return own, nil
 }
 
 // wake wakes the one goroutine that waits for it, now or when it comes.

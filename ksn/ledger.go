@@ -47,6 +47,7 @@ type Ledger struct {
 	memory  memory
 	loaded  bool     // memory has what the journal has
 	newest  uint64   // number of the last row of the journal that was seen, which stays when memory is dropped
+	sum     uint32   // its checksum
 	rows    rowSizes // of the journal
 	queue   []*item
 	coming  *gather.Gate // requests between Begin and its end

@@ -240,6 +240,37 @@ func TestDatabaseSetBack(t *testing.T) {
 	accept(t, l, "r", "a", benchUse(1, 3))
 }
 
+// A database that was set back and has grown since, past what a process knew, is not believed
+// either: the row behind its last one follows another.
+func TestDatabaseSetBackAndGrown(t *testing.T) {
+	for grown := range 4 { // to one row less than was known, to as many, past it
+		f := newFlaky(t)
+		l := openLedger(t, f, Options{})
+		for counter := range uint32(3) {
+			accept(t, l, "r", "a", benchUse(1, counter+1))
+		}
+		earlier := openStore(t, filepath.Join(t.TempDir(), "keyd.db"))
+		other := openLedger(t, earlier, Options{})
+		for n := range 2 + grown {
+			accept(t, other, "r", "a", benchUse(10+n, 1))
+		}
+		f.Counters = earlier
+		_, _, err := l.Accept(t.Context(), []Use{benchUse(1, 4)}, []byte("r"), nil)
+		if grown == 1 && err == nil {
+			// Nobody could see it: the row is as far as the last one was. It shows to everybody
+			// who has seen the row before.
+			_, _, err = other.Accept(t.Context(), []Use{benchUse(20, 1)}, []byte("r"), nil)
+		}
+		if !errors.Is(err, store.ErrRolledBack) {
+			t.Errorf("grown to %d rows of 3: %v (%v), want ErrRolledBack", 2+grown, err, errors.Unwrap(err))
+		}
+		l.forget()
+		if _, _, err := l.Accept(t.Context(), []Use{benchUse(1, 5)}, []byte("r"), nil); !errors.Is(err, store.ErrRolledBack) {
+			t.Errorf("grown to %d rows of 3, after all was forgotten: %v (%v), want ErrRolledBack", 2+grown, err, errors.Unwrap(err))
+		}
+	}
+}
+
 // The clocks of two processes differ by less than a quarter of the window: neither deletes
 // a key that the other has just made, nor drops its receipts.
 func TestClocksDiffer(t *testing.T) {
