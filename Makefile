@@ -11,10 +11,11 @@ export GOEXPERIMENT ?= runtimesecret
 export CGO_ENABLED := 1
 
 FUZZTIME ?= 10s
+KILLS ?= 1000
 BENCH ?= .
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: help build run test race check generate bench fuzz clean
+.PHONY: help build run test race chaos check generate bench fuzz clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -29,11 +30,15 @@ run: build ## a first transaction from terminal to switch, on a SoftHSM token in
 # -count=1: a cached result knows nothing of the token, nor of the keyd that tests build.
 test: ## run every test on SoftHSM (installs what is missing)
 	@scripts/install-deps.sh run test
-	go test -count=1 ./...
+	go test -count=1 -timeout 30m ./...
 
 race: ## run every test under the race detector
 	@scripts/install-deps.sh run test
-	go test -count=1 -race ./...
+	go test -count=1 -timeout 60m -race ./...
+
+chaos: ## KILLS (1000) random kills under load on each database; KEYD_SEED repeats the choices of a run
+	@scripts/install-deps.sh run test
+	KEYD_KILLS='$(KILLS)' go test -count=1 -timeout 3h -v -run '^TestNothingIsAcceptedTwiceWhileProcessesAreKilled$$' ./e2e
 
 check: ## formatting, vet, linters, shell scripts, modules, generated code
 	@scripts/install-deps.sh run check
