@@ -215,9 +215,12 @@ func open(o Options) (_ *front, err error) {
 	}
 	f.modules.Observe(observe)
 	f.officers = keys.NewCeremonies(f.database, f.inventory, f.modules)
-	f.officers.Development, f.officers.Node = o.Development, o.Node
+	f.officers.Development, f.officers.Node, f.officers.Instance = o.Development, o.Node, f.log.Origin()
 	if o.shared() {
 		f.inventory.Share()
+		if err := f.officers.CheckName(context.Background()); err != nil {
+			return nil, err
+		}
 	}
 	f.inventory.Start(func(err error) { o.Log.Error("how often keys are used is not kept for now", "cause", err) })
 	return f, nil

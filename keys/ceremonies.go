@@ -52,6 +52,9 @@ type Ceremonies struct {
 	// Node is the name of this keyd among those that share the database; "" where none does.
 	Node string
 
+	// Instance tells two keyds of one name apart.
+	Instance string
+
 	store     CeremonyStore
 	inventory *Inventory
 	modules   Modules

@@ -3,6 +3,7 @@ package keys
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -164,10 +165,31 @@ func (c *Ceremonies) Nodes(ctx context.Context) ([]store.Node, error) {
 	return nodes, nil
 }
 
+// errName is the error of a name that two keyds have.
+var errName = errors.New("another keyd has this node's name and is at work: give each a fleet.node of its own (one whose machine was replaced takes the name a minute later)")
+
+// CheckName refuses a node's name that another keyd has, who was there less than a minute ago.
+// Two of one name would carry out each other's ceremonies.
+func (c *Ceremonies) CheckName(ctx context.Context) error {
+	nodes, err := c.store.Nodes(ctx)
+	if err != nil {
+		return unavailable(ctx, err)
+	}
+	for _, n := range nodes {
+		if n.Name == c.Node && n.Instance != c.Instance && n.Age < gone {
+			return fmt.Errorf("fleet.node %s: %w", c.Node, errName)
+		}
+	}
+	return nil
+}
+
 // Report tells the other nodes that this one is there, with which software, and why it uses
-// no key, if so.
+// no key, if so. It refuses as [Ceremonies.CheckName] does.
 func (c *Ceremonies) Report(ctx context.Context, version, why string) error {
-	n := store.Node{Name: c.Node, Version: version, Detail: why}
+	if err := c.CheckName(ctx); err != nil {
+		return err
+	}
+	n := store.Node{Name: c.Node, Version: version, Instance: c.Instance, Detail: why}
 	if e := c.Epoch(); e != nil {
 		n.Epoch = e.Version
 	}

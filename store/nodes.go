@@ -10,17 +10,17 @@ import (
 // Limits of nodes.
 const (
 	MaxNodes      = 64
-	MaxNodeText   = 128  // bytes of a node's version, and of the digest of its epoch
+	MaxNodeText   = 128  // bytes of a node's version, and of its instance
 	MaxNodeDetail = 4096 // bytes
 )
 
 // Node is what a front says of itself to the others on the same database.
 type Node struct {
-	Name        string // 1 to MaxNode bytes of printable ASCII without spaces
-	Version     string // of its software, at most MaxNodeText bytes of printable ASCII
-	Epoch       uint64 // at most the largest int64; 0 for none
-	EpochDigest string // at most MaxNodeText bytes of printable ASCII
-	Detail      string // at most MaxNodeDetail bytes of printable UTF-8
+	Name     string // 1 to MaxNode bytes of printable ASCII without spaces
+	Version  string // of its software, at most MaxNodeText bytes of printable ASCII
+	Epoch    uint64 // at most the largest int64; 0 for none
+	Instance string // what tells two of one name apart; at most MaxNodeText bytes of printable ASCII
+	Detail   string // at most MaxNodeDetail bytes of printable UTF-8
 
 	LastSeen time.Time     // set by the store: when it reported last
 	Age      time.Duration // how long ago that is by the same clock, not below 0
@@ -52,8 +52,8 @@ func (n *Node) Validate() error {
 		return fmt.Errorf("%w: node %s: a version has at most %d printable ASCII characters", ErrInvalid, n.Name, MaxNodeText)
 	case n.Epoch > math.MaxInt64:
 		return fmt.Errorf("%w: node %s: the version of the epoch is above %d", ErrInvalid, n.Name, int64(math.MaxInt64))
-	case len(n.EpochDigest) > MaxNodeText || !printableASCII(n.EpochDigest):
-		return fmt.Errorf("%w: node %s: the digest of an epoch has at most %d printable ASCII characters", ErrInvalid, n.Name, MaxNodeText)
+	case len(n.Instance) > MaxNodeText || !printableASCII(n.Instance):
+		return fmt.Errorf("%w: node %s: an instance has at most %d printable ASCII characters", ErrInvalid, n.Name, MaxNodeText)
 	case len(n.Detail) > MaxNodeDetail || !printable(n.Detail):
 		return fmt.Errorf("%w: node %s: a detail has at most %d bytes of printable UTF-8", ErrInvalid, n.Name, MaxNodeDetail)
 	}

@@ -8,11 +8,11 @@ import (
 )
 
 const (
-	nodeColumns = `name, version, epoch, epoch_digest, detail, last_seen`
+	nodeColumns = `name, version, epoch, instance, detail, last_seen`
 
 	reportNode = `INSERT INTO nodes (` + nodeColumns + `) VALUES ($1, $2, $3, $4, $5, $6)
 		ON CONFLICT (name) DO UPDATE SET version = excluded.version, epoch = excluded.epoch,
-			epoch_digest = excluded.epoch_digest, detail = excluded.detail, last_seen = excluded.last_seen`
+			instance = excluded.instance, detail = excluded.detail, last_seen = excluded.last_seen`
 
 	otherNodes = `SELECT count(*) FROM nodes WHERE name <> $1`
 
@@ -40,7 +40,7 @@ func (s *tables) ReportNode(ctx context.Context, n Node) error {
 		if err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, reportNode, n.Name, n.Version, int64(n.Epoch), n.EpochDigest, n.Detail, now)
+		_, err = tx.ExecContext(ctx, reportNode, n.Name, n.Version, int64(n.Epoch), n.Instance, n.Detail, now)
 		return err
 	})
 }
@@ -109,7 +109,7 @@ func scanNode(row scanner) (Node, error) {
 	if !ok0 || !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || epoch < 0 {
 		return Node{}, ErrCorrupt
 	}
-	n := Node{Name: name, Version: version, Epoch: uint64(epoch), EpochDigest: digest, Detail: detail, LastSeen: time.UnixMicro(seen).UTC()}
+	n := Node{Name: name, Version: version, Epoch: uint64(epoch), Instance: digest, Detail: detail, LastSeen: time.UnixMicro(seen).UTC()}
 	if n.Validate() != nil || !validTime(n.LastSeen) {
 		return Node{}, ErrCorrupt
 	}

@@ -42,8 +42,8 @@ func TestPostgresForgedRowsAreNotServed(t *testing.T) {
 		"tag with line feed":  {"key_tags (name text, tag text, value text)", "'zpk', 't', 'canary' || chr(10)"},
 		"negative count":      {"key_usage (name text, version bigint, uses bigint, last_used bigint)", "'zpk', 1, -1, 0"},
 		"long link":           {"epoch_links (version bigint, link bytea)", "1, decode(repeat('00', 257), 'hex')"},
-		"node's name":         {"nodes (name text, version text, epoch bigint, epoch_digest text, detail text, last_seen bigint)", "'a canary', '', 0, '', '', 0"},
-		"node's time":         {"nodes (name text, version text, epoch bigint, epoch_digest text, detail text, last_seen bigint)", "'n', '', 0, '', '', 9223372036854775807"},
+		"node's name":         {"nodes (name text, version text, epoch bigint, instance text, detail text, last_seen bigint)", "'a canary', '', 0, '', '', 0"},
+		"node's time":         {"nodes (name text, version text, epoch bigint, instance text, detail text, last_seen bigint)", "'n', '', 0, '', '', 9223372036854775807"},
 		"negative revision":   {"marks (one bigint, revision bigint, restored bigint)", "1, -1, 0"},
 		"restored":            {"marks (one bigint, revision bigint, restored bigint)", "1, 0, 2"},
 	} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -161,6 +162,22 @@ func TestALivingFleetIsNotTakenOver(t *testing.T) {
 	if err := a.front.ForgetNode(t.Context(), "a"); fault.Of(err).Reason != fault.Conflict {
 		t.Errorf("a node that is there is forgotten: %v", err)
 	}
+}
+
+// TestTwoNodesHaveTwoNames: else they would carry out each other's ceremonies.
+func TestTwoNodesHaveTwoNames(t *testing.T) {
+	nodes := newFleet(t, 2)
+	a, b := nodes[0], nodes[1]
+	a.front.Instance, b.front.Instance = "one", "two"
+	a.must(a.front.Report(t.Context(), "test", ""))
+	b.must(b.front.Report(t.Context(), "test", ""))
+	b.front.Node = "a"
+	for what, err := range map[string]error{"at its start": b.front.CheckName(t.Context()), "later": b.front.Report(t.Context(), "test", "")} {
+		if err == nil || !strings.Contains(err.Error(), "another keyd has this node's name") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	a.must(a.front.CheckName(t.Context())) // its own sign is no other's
 }
 
 // TestACeremonyStaysAtItsNode: its opening, and the key that components are sealed to, are one

@@ -23,7 +23,7 @@ CREATE TABLE nodes (
     name         TEXT    NOT NULL PRIMARY KEY CHECK (length(name) BETWEEN 1 AND 64),
     version      TEXT    NOT NULL CHECK (length(version) <= 128),
     epoch        INTEGER NOT NULL CHECK (epoch >= 0),
-    epoch_digest TEXT    NOT NULL CHECK (length(epoch_digest) <= 128),
+    instance     TEXT    NOT NULL CHECK (length(instance) <= 128),
     detail       TEXT    NOT NULL CHECK (length(detail) <= 4096),
     last_seen    INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;

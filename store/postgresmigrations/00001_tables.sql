@@ -86,7 +86,7 @@ CREATE TABLE nodes (
     name         text   COLLATE "C" NOT NULL PRIMARY KEY CHECK (octet_length(name) BETWEEN 1 AND 64),
     version      text   NOT NULL CHECK (octet_length(version) <= 128),
     epoch        bigint NOT NULL CHECK (epoch >= 0),
-    epoch_digest text   NOT NULL CHECK (octet_length(epoch_digest) <= 128),
+    instance     text   NOT NULL CHECK (octet_length(instance) <= 128),
     detail       text   NOT NULL CHECK (octet_length(detail) <= 4096),
     last_seen    bigint NOT NULL
 );

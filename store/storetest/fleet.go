@@ -28,7 +28,7 @@ var fleetTests = []test{
 
 // Node returns a valid node, which follows from its name.
 func Node(name string) store.Node {
-	return store.Node{Name: name, Version: "1.2.3 " + name, Epoch: uint64(len(name)), EpochDigest: strings.Repeat("0a", 32), Detail: "läuft auf " + name}
+	return store.Node{Name: name, Version: "1.2.3 " + name, Epoch: uint64(len(name)), Instance: strings.Repeat("0a", 32), Detail: "läuft auf " + name}
 }
 
 func testRevision(t *testing.T, s store.Store) {
@@ -216,7 +216,7 @@ func testNodes(t *testing.T, s store.Store) {
 	reported(t, s)
 	large := store.Node{
 		Name: strings.Repeat("~", store.MaxNode), Version: strings.Repeat("v", store.MaxNodeText), Epoch: math.MaxInt64,
-		EpochDigest: strings.Repeat(" ", store.MaxNodeText), Detail: strings.Repeat("\u00fc", store.MaxNodeDetail/2),
+		Instance: strings.Repeat(" ", store.MaxNodeText), Detail: strings.Repeat("\u00fc", store.MaxNodeDetail/2),
 	}
 	small := store.Node{Name: "!"}
 	for _, n := range []store.Node{Node("b"), large, Node("a"), small, Node("B")} {
@@ -301,8 +301,8 @@ func testNodesInvalid(t *testing.T, s store.Store) {
 		"long version":   change(func(n *store.Node) { n.Version = strings.Repeat("n", store.MaxNodeText+1) }),
 		"version":        change(func(n *store.Node) { n.Version = "1\n" }),
 		"epoch":          change(func(n *store.Node) { n.Epoch = math.MaxInt64 + 1 }),
-		"long digest":    change(func(n *store.Node) { n.EpochDigest = strings.Repeat("n", store.MaxNodeText+1) }),
-		"digest":         change(func(n *store.Node) { n.EpochDigest = "\xff" }),
+		"long digest":    change(func(n *store.Node) { n.Instance = strings.Repeat("n", store.MaxNodeText+1) }),
+		"digest":         change(func(n *store.Node) { n.Instance = "\xff" }),
 		"long detail":    change(func(n *store.Node) { n.Detail = strings.Repeat("n", store.MaxNodeDetail+1) }),
 		"unprintable":    change(func(n *store.Node) { n.Detail = "a\x00" }),
 		"detail's bytes": change(func(n *store.Node) { n.Detail = "\xff" }),
