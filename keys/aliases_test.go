@@ -93,7 +93,7 @@ func TestResolvePinned(t *testing.T) {
 	}
 	if err := errors.Join(s.AdoptEpoch(t.Context(), 1, []byte{1}), s.ProposeEpoch(t.Context(), "", 2, []byte{2}, store.Change{
 		Purge: []store.KeyVersion{{Name: "zpk", Version: 1}, {Name: "zpk", Version: 7}},
-	}), s.AdvanceEpoch(t.Context(), 2, nil)); err != nil {
+	}), s.AdvanceEpoch(t.Context(), 2, nil, nil)); err != nil {
 		t.Fatal(err)
 	}
 	v.Forget("zpk")
@@ -148,7 +148,7 @@ func TestAliases(t *testing.T) {
 	reasons("a key under an alias", v.Import(ctx, []hsm.Key{{Name: "a", Sealed: seal(t, "a", 1)}}), fault.Internal)
 	reasons("to be gone", v.SetAlias(ctx, "to.gone", "gone", ""), 0)
 	resolves("to.gone", "gone", 1)
-	if err := errors.Join(s.AdoptEpoch(ctx, 1, []byte{1}), s.ProposeEpoch(ctx, "", 2, []byte{2}, store.Change{Purge: []store.KeyVersion{{Name: "gone", Version: 1}}}), s.AdvanceEpoch(ctx, 2, nil)); err != nil {
+	if err := errors.Join(s.AdoptEpoch(ctx, 1, []byte{1}), s.ProposeEpoch(ctx, "", 2, []byte{2}, store.Change{Purge: []store.KeyVersion{{Name: "gone", Version: 1}}}), s.AdvanceEpoch(ctx, 2, nil, nil)); err != nil {
 		t.Fatal(err)
 	}
 	v.Forget("gone")

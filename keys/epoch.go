@@ -137,7 +137,7 @@ func (c *Ceremonies) advance(ctx context.Context, e store.Epoch, link []byte) er
 	if err != nil {
 		return unavailable(ctx, err)
 	}
-	err = c.store.AdvanceEpoch(ctx, e.Version, link)
+	err = c.store.AdvanceEpoch(ctx, e.Version, e.Sealed, link)
 	c.inventory.Forget(proposal.Change.Names()...)
 	if err != nil {
 		return unavailable(ctx, err)
@@ -151,7 +151,9 @@ func (c *Ceremonies) withdraw(ctx context.Context, proposal store.Epoch, refusal
 	c.settled = false
 	switch fault.Of(refusal).Reason {
 	case fault.EpochStale, fault.EpochInvalid:
-		if err := c.store.WithdrawEpoch(ctx, proposal.Version); err != nil {
+		// Another one may have taken its place meanwhile, which is not this node's to withdraw.
+		err := c.store.WithdrawEpoch(ctx, proposal.Version, proposal.Sealed)
+		if err != nil && !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrNotFound) {
 			return unavailable(ctx, err)
 		}
 	}

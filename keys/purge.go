@@ -12,7 +12,7 @@ import (
 // which. Their entries stay in the register, so that no copy of one is ever used again.
 func (c *Ceremonies) Purge(ctx context.Context) ([]store.KeyVersion, error) {
 	e := c.Epoch()
-	if e == nil {
+	if e == nil || !c.Ready() {
 		return nil, nil
 	}
 	now := c.clock().Unix()
@@ -33,7 +33,11 @@ func (c *Ceremonies) Purge(ctx context.Context) ([]store.KeyVersion, error) {
 	if len(gone) == 0 {
 		return nil, nil
 	}
-	err := c.store.Purge(ctx, gone...)
+	// A node that does not know the newest register could delete what officers have restored.
+	err := c.store.PurgeDeleted(ctx, e.Version, gone...)
+	if errors.Is(err, store.ErrConflict) {
+		return nil, nil
+	}
 	for _, v := range gone {
 		c.inventory.Forget(v.Name)
 	}

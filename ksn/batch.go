@@ -44,6 +44,9 @@ const (
 // The sizes above must fit.
 const _ = uint(store.MaxBatch - batchHeader - maxEntries*maxEntry - batchTrailer)
 
+// A row ends with its checksum, by which the store tells it from another.
+const _ = uint(store.JournalEnding-batchTrailer) + uint(batchTrailer-store.JournalEnding)
+
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // errBatch is any fault of a batch: no version that is known, not a possible content,

@@ -236,7 +236,7 @@ func fillJournal(b *testing.B, s *store.SQLite, n int) {
 			batch = appendEntry(batch, []span{{q, 1, 1}}, make([]byte, minReceipt+16))
 		}
 		number++
-		err := s.ExtendJournal(b.Context(), number-1, func(uint64, []byte) error { return errBatch },
+		err := s.ExtendJournal(b.Context(), number-1, nil, func(uint64, []byte) error { return errBatch },
 			func(number uint64) ([]byte, error) { return finishBatch(batch, len(chunk), number), nil })
 		if err != nil {
 			b.Fatal(err)

@@ -2,6 +2,7 @@ package ksn
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -156,9 +157,12 @@ const maxReloads = 8
 // what is accepted, all in one transaction of the store.
 func (c *committer) write(ctx context.Context) error {
 	l := c.ledger
+	if l.setBack != nil {
+		return l.setBack
+	}
 	for reloads := 0; ; reloads++ {
 		entries, number := 0, uint64(0)
-		err := l.store.ExtendJournal(ctx, l.newest, l.takeIn, func(next uint64) ([]byte, error) {
+		err := l.store.ExtendJournal(ctx, l.newest, l.ending(), l.takeIn, func(next uint64) ([]byte, error) {
 			if entries = c.judge(l.clock()); entries == 0 {
 				return nil, nil
 			}
@@ -172,8 +176,9 @@ func (c *committer) write(ctx context.Context) error {
 			return nil
 		case errors.Is(err, store.ErrRolledBack):
 			// What this process has seen accepted is not believed away: it refuses until it
-			// is started again.
-			return fmt.Errorf("ksn: record requests: %w", err)
+			// is started again, whatever the database says then.
+			l.setBack = fmt.Errorf("ksn: record requests: %w", err)
+			return l.setBack
 		}
 		l.forget()
 		e := l.ensureLoaded(ctx)
@@ -185,6 +190,15 @@ func (c *committer) write(ctx context.Context) error {
 		}
 		return fmt.Errorf("ksn: record %d requests: %w", entries, err)
 	}
+}
+
+// ending is what the newest row that this process has seen ends with, nil where it has seen
+// none. Only the goroutine that accepts calls it.
+func (l *Ledger) ending() []byte {
+	if l.newest == 0 {
+		return nil
+	}
+	return binary.BigEndian.AppendUint32(nil, l.sum)
 }
 
 // takeIn takes a row into memory that another process has appended.

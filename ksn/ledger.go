@@ -48,6 +48,7 @@ type Ledger struct {
 	loaded  bool     // memory has what the journal has
 	newest  uint64   // number of the last row of the journal that was seen, which stays when memory is dropped
 	sum     uint32   // its checksum
+	setBack error    // the database was set back: why nothing is accepted any more; of the goroutine that accepts
 	rows    rowSizes // of the journal
 	queue   []*item
 	coming  *gather.Gate // requests between Begin and its end

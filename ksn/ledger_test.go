@@ -372,12 +372,12 @@ func call(f func() error) error {
 }
 
 func (f *flaky) ExtendJournal(
-	ctx context.Context, known uint64, each func(uint64, []byte) error, next func(uint64) ([]byte, error),
+	ctx context.Context, known uint64, ending []byte, each func(uint64, []byte) error, next func(uint64) ([]byte, error),
 ) error {
 	if err := call(f.beforeAppend); err != nil {
 		return err
 	}
-	if err := f.Counters.ExtendJournal(ctx, known, each, next); err != nil {
+	if err := f.Counters.ExtendJournal(ctx, known, ending, each, next); err != nil {
 		return err
 	}
 	return call(f.afterAppend)

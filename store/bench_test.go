@@ -35,7 +35,7 @@ func BenchmarkBoth(b *testing.B) {
 				b.Run(fmt.Sprintf("ExtendJournal/bytes=%d", size), func(b *testing.B) {
 					batch := make([]byte, size)
 					for b.Loop() {
-						err := s.ExtendJournal(b.Context(), known, func(n uint64, _ []byte) error { known = n; return nil },
+						err := s.ExtendJournal(b.Context(), known, nil, func(n uint64, _ []byte) error { known = n; return nil },
 							func(n uint64) ([]byte, error) { return batch, nil })
 						if err != nil {
 							b.Fatal(err)

@@ -138,7 +138,7 @@ func TestFull(t *testing.T) {
 	}
 	batch := bytes.Repeat([]byte{1}, MaxBatch)
 	extend := func() error {
-		return s.ExtendJournal(ctx, 0, func(uint64, []byte) error { return nil }, func(uint64) ([]byte, error) { return batch, nil })
+		return s.ExtendJournal(ctx, 0, nil, func(uint64, []byte) error { return nil }, func(uint64) ([]byte, error) { return batch, nil })
 	}
 	if err := extend(); !errors.Is(err, ErrFull) {
 		t.Errorf("ExtendJournal: %v, want ErrFull", err)
@@ -236,7 +236,7 @@ func TestLocked(t *testing.T) {
 	if err := s.SetAlias(t.Context(), "a", "zpk", ""); !errors.Is(err, ErrLocked) {
 		t.Errorf("SetAlias: %v, want ErrLocked", err)
 	}
-	if err := s.AdvanceEpoch(t.Context(), 1, nil); !errors.Is(err, ErrLocked) {
+	if err := s.AdvanceEpoch(t.Context(), 1, nil, nil); !errors.Is(err, ErrLocked) {
 		t.Errorf("AdvanceEpoch: %v, want ErrLocked", err)
 	}
 	if _, err := s.Get(t.Context(), "zpk"); !errors.Is(err, ErrNotFound) {

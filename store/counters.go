@@ -44,7 +44,8 @@ type ReceiptKey struct {
 // may have happened.
 type Counters interface {
 	// ExtendJournal adds the next row to the journal, durably. Each is called for every row
-	// after the one with the number known, in their order; the batch is only lent. Then
+	// after the one with the number known, whose batch ends with ending ([JournalEnding]
+	// bytes; nil where that does not matter), in their order; the batch is only lent. Then
 	// next is called with the number that the new row will have, and returns its batch, or
 	// nil to add none. Nobody can add a row between the last one that each was given and
 	// the one that next made: where somebody had, next is called again after each was, and
@@ -53,9 +54,9 @@ type Counters interface {
 	//
 	// [ErrTrimmed] when rows after known are gone that others wrote: what they said was
 	// folded, so the whole journal is read again. [ErrRolledBack] when the newest row is
-	// older than known. [ErrInvalid] for a number above the largest int64, and for a batch
+	// older than known, or the row known ends otherwise. [ErrInvalid] for a number above the largest int64, and for a batch
 	// that is empty or has more than [MaxBatch] bytes.
-	ExtendJournal(ctx context.Context, known uint64, each func(number uint64, batch []byte) error, next func(number uint64) (batch []byte, err error)) error
+	ExtendJournal(ctx context.Context, known uint64, ending []byte, each func(number uint64, batch []byte) error, next func(number uint64) (batch []byte, err error)) error
 
 	// ReadJournal calls each for every row, in the order of their numbers and as of
 	// one moment. The batch is only lent. An error of each ends the reading and is

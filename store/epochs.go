@@ -68,17 +68,23 @@ type Epochs interface {
 	// the current epoch, keeps its link, clears the mark of [Backups.Restored] and removes
 	// the epoch before, all in one transaction. Nothing happens when that version is
 	// current: its link stays. [ErrNotFound] when there is no proposal, [ErrConflict] when
-	// it has another version, [ErrInvalid] for a link of more than [MaxLink] bytes.
-	AdvanceEpoch(ctx context.Context, version uint64, link []byte) error
+	// it, or the current epoch of that version, has another version or another document than
+	// sealed (any where that is nil), [ErrInvalid] for a link of more than [MaxLink] bytes.
+	AdvanceEpoch(ctx context.Context, version uint64, sealed, link []byte) error
 
 	// EpochLinks returns the links of the versions after the given one, in their order, at
 	// most limit (1 to [MaxList], otherwise [ErrInvalid]). Fewer are the last.
 	EpochLinks(ctx context.Context, after uint64, limit int) ([]EpochLink, error)
 
-	// WithdrawEpoch removes the proposal with that version, and changes nothing else.
+	// WithdrawEpoch removes the proposal with that version and document (any where sealed is
+	// nil), and changes nothing else.
 	// Errors are those of AdvanceEpoch; it is ErrNotFound when the version is current
 	// and nothing is proposed.
-	WithdrawEpoch(ctx context.Context, version uint64) error
+	WithdrawEpoch(ctx context.Context, version uint64, sealed []byte) error
+
+	// PurgeDeleted is [Keys.Purge] while the epoch with that version is current: otherwise
+	// [ErrConflict], since a later one may have called a deletion off.
+	PurgeDeleted(ctx context.Context, version uint64, versions ...KeyVersion) error
 }
 
 // Validate returns [ErrInvalid] for an epoch outside the limits; see [KeyRecord.Validate].

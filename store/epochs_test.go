@@ -35,7 +35,7 @@ func follow(ctx context.Context, s store.Store) (uint64, error) {
 	proposed, err := s.ProposedEpoch(ctx)
 	switch {
 	case err == nil:
-		if err := s.AdvanceEpoch(ctx, proposed.Version, nil); err != nil {
+		if err := s.AdvanceEpoch(ctx, proposed.Version, nil, nil); err != nil {
 			return 0, err
 		}
 	case !errors.Is(err, store.ErrNotFound):
@@ -58,7 +58,7 @@ func advanceForever(path string) error {
 		if err = s.ProposeEpoch(ctx, "", version, storetest.Epoch(version), epochChange(version)); err != nil {
 			break
 		}
-		if err = s.AdvanceEpoch(ctx, version, nil); err == nil {
+		if err = s.AdvanceEpoch(ctx, version, nil, nil); err == nil {
 			_, err = fmt.Fprintln(os.Stdout, version)
 		}
 	}
@@ -115,7 +115,7 @@ func TestUpgradeToNodes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.AdvanceEpoch(t.Context(), 2, []byte("link")); err != nil {
+	if err := s.AdvanceEpoch(t.Context(), 2, nil, []byte("link")); err != nil {
 		t.Fatal(err)
 	}
 	r, err := s.Ceremony(t.Context(), done.ID)

@@ -23,6 +23,8 @@ const (
 
 	epochVersion = `SELECT version FROM epochs WHERE state = $1`
 
+	epochDocument = `SELECT sealed FROM epochs WHERE state = $1`
+
 	removeEpoch = `DELETE FROM epochs WHERE state = $1`
 
 	advanceEpoch = `UPDATE epochs SET state = 'CURRENT', change = $1, ceremony = '', node = '' WHERE state = 'PROPOSED'`
@@ -131,7 +133,7 @@ func propose(ctx context.Context, tx *sql.Tx, p *Proposal, encoded []byte) error
 }
 
 // AdvanceEpoch implements [Epochs].
-func (s *tables) AdvanceEpoch(ctx context.Context, version uint64, link []byte) error {
+func (s *tables) AdvanceEpoch(ctx context.Context, version uint64, sealed, link []byte) error {
 	if len(link) > MaxLink {
 		return fmt.Errorf("%w: the link of an epoch has at most %d bytes", ErrInvalid, MaxLink)
 	}
@@ -141,9 +143,15 @@ func (s *tables) AdvanceEpoch(ctx context.Context, version uint64, link []byte) 
 			return err
 		}
 		if current != 0 && current == version {
+			if err := sameDocument(ctx, tx, currentEpoch, sealed); err != nil {
+				return err
+			}
 			return errUnchanged
 		}
 		change, err := proposal(ctx, tx, version)
+		if err == nil {
+			err = sameDocument(ctx, tx, proposedEpoch, sealed)
+		}
 		if err != nil {
 			return err
 		}
@@ -173,7 +181,7 @@ func (s *tables) EpochLinks(ctx context.Context, after uint64, limit int) ([]Epo
 }
 
 // WithdrawEpoch implements [Epochs].
-func (s *tables) WithdrawEpoch(ctx context.Context, version uint64) error {
+func (s *tables) WithdrawEpoch(ctx context.Context, version uint64, sealed []byte) error {
 	return s.change(ctx, func(tx *sql.Tx) error {
 		// The change is not read: one that is damaged can be withdrawn.
 		proposed, err := versionIn(ctx, tx, proposedEpoch)
@@ -185,9 +193,45 @@ func (s *tables) WithdrawEpoch(ctx context.Context, version uint64) error {
 		case proposed != version:
 			return fmt.Errorf("epoch %d: %w: epoch %d is proposed", version, ErrConflict, proposed)
 		}
+		if err := sameDocument(ctx, tx, proposedEpoch, sealed); err != nil {
+			return err
+		}
 		_, err = tx.ExecContext(ctx, removeEpoch, proposedEpoch)
 		return err
 	})
+}
+
+// PurgeDeleted implements [Epochs].
+func (s *tables) PurgeDeleted(ctx context.Context, version uint64, versions ...KeyVersion) error {
+	if err := validVersions(versions); err != nil {
+		return err
+	}
+	return s.change(ctx, func(tx *sql.Tx) error {
+		current, err := versionIn(ctx, tx, currentEpoch)
+		switch {
+		case err != nil:
+			return err
+		case current != version:
+			return fmt.Errorf("epoch %d: %w: epoch %d is current", version, ErrConflict, current)
+		}
+		return purge(ctx, tx, versions)
+	})
+}
+
+// sameDocument returns [ErrConflict] where the epoch in a state has another document; any does
+// where sealed is nil.
+func sameDocument(ctx context.Context, tx *sql.Tx, state string, sealed []byte) error {
+	if sealed == nil {
+		return nil
+	}
+	column, err := columns(tx.QueryRowContext(ctx, epochDocument, state), 1)
+	if err != nil {
+		return err
+	}
+	if document, ok := column[0].([]byte); !ok || !bytes.Equal(document, sealed) {
+		return fmt.Errorf("%w: the epoch has another document", ErrConflict)
+	}
+	return nil
 }
 
 // apply carries out a change in a transaction.

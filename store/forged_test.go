@@ -62,7 +62,7 @@ func TestForgedInventoryIsNotServed(t *testing.T) {
 			corrupt := 0
 			for call, err := range map[string]error{
 				"Ceremony": ceremony, "Ceremonies": ceremonies, "CurrentEpoch": current, "ProposedEpoch": proposed, "Alias": alias, "Aliases": aliases, "Tags": tags, "UsageOf": usage,
-				"AdvanceEpoch": s.AdvanceEpoch(ctx, 2, nil),
+				"AdvanceEpoch": s.AdvanceEpoch(ctx, 2, nil, nil),
 			} {
 				switch {
 				case errors.Is(err, store.ErrCorrupt):
@@ -94,16 +94,16 @@ func TestWithdrawDamagedProposal(t *testing.T) {
 	closeStore(t, s)
 	execute("UPDATE epochs SET change = x'00' WHERE version = 2")(t, path)
 	s = open(t, path)
-	if err := s.AdvanceEpoch(t.Context(), 2, nil); !errors.Is(err, store.ErrCorrupt) {
+	if err := s.AdvanceEpoch(t.Context(), 2, nil, nil); !errors.Is(err, store.ErrCorrupt) {
 		t.Errorf("AdvanceEpoch: %v, want ErrCorrupt", err)
 	}
-	if err := s.WithdrawEpoch(t.Context(), 2); err != nil {
+	if err := s.WithdrawEpoch(t.Context(), 2, nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.ProposeEpoch(t.Context(), "", 2, storetest.Epoch(2), store.Change{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.AdvanceEpoch(t.Context(), 2, nil); err != nil {
+	if err := s.AdvanceEpoch(t.Context(), 2, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 }

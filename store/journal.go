@@ -1,12 +1,16 @@
 package store
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"sync/atomic"
 )
 
 var errLargeNumber = fmt.Errorf("%w: the number of a journal row is not within 1 and %d", ErrInvalid, int64(math.MaxInt64))
+
+// JournalEnding is how many bytes of a batch are its ending.
+const JournalEnding = 4
 
 // JournalRow is a row of the journal.
 type JournalRow struct {
@@ -21,13 +25,16 @@ type extender struct{ others atomic.Bool }
 // extend has quick add the row with that number, if it is the one after the newest, or slow
 // take what follows known and then add what the follower's batch is, in one transaction.
 func (e *extender) extend(
-	known uint64, each func(number uint64, batch []byte) error, next func(number uint64) ([]byte, error),
+	known uint64, ending []byte, each func(number uint64, batch []byte) error, next func(number uint64) ([]byte, error),
 	quick func(number uint64, batch []byte) (bool, error), slow func(*follower) error,
 ) error {
 	if known > math.MaxInt64 {
 		return errLargeNumber
 	}
-	f := &follower{known: known, each: each, next: next}
+	if ending != nil && len(ending) != JournalEnding {
+		return fmt.Errorf("%w: the ending of a journal row has %d bytes", ErrInvalid, JournalEnding)
+	}
+	f := &follower{known: known, ending: ending, each: each, next: next}
 	if !e.others.Load() && known < math.MaxInt64 {
 		batch, err := f.nextBatch(known)
 		if err != nil {
@@ -47,10 +54,11 @@ func (e *extender) extend(
 	return err
 }
 
-// follower takes what follows the row that is known: that row comes first, without its
-// batch, unless it was trimmed.
+// follower takes what follows the row that is known: that row comes first, with the ending of
+// its batch alone, unless it was trimmed.
 type follower struct {
 	known   uint64
+	ending  []byte // of its batch; nil if anything is right
 	each    func(number uint64, batch []byte) error
 	next    func(number uint64) ([]byte, error)
 	newest  uint64 // 0: no row came
@@ -68,6 +76,9 @@ func (f *follower) row(r JournalRow) error {
 	}
 	f.newest = r.Number
 	if r.Number == f.known {
+		if f.ending != nil && !bytes.Equal(r.Batch, f.ending) {
+			return ErrRolledBack // and has grown again
+		}
 		return nil
 	}
 	if ValidateBatch(r.Number, r.Batch) != nil {
@@ -102,7 +113,7 @@ func (f *follower) nextBatch(newest uint64) ([]byte, error) {
 	return batch, nil
 }
 
-// scanFollowing takes the columns as they come; see scan. The batch may be missing.
+// scanFollowing takes the columns as they come; see scan. The batch may be an ending alone.
 func scanFollowing(row scanner) (JournalRow, error) {
 	column, err := columns(row, 2)
 	if err != nil {
@@ -110,7 +121,7 @@ func scanFollowing(row scanner) (JournalRow, error) {
 	}
 	number, ok0 := column[0].(int64)
 	batch, ok1 := column[1].([]byte)
-	if !ok0 || !ok1 && column[1] != nil || number < 1 {
+	if !ok0 || !ok1 || number < 1 {
 		return JournalRow{}, ErrCorrupt
 	}
 	return JournalRow{uint64(number), batch}, nil

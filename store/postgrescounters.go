@@ -15,14 +15,15 @@ var (
 	// lock was free: then the row is there already.
 	extendPostgres = fmt.Sprintf(`INSERT INTO counter_journal (number, batch) SELECT $1, $2
 		WHERE pg_try_advisory_xact_lock(%d, %d) AND $1 = coalesce((SELECT max(number) FROM counter_journal), 0) + 1
+			AND ($3::bytea IS NULL OR EXISTS (SELECT 1 FROM counter_journal WHERE number = $1 - 1 AND substr(batch, length(batch) - 3) = $3))
 		ON CONFLICT (number) DO NOTHING`, lockClass, journalLock)
 
 	lockJournal = fmt.Sprintf(`SELECT pg_advisory_xact_lock(%d, %d)`, lockClass, journalLock)
 )
 
 const (
-	// The batch of the row that is known is not read.
-	followPostgres = `SELECT number, CASE WHEN number > $1 THEN batch END FROM counter_journal WHERE number >= $1 ORDER BY number`
+	// Of the row that is known only the ending is read.
+	followPostgres = `SELECT number, CASE WHEN number > $1 THEN batch ELSE substr(batch, length(batch) - 3) END FROM counter_journal WHERE number >= $1 ORDER BY number`
 
 	appendPostgres = `INSERT INTO counter_journal (number, batch) VALUES ($1, $2)`
 
@@ -42,11 +43,11 @@ const (
 // ExtendJournal implements [Counters]. As long as nobody else adds rows it is one trip to the
 // server, and otherwise two: the lock with what follows, and the row with its commit.
 func (s *Postgres) ExtendJournal(
-	ctx context.Context, known uint64, each func(number uint64, batch []byte) error, next func(number uint64) ([]byte, error),
+	ctx context.Context, known uint64, ending []byte, each func(number uint64, batch []byte) error, next func(number uint64) ([]byte, error),
 ) error {
-	return s.extender.extend(known, each, next, func(number uint64, batch []byte) (added bool, err error) {
+	return s.extender.extend(known, ending, each, next, func(number uint64, batch []byte) (added bool, err error) {
 		err = s.direct(ctx, func(ctx context.Context, c *pgxpool.Conn) error {
-			tag, err := c.Exec(ctx, extendPostgres, int64(number), batch)
+			tag, err := c.Exec(ctx, extendPostgres, int64(number), batch, ending)
 			added = err == nil && tag.RowsAffected() == 1
 			return err
 		})

@@ -98,7 +98,7 @@ func steps() []step {
 				return has(t, err)
 			}},
 		{"AdvanceEpoch", func(ctx context.Context, s store.Store, n int) error {
-			return s.AdvanceEpoch(ctx, uint64(n), []byte("link"))
+			return s.AdvanceEpoch(ctx, uint64(n), nil, []byte("link"))
 		}, func(t *testing.T, s store.Store, n int) bool {
 			current, err := s.CurrentEpoch(t.Context())
 			if err != nil {
@@ -115,7 +115,7 @@ func steps() []step {
 			return done
 		}},
 		{"ExtendJournal", func(ctx context.Context, s store.Store, n int) error {
-			return s.ExtendJournal(ctx, known, func(n uint64, _ []byte) error { known = n; return nil },
+			return s.ExtendJournal(ctx, known, nil, func(n uint64, _ []byte) error { known = n; return nil },
 				func(uint64) ([]byte, error) { return fmt.Appendf(nil, "batch %d", n), nil })
 		}, func(t *testing.T, s store.Store, n int) bool {
 			number, last := newest(t, s)
@@ -284,7 +284,7 @@ func load(t *testing.T, s *store.Postgres, stop chan struct{}) (acknowledged fun
 				default:
 				}
 				batch, at := fmt.Sprintf("writer %d batch %d", w, n), uint64(0)
-				err := s.ExtendJournal(t.Context(), known, func(n uint64, _ []byte) error { known = n; return nil },
+				err := s.ExtendJournal(t.Context(), known, nil, func(n uint64, _ []byte) error { known = n; return nil },
 					func(n uint64) ([]byte, error) { at = n; return []byte(batch), nil })
 				name := fmt.Sprintf("key-%d-%d", w, n)
 				put := s.Put(t.Context(), storetest.Record(name, 1))
@@ -437,7 +437,7 @@ func TestPostgresFallsSilent(t *testing.T) {
 	put(t, s, storetest.Record("zpk", 1))
 	addRow := func(s store.Store) error {
 		known, _ := newest(t, openPostgres(t, o))
-		return s.ExtendJournal(context.Background(), known, func(uint64, []byte) error { return nil }, func(uint64) ([]byte, error) { return []byte("row"), nil })
+		return s.ExtendJournal(context.Background(), known, nil, func(uint64, []byte) error { return nil }, func(uint64) ([]byte, error) { return []byte("row"), nil })
 	}
 	if err := addRow(s); err != nil {
 		t.Fatal(err)
@@ -451,7 +451,7 @@ func TestPostgresFallsSilent(t *testing.T) {
 		"Export":      func(ctx context.Context) error { return s.Export(ctx, func(store.Item) error { return nil }) },
 		"Nodes":       func(ctx context.Context) error { _, err := s.Nodes(ctx); return err },
 		"ExtendJournal": func(ctx context.Context) error {
-			return s.ExtendJournal(ctx, 1, func(uint64, []byte) error { return nil }, func(uint64) ([]byte, error) { return []byte("row"), nil })
+			return s.ExtendJournal(ctx, 1, nil, func(uint64, []byte) error { return nil }, func(uint64) ([]byte, error) { return []byte("row"), nil })
 		},
 	}
 	for name, silent := range map[string]func(bool) error{

@@ -93,7 +93,7 @@ func readings(t *testing.T, s store.Store, ceremonyID string) map[string]error {
 		"Get": get, "List": list, "Counter": counter, "ReceiptKeys": receiptKeys, "Ceremony": ceremony, "CurrentEpoch": current, "ProposedEpoch": proposed,
 		"Alias": alias, "Tags": tags, "UsageOf": usage, "EpochLinks": links, "Nodes": nodes, "Revision": revision, "Restored": restored,
 		"ReadJournal":   s.ReadJournal(ctx, func(uint64, []byte) error { return nil }),
-		"ExtendJournal": s.ExtendJournal(ctx, 0, func(uint64, []byte) error { return nil }, func(uint64) ([]byte, error) { return nil, nil }),
+		"ExtendJournal": s.ExtendJournal(ctx, 0, nil, func(uint64, []byte) error { return nil }, func(uint64) ([]byte, error) { return nil, nil }),
 		"Export":        s.Export(ctx, func(store.Item) error { return nil }),
 	}
 }
@@ -116,7 +116,7 @@ func TestPostgresFailures(t *testing.T) {
 			CREATE OR REPLACE TRIGGER fail BEFORE INSERT OR UPDATE ON keyd.counters FOR EACH ROW EXECUTE FUNCTION keyd.fail()`, code))
 		for call, err := range map[string]error{
 			"Put": s.Put(t.Context(), storetest.Record("zpk", 1)), "Fold": s.Fold(t.Context(), storetest.Counter("q", 1)),
-			"ExtendJournal": s.ExtendJournal(t.Context(), 0, func(uint64, []byte) error { return nil }, func(uint64) ([]byte, error) { return []byte("b"), nil }),
+			"ExtendJournal": s.ExtendJournal(t.Context(), 0, nil, func(uint64, []byte) error { return nil }, func(uint64) ([]byte, error) { return []byte("b"), nil }),
 		} {
 			if !errors.Is(err, want) || strings.Contains(err.Error(), "canary") {
 				t.Errorf("%s: %s: %v, want %v", code, call, err, want)
@@ -170,7 +170,7 @@ func TestPostgresLocked(t *testing.T) {
 		}
 	})
 	wait.Go(func() {
-		err := s.ExtendJournal(t.Context(), 0, func(uint64, []byte) error { return nil }, func(uint64) ([]byte, error) { return []byte("b"), nil })
+		err := s.ExtendJournal(t.Context(), 0, nil, func(uint64, []byte) error { return nil }, func(uint64) ([]byte, error) { return []byte("b"), nil })
 		if !errors.Is(err, store.ErrLocked) {
 			t.Errorf("ExtendJournal: %v, want ErrLocked", err)
 		}

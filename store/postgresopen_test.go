@@ -222,7 +222,7 @@ func TestPostgresCommitsAreSynchronous(t *testing.T) {
 			CREATE TRIGGER check_commit BEFORE INSERT ON keyd.counter_journal FOR EACH ROW EXECUTE FUNCTION check_commit();`, want))
 		put(t, s, storetest.Record(set+"-again", 1))
 		known, _ := newest(t, s)
-		if err := s.ExtendJournal(t.Context(), known, func(uint64, []byte) error { return nil }, func(uint64) ([]byte, error) { return []byte("row"), nil }); err != nil {
+		if err := s.ExtendJournal(t.Context(), known, nil, func(uint64, []byte) error { return nil }, func(uint64) ([]byte, error) { return []byte("row"), nil }); err != nil {
 			t.Errorf("%s: %v", set, err)
 		}
 		execute1(t, server, o.Database, "DROP TRIGGER check_commit ON keyd.keys; DROP TRIGGER check_commit ON keyd.counter_journal")

@@ -16,13 +16,14 @@ const (
 )
 
 const (
-	// The batch of the row that is known is not read.
-	extendRows = `SELECT number, CASE WHEN number > ?1 THEN batch END FROM counter_journal WHERE number >= ?1 ORDER BY number`
+	// Of the row that is known only the ending is read.
+	extendRows = `SELECT number, CASE WHEN number > ?1 THEN batch ELSE substr(batch, -4) END FROM counter_journal WHERE number >= ?1 ORDER BY number`
 
 	// The condition and the row are one statement, which has the write lock from its
 	// beginning: two writers never both see the same newest number.
 	extendNext = `INSERT INTO counter_journal (number, batch) SELECT ?1, ?2
-		WHERE ?1 = coalesce((SELECT max(number) FROM counter_journal), 0) + 1`
+		WHERE ?1 = coalesce((SELECT max(number) FROM counter_journal), 0) + 1
+			AND (?3 IS NULL OR EXISTS (SELECT 1 FROM counter_journal WHERE number = ?1 - 1 AND substr(batch, -4) = ?3))`
 
 	foldCounters = `INSERT INTO counters (sequence, counter, receipt, accepted_at) VALUES %s
 		ON CONFLICT (sequence) DO UPDATE
@@ -35,13 +36,13 @@ type extendStatements struct{ next, rows *sql.Stmt }
 
 // ExtendJournal implements [Counters].
 func (s *SQLite) ExtendJournal(
-	ctx context.Context, known uint64, each func(number uint64, batch []byte) error, next func(number uint64) ([]byte, error),
+	ctx context.Context, known uint64, ending []byte, each func(number uint64, batch []byte) error, next func(number uint64) ([]byte, error),
 ) error {
-	return s.extender.extend(known, each, next, func(number uint64, batch []byte) (bool, error) {
+	return s.extender.extend(known, ending, each, next, func(number uint64, batch []byte) (bool, error) {
 		if s.closed.Load() {
 			return false, s.fail(ErrClosed)
 		}
-		result, err := s.extend.next.ExecContext(ctx, int64(number), batch)
+		result, err := s.extend.next.ExecContext(ctx, int64(number), batch, ending)
 		if err != nil {
 			return false, s.fail(classify(ctx, err))
 		}
@@ -66,7 +67,7 @@ func (s *SQLite) ExtendJournal(
 			case batch == nil:
 				return errUnchanged
 			}
-			_, err = tx.StmtContext(ctx, s.extend.next).ExecContext(ctx, int64(f.newest+1), batch)
+			_, err = tx.StmtContext(ctx, s.extend.next).ExecContext(ctx, int64(f.newest+1), batch, nil)
 			return err
 		})
 	})

@@ -71,12 +71,19 @@ func (s *tables) ReplaceSealed(ctx context.Context, name string, version uint32,
 
 // Purge implements [Keys].
 func (s *tables) Purge(ctx context.Context, versions ...KeyVersion) error {
+	if err := validVersions(versions); err != nil {
+		return err
+	}
+	return s.change(ctx, func(tx *sql.Tx) error { return purge(ctx, tx, versions) })
+}
+
+func validVersions(versions []KeyVersion) error {
 	for _, v := range versions {
 		if !validName(v.Name) || v.Version == 0 {
 			return fmt.Errorf("%w: a key has a name of 1 to %d printable ASCII characters without spaces, and versions from 1", ErrInvalid, MaxName)
 		}
 	}
-	return s.change(ctx, func(tx *sql.Tx) error { return purge(ctx, tx, versions) })
+	return nil
 }
 
 // purge deletes versions within a transaction.

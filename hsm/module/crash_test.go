@@ -79,12 +79,12 @@ func (f *failing) ProposeEpoch(ctx context.Context, node string, version uint64,
 	return f.write(func() error { return f.Store.ProposeEpoch(ctx, node, version, sealed, change) })
 }
 
-func (f *failing) AdvanceEpoch(ctx context.Context, version uint64, link []byte) error {
-	return f.write(func() error { return f.Store.AdvanceEpoch(ctx, version, link) })
+func (f *failing) AdvanceEpoch(ctx context.Context, version uint64, sealed, link []byte) error {
+	return f.write(func() error { return f.Store.AdvanceEpoch(ctx, version, sealed, link) })
 }
 
-func (f *failing) WithdrawEpoch(ctx context.Context, version uint64) error {
-	return f.write(func() error { return f.Store.WithdrawEpoch(ctx, version) })
+func (f *failing) WithdrawEpoch(ctx context.Context, version uint64, sealed []byte) error {
+	return f.write(func() error { return f.Store.WithdrawEpoch(ctx, version, sealed) })
 }
 
 func (f *failing) ReplaceSealed(ctx context.Context, name string, version uint32, old, fresh []byte) error {

@@ -199,7 +199,7 @@ func fillAll(t *testing.T, s store.Store) {
 	adopt(t, s, 1)
 	for version := uint64(2); version <= 3; version++ {
 		propose(t, s, version, store.Change{})
-		if err := s.AdvanceEpoch(t.Context(), version, fmt.Appendf(nil, "link %d", version)); err != nil {
+		if err := s.AdvanceEpoch(t.Context(), version, nil, fmt.Appendf(nil, "link %d", version)); err != nil {
 			t.Fatal(err)
 		}
 	}

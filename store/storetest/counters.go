@@ -65,26 +65,37 @@ func testCountersEmpty(t *testing.T, s store.Store) {
 }
 
 func testJournalNumbers(t *testing.T, s store.Store) {
-	if err := s.ExtendJournal(t.Context(), 1, noRow, batch("early")); !errors.Is(err, store.ErrRolledBack) {
+	if err := s.ExtendJournal(t.Context(), 1, nil, noRow, batch("early")); !errors.Is(err, store.ErrRolledBack) {
 		t.Errorf("an empty journal after row 1: %v, want ErrRolledBack", err)
 	}
 	appendRow(t, s, 1, "first")
 	own := []byte("second")
-	if err := s.ExtendJournal(t.Context(), 1, noRow, func(uint64) ([]byte, error) { return own, nil }); err != nil {
+	if err := s.ExtendJournal(t.Context(), 1, nil, noRow, func(uint64) ([]byte, error) { return own, nil }); err != nil {
 		t.Fatal(err)
 	}
 	clear(own) // it was the caller's
 	journal(t, s, "1 first", "2 second")
 	for _, known := range []uint64{3, math.MaxInt64} {
-		if err := s.ExtendJournal(t.Context(), known, noRow, batch("early")); !errors.Is(err, store.ErrRolledBack) {
+		if err := s.ExtendJournal(t.Context(), known, nil, noRow, batch("early")); !errors.Is(err, store.ErrRolledBack) {
 			t.Errorf("row 2 after row %d: %v, want ErrRolledBack", known, err)
+		}
+	}
+	// Another row where the one that is known was: it was set back, and has grown again.
+	for known, ending := range map[uint64]string{1: "IRST", 2: "CONd"} {
+		if err := s.ExtendJournal(t.Context(), known, []byte(ending), noRow, batch("early")); !errors.Is(err, store.ErrRolledBack) {
+			t.Errorf("after row %d with another ending: %v, want ErrRolledBack", known, err)
+		}
+	}
+	for known, ending := range map[uint64]string{1: "irst", 2: "cond"} {
+		if err := s.ExtendJournal(t.Context(), known, []byte(ending), func(uint64, []byte) error { return nil }, func(uint64) ([]byte, error) { return nil, nil }); err != nil {
+			t.Errorf("after row %d with its ending: %v", known, err)
 		}
 	}
 	// What others have written is read first.
 	for known, want := range [][]string{{"1 first", "2 second"}, {"2 second"}, nil} {
 		var read []string
 		var number uint64
-		err := s.ExtendJournal(t.Context(), uint64(known), func(n uint64, batch []byte) error {
+		err := s.ExtendJournal(t.Context(), uint64(known), nil, func(n uint64, batch []byte) error {
 			read = append(read, fmt.Sprintf("%d %s", n, batch))
 			return nil
 		}, func(n uint64) ([]byte, error) { number = n; return nil, nil })
@@ -98,14 +109,16 @@ func testJournalNumbers(t *testing.T, s store.Store) {
 	if err := s.ReadJournal(t.Context(), fail); err != failed || seen != 1 { //nolint:errorlint // as it is
 		t.Errorf("ReadJournal with a failing reader: %v after %d rows", err, seen)
 	}
-	if err := s.ExtendJournal(t.Context(), 0, fail, batch("late")); err != failed || seen != 2 { //nolint:errorlint // as it is
+	if err := s.ExtendJournal(t.Context(), 0, nil, fail, batch("late")); err != failed || seen != 2 { //nolint:errorlint // as it is
 		t.Errorf("ExtendJournal with a failing reader: %v after %d rows", err, seen)
 	}
-	err := s.ExtendJournal(t.Context(), 2, noRow, func(uint64) ([]byte, error) { return []byte("late"), failed })
+	err := s.ExtendJournal(t.Context(), 2, nil, noRow, func(uint64) ([]byte, error) { return []byte("late"), failed })
 	if err != failed { //nolint:errorlint // as it is
 		t.Errorf("ExtendJournal with a failing writer: %v", err)
 	}
-	appendRow(t, s, 3, "third") // the store goes on
+	if err := s.ExtendJournal(t.Context(), 2, []byte("cond"), noRow, batch("third")); err != nil { // the store goes on
+		t.Fatal(err)
+	}
 	journal(t, s, "1 first", "2 second", "3 third")
 }
 
@@ -118,7 +131,7 @@ func testJournalContest(t *testing.T, s store.Store) {
 		wait.Go(func() {
 			known := uint64(0)
 			for round := range rounds {
-				err := s.ExtendJournal(t.Context(), known, func(n uint64, batch []byte) error {
+				err := s.ExtendJournal(t.Context(), known, nil, func(n uint64, batch []byte) error {
 					if n != known+1 {
 						t.Errorf("row %d follows row %d", n, known)
 					}
@@ -175,16 +188,16 @@ func testJournalTrim(t *testing.T, s store.Store) {
 		journal(t, s, c.want...)
 	}
 	for known := range uint64(4) {
-		if err := s.ExtendJournal(t.Context(), known, noRow, batch("again")); !errors.Is(err, store.ErrTrimmed) {
+		if err := s.ExtendJournal(t.Context(), known, nil, noRow, batch("again")); !errors.Is(err, store.ErrTrimmed) {
 			t.Errorf("rows after row %d are gone: %v, want ErrTrimmed", known, err)
 		}
 	}
-	if err := s.ExtendJournal(t.Context(), 6, noRow, batch("again")); !errors.Is(err, store.ErrRolledBack) {
+	if err := s.ExtendJournal(t.Context(), 6, nil, noRow, batch("again")); !errors.Is(err, store.ErrRolledBack) {
 		t.Errorf("row 5 after row 6: %v, want ErrRolledBack", err)
 	}
 	read := ""
 	each := func(n uint64, batch []byte) error { read += fmt.Sprintf("%d %s", n, batch); return nil }
-	if err := s.ExtendJournal(t.Context(), 4, each, batch("row")); err != nil || read != "5 row" {
+	if err := s.ExtendJournal(t.Context(), 4, nil, each, batch("row")); err != nil || read != "5 row" {
 		t.Errorf("after a row that was trimmed: %q, %v", read, err)
 	}
 	journal(t, s, "5 row", "6 row")
@@ -368,9 +381,9 @@ func testCountersInvalid(t *testing.T, s store.Store) {
 		t.Errorf("something was folded: %v", err)
 	}
 	for name, err := range map[string]error{
-		"large number": s.ExtendJournal(t.Context(), math.MaxInt64+1, noRow, batch("b")),
-		"empty batch":  s.ExtendJournal(t.Context(), 0, noRow, batch("")),
-		"long batch":   s.ExtendJournal(t.Context(), 0, noRow, func(uint64) ([]byte, error) { return make([]byte, store.MaxBatch+1), nil }),
+		"large number": s.ExtendJournal(t.Context(), math.MaxInt64+1, nil, noRow, batch("b")),
+		"empty batch":  s.ExtendJournal(t.Context(), 0, nil, noRow, batch("")),
+		"long batch":   s.ExtendJournal(t.Context(), 0, nil, noRow, func(uint64) ([]byte, error) { return make([]byte, store.MaxBatch+1), nil }),
 	} {
 		if !errors.Is(err, store.ErrInvalid) {
 			t.Errorf("ExtendJournal: %s: %v, want ErrInvalid", name, err)
@@ -391,7 +404,7 @@ func counterCalls(ctx context.Context, s store.Store) map[string]error {
 	_, counterErr := s.Counter(ctx, []byte("q"))
 	_, keysErr := s.ReceiptKeys(ctx)
 	return map[string]error{
-		"ExtendJournal":     s.ExtendJournal(ctx, 1, noRow, batch("late")),
+		"ExtendJournal":     s.ExtendJournal(ctx, 1, nil, noRow, batch("late")),
 		"ReadJournal":       s.ReadJournal(ctx, func(uint64, []byte) error { return errors.New("a row was read") }),
 		"TrimJournal":       s.TrimJournal(ctx, 1),
 		"Fold":              s.Fold(ctx, Counter("q", 2)),
@@ -437,7 +450,7 @@ func testCountersClosed(t *testing.T, s store.Store) {
 
 func appendRow(t *testing.T, s store.Store, number uint64, batch string) {
 	t.Helper()
-	err := s.ExtendJournal(t.Context(), number-1, noRow, func(n uint64) ([]byte, error) {
+	err := s.ExtendJournal(t.Context(), number-1, nil, noRow, func(n uint64) ([]byte, error) {
 		if n != number {
 			return nil, fmt.Errorf("the next row is %d", n)
 		}

@@ -61,7 +61,7 @@ func TestReopen(t *testing.T, database func(t *testing.T) (open func() store.Sto
 			sameCeremony(t, s, done)
 		}},
 		{"Withdraw", func(t *testing.T, s store.Store, _ store.CeremonyRecord) {
-			if err := s.WithdrawEpoch(t.Context(), 2); err != nil {
+			if err := s.WithdrawEpoch(t.Context(), 2, nil); err != nil {
 				t.Fatal(err)
 			}
 			epochs(t, s, 1, 0)
@@ -107,7 +107,7 @@ func testEpochAdopt(t *testing.T, s store.Store) {
 	if err := s.ProposeEpoch(t.Context(), "", 1, Epoch(1), store.Change{}); !errors.Is(err, store.ErrConflict) {
 		t.Errorf("a proposal without an epoch before: %v, want ErrConflict", err)
 	}
-	if err := s.AdvanceEpoch(t.Context(), 1, nil); !errors.Is(err, store.ErrNotFound) {
+	if err := s.AdvanceEpoch(t.Context(), 1, nil, nil); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("AdvanceEpoch of nothing: %v, want ErrNotFound", err)
 	}
 	for range 2 {
@@ -194,7 +194,7 @@ func testEpochOrder(t *testing.T, s store.Store) {
 		}
 	}
 	for _, version := range []uint64{0, 4, 6} {
-		if err := s.AdvanceEpoch(t.Context(), version, nil); !errors.Is(err, store.ErrNotFound) {
+		if err := s.AdvanceEpoch(t.Context(), version, nil, nil); !errors.Is(err, store.ErrNotFound) {
 			t.Errorf("AdvanceEpoch(%d): %v, want ErrNotFound", version, err)
 		}
 	}
@@ -203,10 +203,10 @@ func testEpochOrder(t *testing.T, s store.Store) {
 		t.Errorf("a second proposal: %v, want ErrConflict", err)
 	}
 	for _, version := range []uint64{0, 4, 7} {
-		if err := s.AdvanceEpoch(t.Context(), version, nil); !errors.Is(err, store.ErrConflict) {
+		if err := s.AdvanceEpoch(t.Context(), version, nil, nil); !errors.Is(err, store.ErrConflict) {
 			t.Errorf("AdvanceEpoch(%d) of epoch 6: %v, want ErrConflict", version, err)
 		}
-		if err := s.WithdrawEpoch(t.Context(), version); !errors.Is(err, store.ErrConflict) {
+		if err := s.WithdrawEpoch(t.Context(), version, nil); !errors.Is(err, store.ErrConflict) {
 			t.Errorf("WithdrawEpoch(%d) of epoch 6: %v, want ErrConflict", version, err)
 		}
 	}
@@ -222,15 +222,15 @@ func testEpochWithdraw(t *testing.T, s store.Store) {
 	addCeremony(t, s, Ceremony(1))
 	r := Ceremony(1)
 	propose(t, s, 2, store.Change{Keys: []store.KeyRecord{Record("zpk", 1)}, Ceremony: &r})
-	if err := s.WithdrawEpoch(t.Context(), 2); err != nil {
+	if err := s.WithdrawEpoch(t.Context(), 2, nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, version := range []uint64{1, 2} {
-		if err := s.WithdrawEpoch(t.Context(), version); !errors.Is(err, store.ErrNotFound) {
+		if err := s.WithdrawEpoch(t.Context(), version, nil); !errors.Is(err, store.ErrNotFound) {
 			t.Errorf("WithdrawEpoch(%d): %v, want ErrNotFound", version, err)
 		}
 	}
-	if err := s.AdvanceEpoch(t.Context(), 2, nil); !errors.Is(err, store.ErrNotFound) {
+	if err := s.AdvanceEpoch(t.Context(), 2, nil, nil); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("AdvanceEpoch: %v, want ErrNotFound", err)
 	}
 	epochs(t, s, 1, 0)
@@ -316,7 +316,7 @@ func testEpochContest(t *testing.T, s store.Store) {
 				case !errors.Is(err, store.ErrConflict):
 					t.Errorf("ProposeEpoch: %v, want ErrConflict", err)
 				}
-				switch err := s.AdvanceEpoch(t.Context(), version, nil); {
+				switch err := s.AdvanceEpoch(t.Context(), version, nil, nil); {
 				case err == nil:
 					advanced.Add(1)
 				default:
@@ -454,11 +454,11 @@ func testEpochModel(t *testing.T, s store.Store) {
 			rt.Fatal(err)
 		}
 		if rapid.Bool().Draw(rt, "withdrawn") {
-			if err := s.WithdrawEpoch(t.Context(), version+1); err != nil {
+			if err := s.WithdrawEpoch(t.Context(), version+1, nil); err != nil {
 				rt.Fatal(err)
 			}
 		} else {
-			if err := s.AdvanceEpoch(t.Context(), version+1, nil); err != nil {
+			if err := s.AdvanceEpoch(t.Context(), version+1, nil, nil); err != nil {
 				rt.Fatal(err)
 			}
 			version++
@@ -490,7 +490,7 @@ func propose(t *testing.T, s store.Store, version uint64, change store.Change) {
 
 func advance(t *testing.T, s store.Store, version uint64) {
 	t.Helper()
-	if err := s.AdvanceEpoch(t.Context(), version, nil); err != nil {
+	if err := s.AdvanceEpoch(t.Context(), version, nil, nil); err != nil {
 		t.Fatalf("AdvanceEpoch(%d): %v", version, err)
 	}
 }

@@ -61,9 +61,9 @@ func testRevision(t *testing.T, s store.Store) {
 		{"UpdateCeremony", func() error { return s.UpdateCeremony(t.Context(), Ceremony(1)) }},
 		{"AdoptEpoch", func() error { return s.AdoptEpoch(t.Context(), 1, Epoch(1)) }},
 		{"ProposeEpoch", func() error { return s.ProposeEpoch(t.Context(), "n", 2, Epoch(2), store.Change{}) }},
-		{"WithdrawEpoch", func() error { return s.WithdrawEpoch(t.Context(), 2) }},
+		{"WithdrawEpoch", func() error { return s.WithdrawEpoch(t.Context(), 2, nil) }},
 		{"ProposeEpoch again", func() error { return s.ProposeEpoch(t.Context(), "n", 2, Epoch(2), store.Change{}) }},
-		{"AdvanceEpoch", func() error { return s.AdvanceEpoch(t.Context(), 2, nil) }},
+		{"AdvanceEpoch", func() error { return s.AdvanceEpoch(t.Context(), 2, nil, nil) }},
 		{"ProposeEpoch of n", func() error { return s.ProposeEpoch(t.Context(), "n", 3, Epoch(3), store.Change{}) }},
 		{"RemoveNode", func() error { return s.RemoveNode(t.Context(), "n") }},
 	} {
@@ -84,7 +84,7 @@ func testRevision(t *testing.T, s store.Store) {
 		t.Fatal(err)
 	}
 	for name, err := range map[string]error{
-		"Put": s.Put(t.Context(), Record("zpk", 2)), "SetAlias": s.SetAlias(t.Context(), "a", "none", ""), "AdvanceEpoch": s.AdvanceEpoch(t.Context(), 9, nil),
+		"Put": s.Put(t.Context(), Record("zpk", 2)), "SetAlias": s.SetAlias(t.Context(), "a", "none", ""), "AdvanceEpoch": s.AdvanceEpoch(t.Context(), 9, nil, nil),
 	} {
 		if err == nil {
 			t.Errorf("%s works", name)
@@ -138,27 +138,27 @@ func testEpochLinks(t *testing.T, s store.Store) {
 	large := string(bytes.Repeat([]byte{0xff}, store.MaxLink))
 	for version, link := range map[uint64]string{2: ""} {
 		propose(t, s, version, store.Change{})
-		if err := s.AdvanceEpoch(t.Context(), version, []byte(link)); err != nil {
+		if err := s.AdvanceEpoch(t.Context(), version, nil, []byte(link)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	propose(t, s, 3, store.Change{})
-	if err := s.AdvanceEpoch(t.Context(), 3, make([]byte, store.MaxLink+1)); !errors.Is(err, store.ErrInvalid) {
+	if err := s.AdvanceEpoch(t.Context(), 3, nil, make([]byte, store.MaxLink+1)); !errors.Is(err, store.ErrInvalid) {
 		t.Errorf("a long link: %v, want ErrInvalid", err)
 	}
 	epochs(t, s, 2, 3)
-	if err := s.AdvanceEpoch(t.Context(), 3, []byte(large)); err != nil {
+	if err := s.AdvanceEpoch(t.Context(), 3, nil, []byte(large)); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.AdvanceEpoch(t.Context(), 3, []byte("another")); err != nil { // it is current: nothing happens
-		t.Fatal(err)
-	}
-	propose(t, s, 4, store.Change{})
-	if err := s.WithdrawEpoch(t.Context(), 4); err != nil {
+	if err := s.AdvanceEpoch(t.Context(), 3, nil, []byte("another")); err != nil { // it is current: nothing happens
 		t.Fatal(err)
 	}
 	propose(t, s, 4, store.Change{})
-	if err := s.AdvanceEpoch(t.Context(), 4, []byte("four")); err != nil {
+	if err := s.WithdrawEpoch(t.Context(), 4, nil); err != nil {
+		t.Fatal(err)
+	}
+	propose(t, s, 4, store.Change{})
+	if err := s.AdvanceEpoch(t.Context(), 4, nil, []byte("four")); err != nil {
 		t.Fatal(err)
 	}
 	links(0, 10, "2 ", "3 "+large, "4 four")
