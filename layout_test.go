@@ -16,14 +16,14 @@ import (
 // new folder needs a place here. hsm/module stands above hsm, whose types it uses.
 var layout = []string{
 	"e2e", "bench", "examples", "client", "cmd/keyd", "service", "front", "development", "officer", "simulator", "config", "admin", "metrics", "tracing",
-	"server", "pinsvc", "datasvc", "keyuse", "terminals", "voids", "keys", "ksn", "policies", "web", "audit", "store", "softhsm-config",
+	"server", "pinsvc", "datasvc", "keyuse", "terminals", "voids", "backup", "keys", "ksn", "policies", "web", "audit", "store", "softhsm-config",
 	"hsm/module", "ceremony", "hsm", "vault", "supervisor", "dukpt", "pinblock", "keyblock", "checkpoint", "fault", "gather", "api",
 }
 
 // frontSide is the code of the process that strangers reach: it never meets a clear
 // PIN, a clear key or the token.
 var frontSide = []string{
-	"front", "admin", "metrics", "tracing", "server", "pinsvc", "datasvc", "keyuse", "keys", "ksn", "terminals", "voids", "policies", "web", "audit", "store", "ceremony", "hsm",
+	"front", "admin", "metrics", "tracing", "server", "pinsvc", "datasvc", "keyuse", "backup", "keys", "ksn", "terminals", "voids", "policies", "web", "audit", "store", "ceremony", "hsm",
 }
 
 // secretSide is what the front never reaches.
@@ -31,7 +31,7 @@ var secretSide = []string{"keyd/pinblock", "keyd/dukpt/software", "keyd/hsm/modu
 
 // present are the folders without which the tests below would prove nothing.
 var present = []string{
-	"front", "admin", "metrics", "tracing", "server", "pinsvc", "datasvc", "keyuse", "keys", "ksn", "policies", "audit", "store", "hsm", "hsm/module", "supervisor", "checkpoint",
+	"front", "admin", "metrics", "tracing", "server", "pinsvc", "datasvc", "keyuse", "backup", "keys", "ksn", "policies", "audit", "store", "hsm", "hsm/module", "supervisor", "checkpoint",
 	"dukpt", "dukpt/software", "pinblock", "cmd/keyd", "client", "ceremony", "keyblock", "officer",
 }
 

@@ -49,6 +49,10 @@ type Definition struct {
 
 	Register string `json:"register,omitempty"` // Adopt, Join: digest of the register
 
+	// Stopped are versions of keys that are not used once the register is taken over: those
+	// that officers have stopped or deleted since it was written, as their records say.
+	Stopped []KeyRef `json:"stopped,omitempty"` // Adopt
+
 	// AllowWeaker lets a key be wrapped by a key block protection key that is weaker than it.
 	// It takes two officers, whatever the roster says.
 	AllowWeaker bool `json:"allow_weaker,omitempty"` // Import, Export
@@ -117,6 +121,7 @@ const (
 	MinWait       = 3 * 24 * 3600 // as in AWS Payment Cryptography
 	MaxWait       = 180 * 24 * 3600
 	MaxBlock      = 9999 // characters of a key block
+	MaxStopped    = 300  // versions of keys that are stopped with a register
 	maxReason     = 256
 	maxLabel      = 128
 )
@@ -151,6 +156,7 @@ func (d *Definition) Validate() error {
 		{"key", d.Key != nil}, {"components", d.Components != 0}, {"check_value", d.CheckValue != ""}, {"overlap", d.Overlap != 0},
 		{"block", d.Block != ""}, {"under", d.Under != nil}, {"target", d.Target != nil}, {"export", d.Export != nil},
 		{"wait", d.Wait != 0}, {"allow_weaker", d.AllowWeaker}, {"object", d.Object != ""}, {"roster", d.Roster != nil}, {"masters", d.MasterKeys != nil}, {"register", d.Register != ""},
+		{"stopped", d.Stopped != nil},
 	} {
 		switch needed := slices.Contains(shape.needs, field.name); {
 		case needed && !field.present:
@@ -176,7 +182,7 @@ var shapes = map[Kind]struct{ needs, takes []string }{
 	Change:  {needs: []string{"roster"}},
 	Masters: {needs: []string{"masters"}},
 	Retire:  {},
-	Adopt:   {needs: []string{"register"}},
+	Adopt:   {needs: []string{"register"}, takes: []string{"stopped"}},
 	Join:    {needs: []string{"register"}},
 	Attach:  {needs: []string{"key", "object"}, takes: []string{"check_value", "overlap"}},
 }
@@ -213,6 +219,23 @@ func (d *Definition) validateKey() error {
 		if ref != nil && (!validKeyName(ref.Name) || ref.Version == 0) {
 			return wrong("under and target each need the name and the version of a key")
 		}
+	}
+	return d.validateStopped()
+}
+
+func (d *Definition) validateStopped() error {
+	if d.Stopped != nil && (len(d.Stopped) == 0 || len(d.Stopped) > MaxStopped) {
+		return wrong("stopped names 1 to %d versions of keys", MaxStopped)
+	}
+	seen := make(map[KeyRef]bool, len(d.Stopped))
+	for _, ref := range d.Stopped {
+		switch {
+		case !validKeyName(ref.Name) || ref.Version == 0:
+			return wrong("stopped needs the name and the version of each key")
+		case seen[ref]:
+			return wrong("stopped: %s comes twice", ref.String())
+		}
+		seen[ref] = true
 	}
 	return nil
 }

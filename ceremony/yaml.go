@@ -24,7 +24,7 @@ import (
 // file is a definition as people write and review it. Its comments are the manual.
 type file struct {
 	// Kind says what is done: init, load, create, import, export, stop, start, delete,
-	// restore, change, masters, retire, attach, adopt.
+	// restore, change, masters, retire, attach, adopt, join.
 	Kind string `yaml:"kind"`
 
 	// Reason is for the record: why, or a ticket's number.
@@ -76,6 +76,10 @@ type file struct {
 
 	// Register is the digest of the register that is taken over, as keyd officer roster shows it.
 	Register string `yaml:"register"`
+
+	// Stopped are versions of keys, NAME?version=N each, that were stopped or deleted since the
+	// register that is taken over was written: none of them is used from the takeover on.
+	Stopped []versionRef `yaml:"stopped"`
 
 	// Masters says who holds a share of the master keys.
 	Masters *mastersFile `yaml:"masters"`
@@ -204,6 +208,9 @@ func (f *file) definition(dir string) (*Definition, error) {
 		Kind: Kind(f.Kind), Components: f.Components, CheckValue: strings.ToUpper(f.CheckValue), Overlap: f.Overlap.seconds(),
 		Block: strings.TrimSpace(f.Block), Under: f.Under.ref(), Target: f.Target.ref(), Wait: f.Wait.seconds(), Object: f.Object, AllowWeaker: f.AllowWeaker, Register: strings.ToLower(strings.ReplaceAll(f.Register, " ", "")),
 		Approvals: f.Approvals, ValidFor: f.ValidFor.seconds(), Reason: f.Reason,
+	}
+	for _, s := range f.Stopped {
+		d.Stopped = append(d.Stopped, KeyRef(s))
 	}
 	if d.Kind == Delete && d.Wait == 0 {
 		d.Wait = 7 * 24 * 3600
@@ -374,6 +381,27 @@ func (k *keyRef) UnmarshalYAML(b []byte) error {
 }
 
 func (k keyRef) ref() *KeyRef { return k.r }
+
+// versionRef is one of several versions of keys, always with its version: a list says exactly
+// what it is about.
+type versionRef KeyRef
+
+// UnmarshalYAML parses a key and its version.
+func (v *versionRef) UnmarshalYAML(b []byte) error {
+	var text string
+	if err := yaml.Unmarshal(b, &text); err != nil {
+		return err
+	}
+	r, err := ParseKeyRef(text)
+	switch {
+	case err != nil:
+		return err
+	case !strings.Contains(text, "?"):
+		return fmt.Errorf("%q: each is written with its version, NAME?version=2", text)
+	}
+	*v = versionRef(*r)
+	return nil
+}
 
 // ParseKeyRef reads NAME or NAME?version=N. Without a version it is 1.
 func ParseKeyRef(text string) (*KeyRef, error) {

@@ -68,6 +68,9 @@ var methods = map[string]repeatable{
 	// It only looks.
 	keydv1.StatusService_GetStatus_FullMethodName: freely,
 
+	// A backup that broke off is worth nothing; another one is begun by whoever wants it.
+	keydv1.BackupService_CreateBackup_FullMethodName: never,
+
 	keydv1.FleetService_ListNodes_FullMethodName:  freely,
 	keydv1.FleetService_ForgetNode_FullMethodName: never, // a person's
 

@@ -27,8 +27,8 @@ func TestEveryMethodHasARow(t *testing.T) {
 		if !ok {
 			t.Errorf("%s has no row in methods.go: may it be repeated?", fullName(m))
 		}
-		if ok && (row == itemwise) != streams(m) {
-			t.Errorf("%s: itemwise is for streams, and for all of them", fullName(m))
+		if ok && (row == itemwise) != m.IsStreamingClient() {
+			t.Errorf("%s: itemwise is for streams of requests, and for all of them", fullName(m))
 		}
 		delete(left, fullName(m))
 	}

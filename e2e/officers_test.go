@@ -157,5 +157,5 @@ func (p *production) serve() *service {
 		address, _, _ = strings.Cut(after, `"`)
 		return found
 	})
-	return &service{t: p.t, dir: filepath.Join(p.dir, "dev"), address: address, cmd: cmd, ended: make(chan struct{})}
+	return &service{t: p.t, dir: filepath.Join(p.dir, "dev"), address: address, cmd: cmd, ended: ended}
 }

@@ -12,11 +12,20 @@ import (
 // shared reports whether other keyds work on the database too.
 func (o *Options) shared() bool { return len(o.Postgres.Hosts) > 0 }
 
+// openDatabase returns nothing with an error, and not a store that is nil.
 func openDatabase(o Options) (store.Store, error) {
 	if o.shared() {
-		return store.OpenPostgres(context.Background(), o.Postgres)
+		s, err := store.OpenPostgres(context.Background(), o.Postgres)
+		if err != nil {
+			return nil, err
+		}
+		return s, nil
 	}
-	return store.OpenSQLite(context.Background(), filepath.Join(o.State, "keyd.db"))
+	s, err := store.OpenSQLite(context.Background(), filepath.Join(o.State, "keyd.db"))
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // databaseFiles returns to which ports the front connects for its database, and which files it

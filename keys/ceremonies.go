@@ -38,6 +38,9 @@ type CeremonyStore interface {
 	store.Epochs
 	store.Nodes
 	store.Changes
+
+	// Restored is that of [store.Backups].
+	Restored(ctx context.Context) (bool, error)
 }
 
 // Ceremonies keep the papers of what officers do together, and bring them to a module. They
@@ -63,6 +66,7 @@ type Ceremonies struct {
 	mu       sync.Mutex                  // of who changes the epoch
 	settled  bool                        // no proposal is left over
 	waiting  atomic.Pointer[store.Epoch] // register of another token, which officers can have this one join or take over
+	restored atomic.Pointer[store.Epoch] // register of a backup, which officers have to take over
 	resealed atomic.Uint64               // generation under which everything is sealed
 	inForce  atomic.Pointer[ceremony.Epoch]
 	revision atomic.Uint64 // of the database, up to which everything was taken up
@@ -100,16 +104,22 @@ func (c *Ceremonies) Epoch() *ceremony.Epoch { return c.inForce.Load() }
 // has, while this token has one of its own: its version and its digest in hex. No key can be
 // used until officers have the token join those that go by it ([ceremony.Join]), or take it
 // over where there are none ([ceremony.Adopt]).
-func (c *Ceremonies) Waiting() (version uint64, digest string) {
-	w := c.waiting.Load()
-	if w == nil {
+func (c *Ceremonies) Waiting() (version uint64, digest string) { return named(c.waiting.Load()) }
+
+// Restored returns the register of the backup from which the database was restored, as
+// [Ceremonies.Waiting] does, until officers have had it taken over ([ceremony.Adopt]). No key
+// is used until then.
+func (c *Ceremonies) Restored() (version uint64, digest string) { return named(c.restored.Load()) }
+
+func named(e *store.Epoch) (version uint64, digest string) {
+	if e == nil {
 		return 0, ""
 	}
-	return w.Version, ceremony.Digest(w.Sealed)
+	return e.Version, ceremony.Digest(e.Sealed)
 }
 
 // Ready reports whether modules can use keys: they have the register that the database has,
-// and the database was there lately.
+// officers have accepted it where it came from a backup, and the database was there lately.
 func (c *Ceremonies) Ready() bool {
 	return c.Epoch() != nil && c.waiting.Load() == nil && c.inventory.Fresh() == nil
 }
@@ -168,6 +178,9 @@ func (c *Ceremonies) Begin(ctx context.Context, identity string, definition []by
 // takeover of a register that other nodes go by.
 func (c *Ceremonies) fits(ctx context.Context, kind ceremony.Kind) error {
 	switch {
+	case kind != ceremony.Adopt && c.restored.Load() != nil:
+		return fault.New(fault.Conflict, "the database was restored from a backup: have its register taken over first (kind adopt); keyd officer roster shows its digest")
+	case c.restored.Load() != nil: // whoever else worked on the database that is gone starts anew
 	case kind == ceremony.Join:
 	case kind == ceremony.Adopt && c.waiting.Load() != nil:
 		others, err := c.others(ctx)
@@ -212,8 +225,12 @@ func (c *Ceremonies) inputs(ctx context.Context, d *ceremony.Definition) (in hsm
 			return in, err
 		}
 	}
-	if w := c.waiting.Load(); w != nil && (d.Kind == ceremony.Adopt || d.Kind == ceremony.Join) {
-		in.Register = w.Sealed
+	if d.Kind == ceremony.Adopt || d.Kind == ceremony.Join {
+		if w := c.waiting.Load(); w != nil {
+			in.Register = w.Sealed
+		} else if w := c.restored.Load(); w != nil {
+			in.Register = w.Sealed
+		}
 	}
 	if in.Under, err = c.sealed(ctx, d.Under); err != nil {
 		return in, err
@@ -279,6 +296,9 @@ func (c *Ceremonies) update(ctx context.Context, identity, id string, signed cer
 	if cer.Node != c.Node {
 		return nil, fault.New(fault.Conflict, "the ceremony was opened by the token of keyd "+orNone(cer.Node)+": send the papers there (--server)")
 	}
+	if cer.Kind != ceremony.Adopt && c.restored.Load() != nil {
+		return nil, fault.New(fault.Conflict, "the database was restored from a backup: have its register taken over first (kind adopt)")
+	}
 	if err := change(cer); err != nil {
 		return nil, err
 	}
@@ -324,6 +344,9 @@ func (c *Ceremonies) Abort(ctx context.Context, identity, id string, signed cere
 		papers, err := ceremony.Encode(cer.Papers)
 		if err != nil {
 			return fault.Wrap(fault.Internal, err)
+		}
+		if c.restored.Load() != nil { // one officer alone would accept the backup by it
+			return fault.New(fault.Conflict, "the database was restored from a backup: until its register is taken over no ceremony is called off; it expires, and another can be begun")
 		}
 		return c.change(ctx, func(*ceremony.Epoch) ([]byte, *store.Change, error) {
 			sealed, err := c.modules.AbortCeremony(ctx, papers, hsm.Signed(signed))

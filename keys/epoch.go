@@ -38,6 +38,11 @@ func (c *Ceremonies) settle(ctx context.Context) error {
 	case err != nil:
 		return unavailable(ctx, err)
 	}
+	restored, err := c.store.Restored(ctx)
+	if err != nil {
+		return unavailable(ctx, err)
+	}
+	c.noteRestored(restored, current)
 	proposal, err := c.store.ProposedEpoch(ctx)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return unavailable(ctx, err)
@@ -69,6 +74,16 @@ func (c *Ceremonies) settle(ctx context.Context) error {
 		return c.wait(ctx, current, refusal)
 	}
 	return c.take(current.Sealed)
+}
+
+// noteRestored keeps whether officers have to accept what a backup has brought back.
+func (c *Ceremonies) noteRestored(restored bool, current store.Epoch) {
+	if restored {
+		c.restored.Store(&current)
+	} else {
+		c.restored.Store(nil)
+	}
+	c.inventory.SetRestored(restored)
 }
 
 // commit pins a proposal, unless it is, and has it take effect.
@@ -142,6 +157,7 @@ func (c *Ceremonies) advance(ctx context.Context, e store.Epoch, link []byte) er
 	if err != nil {
 		return unavailable(ctx, err)
 	}
+	c.noteRestored(false, e)
 	return c.take(e.Sealed)
 }
 

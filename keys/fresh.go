@@ -15,12 +15,20 @@ const MaxAge = 10 * time.Second
 
 // view is how fresh the view of a shared database is.
 type view struct {
-	shared atomic.Bool
-	asked  atomic.Pointer[time.Time] // when the question was put that the database answered last
+	shared   atomic.Bool
+	restored atomic.Bool               // from a backup that officers have not accepted
+	asked    atomic.Pointer[time.Time] // when the question was put that the database answered last
 }
 
 // errOld is the cause of refusals by [Inventory.Fresh].
 var errOld = errors.New("for " + MaxAge.String() + " this node has not taken up what the database says, and would not know of keys that were stopped: its log says why")
+
+// errRestored is the cause of refusals by [Inventory.Fresh].
+var errRestored = errors.New("the database was restored from a backup: no key is used until officers have its register taken over (a ceremony of kind adopt); keyd officer roster shows its digest")
+
+// SetRestored says whether the database was restored from a backup that officers have not
+// accepted.
+func (v *Inventory) SetRestored(restored bool) { v.view.restored.Store(restored) }
 
 // Share says that other nodes change the store too. From then on [Inventory.Refreshed] has to
 // be called at least once in [MaxAge].
@@ -29,9 +37,13 @@ func (v *Inventory) Share() { v.view.shared.Store(true) }
 // Refreshed says that all that the database had at that moment was taken up.
 func (v *Inventory) Refreshed(at time.Time) { v.view.asked.Store(&at) }
 
-// Fresh refuses, with [fault.StoreUnavailable], where the store is shared and what is
-// remembered of it is older than [MaxAge].
+// Fresh refuses, with [fault.EpochStale], where the database was restored from a backup and
+// officers have not accepted that; and with [fault.StoreUnavailable] where the store is shared
+// and what is remembered of it is older than [MaxAge].
 func (v *Inventory) Fresh() error {
+	if v.view.restored.Load() {
+		return fault.Wrap(fault.EpochStale, errRestored)
+	}
 	if !v.view.shared.Load() {
 		return nil
 	}

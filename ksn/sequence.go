@@ -93,6 +93,9 @@ func (u Use) sequence() (sequence, error) {
 	return q, nil
 }
 
+// fingerprint is that of the base derivation key.
+func (q sequence) fingerprint() string { return hex.EncodeToString(q[1 : 1+fingerprintSize]) }
+
 func (c Class) valid() bool { return c >= PINIncoming && c <= DataResponse }
 
 func compare(a, b sequence) int { return bytes.Compare(a[:], b[:]) }

@@ -78,7 +78,10 @@ func Describe(d *ceremony.Definition) []Line {
 		l.add("object in the token", "%s", d.Object)
 	}
 	if d.Register != "" {
-		l.add("register", "%s, of another token with the same master keys", ceremony.FormatFingerprint(d.Register))
+		l.add("register", "%s, of a token with the same master keys", ceremony.FormatFingerprint(d.Register))
+	}
+	for _, ref := range d.Stopped {
+		l.add("not used any more", "%s", ref.String())
 	}
 	if d.Roster != nil {
 		l = append(l, describeRoster(d.Roster)...)
@@ -107,7 +110,7 @@ func Does(k ceremony.Kind) string {
 		ceremony.Start: "a stopped key is used again", ceremony.Delete: "the key is destroyed",
 		ceremony.Restore: "a deletion is called off; the key stays stopped", ceremony.Change: "another roster, or another quorum",
 		ceremony.Masters: "master keys of the next generation", ceremony.Retire: "older master keys are destroyed", ceremony.Attach: "a key that the token already holds",
-		ceremony.Adopt: "the register of a lost token is taken over, with all its keys",
+		ceremony.Adopt: "the register of a lost token, or one that was restored, is taken over with all its keys",
 		ceremony.Join:  "this token goes by the register of others from now on: their officers, their keys",
 	}[k]
 }

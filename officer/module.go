@@ -34,6 +34,10 @@ type Module struct {
 	// version: the service's word. Empty where there is none.
 	Waiting        string
 	WaitingVersion uint64
+
+	// Restored says that the register is that of a backup from which the database was restored:
+	// the service's word.
+	Restored bool
 }
 
 // FetchModule asks a service what its module says of itself.
@@ -46,7 +50,7 @@ func FetchModule(ctx context.Context, conn grpc.ClientConnInterface) (*Module, e
 	if err != nil {
 		return nil, err
 	}
-	m.Waiting, m.WaitingVersion = answer.WaitingRegister, answer.WaitingRegisterVersion
+	m.Waiting, m.WaitingVersion, m.Restored = answer.WaitingRegister, answer.WaitingRegisterVersion, answer.Restored
 	return m, nil
 }
 

@@ -27,6 +27,7 @@ var Methods = []Method{
 	{Name: "DataService/GenerateCardValidationData", Keys: true, Custody: true},
 	{Name: "DataService/VerifyCardValidationData", Keys: true, Custody: true},
 	{Name: "StatusService/GetStatus"},
+	{Name: "BackupService/CreateBackup"},
 	{Name: "FleetService/ListNodes"},
 	{Name: "FleetService/ForgetNode"},
 	{Name: "AuditService/ListEntries"},

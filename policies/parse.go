@@ -1,6 +1,7 @@
 package policies
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -31,6 +32,7 @@ func parse(b []byte) (*Policy, error) {
 		return nil, err
 	}
 	p := &Policy{
+		text:   bytes.Clone(b),
 		digest: sha256.Sum256(b),
 		exact:  make(map[string]*grants),
 		fleets: make(map[string]*grants),

@@ -1,6 +1,7 @@
 package policies
 
 import (
+	"bytes"
 	"encoding/hex"
 	"fmt"
 	"net/netip"
@@ -12,6 +13,7 @@ import (
 // Policy is a parsed policy. It does not change and may be used by any number of
 // goroutines. The zero value, like a nil pointer, allows nothing.
 type Policy struct {
+	text   []byte
 	digest [32]byte
 	exact  map[string]*grants // by SPIFFE ID
 	fleets map[string]*grants // by SPIFFE ID up to the last slash
@@ -216,6 +218,14 @@ func (p *Policy) Digest() string {
 		return ""
 	}
 	return hex.EncodeToString(p.digest[:])
+}
+
+// Text returns the file that the policy was parsed from, nil for none.
+func (p *Policy) Text() []byte {
+	if p == nil {
+		return nil
+	}
+	return bytes.Clone(p.text)
 }
 
 func (r *rule) covers(keys []Key) bool {

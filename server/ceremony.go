@@ -35,7 +35,11 @@ func (b ceremonyBinding) GetModule(ctx context.Context, _ *keydv1.GetModuleReque
 		return nil, err
 	}
 	version, digest := b.officers.Waiting()
-	return &keydv1.GetModuleResponse{Identity: signedMessage(identity), WaitingRegisterVersion: version, WaitingRegister: digest}, nil
+	restoredVersion, restored := b.officers.Restored()
+	if restored != "" {
+		version, digest = restoredVersion, restored
+	}
+	return &keydv1.GetModuleResponse{Identity: signedMessage(identity), WaitingRegisterVersion: version, WaitingRegister: digest, Restored: restored != ""}, nil
 }
 
 // BeginCeremony implements keyd.v1.CeremonyService.

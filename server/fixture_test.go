@@ -108,6 +108,7 @@ func newFront(t *testing.T) *front {
 			t.Error(err)
 		}
 	})
+	f.config.Backups = f.store
 	f.config.Modules = hsm.NewClient(time.Minute, f.config.Log)
 	t.Cleanup(f.config.Modules.Close)
 	f.config.Officers = keys.NewCeremonies(f.store, f.config.Keys, f.config.Modules)

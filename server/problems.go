@@ -19,8 +19,8 @@ const startsFast = 10 * time.Second
 // problems says what is wrong, the worst first: of what a status holds, and what it does
 // not. unwritable is why the audit log cannot be written, unreadable why the database cannot be
 // read, or nil; waiting is the register that officers can have the token join or take over, or
-// nothing.
-func problems(s *keydv1.GetStatusResponse, unwritable, unreadable error, drains bool, waiting string, now time.Time) (list []*keydv1.Problem) {
+// nothing; restored the one of a backup, likewise.
+func problems(s *keydv1.GetStatusResponse, unwritable, unreadable error, drains bool, waiting, restored string, now time.Time) (list []*keydv1.Problem) {
 	add := func(severity keydv1.Problem_Severity, format string, args ...any) {
 		list = append(list, &keydv1.Problem{Severity: severity, Text: fmt.Sprintf(format, args...)})
 	}
@@ -37,7 +37,10 @@ func problems(s *keydv1.GetStatusResponse, unwritable, unreadable error, drains 
 	if drains {
 		add(keydv1.Problem_CRITICAL, "the service stops")
 	}
-	if waiting != "" {
+	switch {
+	case restored != "":
+		add(keydv1.Problem_CRITICAL, "no key can be used: the database was restored from a backup, with the register of officers and keys %s, which officers have to take over (a ceremony of kind adopt; docs/backup.md)", restored)
+	case waiting != "":
 		add(keydv1.Problem_CRITICAL, "no key can be used: the database holds the register of another token, %s, which officers can have this one join, or take over if that token is lost (a ceremony of kind join or adopt)", waiting)
 	}
 	if len(s.Tokens) == 0 {

@@ -23,7 +23,7 @@ func TestProblems(t *testing.T) {
 			Policy:    &keydv1.PolicyInUse{},
 		}
 	}
-	if got := problems(well(), nil, nil, false, "", now); len(got) != 0 {
+	if got := problems(well(), nil, nil, false, "", "", now); len(got) != 0 {
 		t.Errorf("all is well: %v", got)
 	}
 	const note, warning, critical = keydv1.Problem_NOTE, keydv1.Problem_WARNING, keydv1.Problem_CRITICAL
@@ -33,6 +33,7 @@ func TestProblems(t *testing.T) {
 		missing  error
 		drains   bool
 		waiting  string
+		restored string
 		severity keydv1.Problem_Severity
 		text     string
 	}{
@@ -53,6 +54,7 @@ func TestProblems(t *testing.T) {
 		"forgotten":    {spoil: func(s *keydv1.GetStatusResponse) { s.AuditLog = &keydv1.AuditLog{Forgotten: true} }, severity: warning, text: "remembered no checkpoint"},
 		"drains":       {drains: true, severity: critical, text: "stops"},
 		"waiting":      {waiting: "version 9, 00ff", severity: critical, text: "version 9, 00ff"},
+		"restored":     {waiting: "version 9, 00ff", restored: "version 8, 11ee", severity: critical, text: "version 8, 11ee"},
 		"no module":    {spoil: func(s *keydv1.GetStatusResponse) { s.Tokens = nil }, severity: critical, text: "no module"},
 		"ksn":          {spoil: func(s *keydv1.GetStatusResponse) { s.KeySerialNumbers = &keydv1.KeySerialNumbers{Failing: "x"} }, severity: critical, text: "key serial"},
 		"tries":        {spoil: func(s *keydv1.GetStatusResponse) { s.Tokens[0].Velocity = &keydv1.Velocity{Failing: "x"} }, severity: critical, text: "tries"},
@@ -100,19 +102,19 @@ func TestProblems(t *testing.T) {
 		if c.spoil != nil {
 			c.spoil(s)
 		}
-		got := problems(s, c.err, c.missing, c.drains, c.waiting, now)
+		got := problems(s, c.err, c.missing, c.drains, c.waiting, c.restored, now)
 		if len(got) != 1 || got[0].Severity != c.severity || !strings.Contains(got[0].Text, c.text) {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
 	s := well()
-	if renewing(s, now, time.Hour); len(problems(s, nil, nil, false, "", now)) != 0 {
+	if renewing(s, now, time.Hour); len(problems(s, nil, nil, false, "", "", now)) != 0 {
 		t.Error("a certificate with a short life that is renewed in time is a problem")
 	}
 	s = well()
 	s.Development, s.Tokens = true, nil
 	s.Policy.LastFailure = &keydv1.FailedReload{}
-	if got := problems(s, nil, nil, false, "", now); len(got) != 3 || got[0].Severity != critical || got[1].Severity != warning || got[2].Severity != note {
+	if got := problems(s, nil, nil, false, "", "", now); len(got) != 3 || got[0].Severity != critical || got[1].Severity != warning || got[2].Severity != note {
 		t.Errorf("not the worst first: %v", got)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/netutil"
@@ -25,6 +26,7 @@ import (
 	"keyd/ksn"
 	"keyd/pinsvc"
 	"keyd/policies"
+	"keyd/store"
 	"keyd/supervisor/child"
 )
 
@@ -48,6 +50,9 @@ type Config struct {
 	// Serials is the record of key serial numbers that were used. The server does not
 	// close it.
 	Serials *ksn.Ledger
+
+	// Backups is the database, as a backup has it.
+	Backups store.Backups
 
 	// Modules carry out the operations. The server is healthy while one is attached, and
 	// they have the register of officers and keys.
@@ -97,8 +102,8 @@ func New(c Config) (*Server, error) {
 	if err := checkTLS(c.TLS); err != nil {
 		return nil, fmt.Errorf("server: %w", err)
 	}
-	if c.Audit == nil || c.Keys == nil || c.Officers == nil || c.Serials == nil || c.Modules == nil || c.Log == nil {
-		return nil, errors.New("server: audit log, keys, officers, serial numbers, modules and log are all needed")
+	if c.Audit == nil || c.Keys == nil || c.Officers == nil || c.Serials == nil || c.Backups == nil || c.Modules == nil || c.Log == nil {
+		return nil, errors.New("server: audit log, keys, officers, serial numbers, database, modules and log are all needed")
 	}
 	if c.Processes == nil {
 		c.Processes = func() []child.ChildState { return nil }
@@ -118,6 +123,10 @@ func New(c Config) (*Server, error) {
 	keydv1.RegisterKeyServiceServer(s.grpc, keyBinding{access: access, officers: c.Officers, inventory: c.Keys})
 	keydv1.RegisterFleetServiceServer(s.grpc, fleetBinding{access: access, officers: c.Officers})
 	keydv1.RegisterAuditServiceServer(s.grpc, auditBinding{access: access, log: c.Audit})
+	keydv1.RegisterBackupServiceServer(s.grpc, backupBinding{
+		access: access, steps: s.steps, draining: s.draining, busy: new(atomic.Bool),
+		version: c.Version, database: c.Backups, audit: c.Audit, modules: c.Modules, officers: c.Officers,
+	})
 	keydv1.RegisterStatusServiceServer(s.grpc, statusBinding{
 		access: access, version: c.Version, started: time.Now(),
 		processes: c.Processes, confinement: c.Confinement, inUse: c.InUse, connections: s.Connections, drains: s.Draining,

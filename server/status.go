@@ -78,25 +78,37 @@ func (b statusBinding) GetStatus(ctx context.Context, _ *keydv1.GetStatusRequest
 	}
 	if missing == nil {
 		var nodes []store.Node
-		nodes, missing = b.officers.Nodes(ctx)
+		nodes, missing = b.nodes(ctx)
 		answer.Nodes = nodeMessages(nodes, b.officers.Node)
 	}
-	waiting := ""
-	if version, digest := b.officers.Waiting(); version != 0 {
-		waiting = fmt.Sprintf("version %d, %s", version, digest)
-	}
-	answer.Problems = problems(answer, b.audit.Err(), missing, b.drains(), waiting, time.Now())
+	waiting, restored := register(b.officers.Waiting()), register(b.officers.Restored())
+	answer.Problems = problems(answer, b.audit.Err(), missing, b.drains(), waiting, restored, time.Now())
 	return answer, ctx.Err()
 }
 
 // databasePatience bounds the questions to a database that may hang.
 const databasePatience = 2 * time.Second
 
+// nodes returns the fleet's, or why the database cannot say.
+func (b statusBinding) nodes(ctx context.Context) ([]store.Node, error) {
+	ctx, cancel := context.WithTimeout(ctx, databasePatience)
+	defer cancel()
+	return b.officers.Nodes(ctx)
+}
+
 // count counts the keys, or returns why the database cannot say.
 func (b statusBinding) count(ctx context.Context) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, databasePatience)
 	defer cancel()
 	return b.inventory.Count(ctx)
+}
+
+// register names one for people; nothing for none.
+func register(version uint64, digest string) string {
+	if version == 0 {
+		return ""
+	}
+	return fmt.Sprintf("version %d, %s", version, digest)
 }
 
 func measures(list []hsm.Measure) []*keydv1.Measure {

@@ -22,6 +22,7 @@ const streamWindow = 256
 // An item has that method's policy row, audit entry, deadline and errors.
 var carriers = map[string]string{
 	keydv1.PinService_TranslatePinDataStream_FullMethodName: keydv1.PinService_TranslatePinData_FullMethodName,
+	keydv1.BackupService_CreateBackup_FullMethodName:        keydv1.BackupService_CreateBackup_FullMethodName, // one request
 }
 
 // knownStreamsOnly denies every stream but those of health and reflection and those

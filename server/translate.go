@@ -45,6 +45,10 @@ func (t translator) stream(server any, stream grpc.ServerStream, info *grpc.Stre
 	return nil
 }
 
+// translated is the error of a stream that is a request by itself, which has gone through the
+// steps of one.
+type translated struct{ error }
+
 // streamWith is a stream with another context.
 type streamWith struct {
 	grpc.ServerStream
@@ -56,6 +60,10 @@ func (s streamWith) Context() context.Context { return s.ctx }
 // refuse returns the status for an error. No text of an error that is not meant for the
 // caller gets into it.
 func (t translator) refuse(ctx context.Context, c *call, err error) error {
+	var done translated
+	if errors.As(err, &done) {
+		return done.error
+	}
 	if ended := contextError(err); ended != nil {
 		t.report(ctx, c, slog.LevelDebug, "request ended by its caller", slog.String("cause", ended.Error()))
 		return status.FromContextError(ended).Err()

@@ -2,8 +2,6 @@ package service
 
 import (
 	"context"
-	"errors"
-	"io"
 	"log/slog"
 
 	"keyd/ceremony"
@@ -38,20 +36,5 @@ func Initialise(ctx context.Context, c *config.Config, request *module.InitReque
 		Provision: &supervisor.Command{Args: moduleArgs("init", c, Options{}, users), Env: environment(c), User: users.module, Input: input},
 		Logger:    log,
 	})
-	if err != nil {
-		return nil, err
-	}
-	defer output.Close() //nolint:errcheck // read only
-	if _, err := output.Seek(0, io.SeekStart); err != nil {
-		return nil, err
-	}
-	b, err := io.ReadAll(output)
-	if err != nil {
-		return nil, err
-	}
-	answer, err := ceremony.Decode[module.InitAnswer](b, len(b))
-	if err != nil {
-		return nil, errors.New("the process with the token did not answer")
-	}
-	return answer, nil
+	return answerOf[module.InitAnswer](output, err)
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 )
@@ -53,6 +54,17 @@ type Tag struct {
 func (i Item) Validate() error {
 	_, err := i.kind()
 	return err
+}
+
+// Precedes reports whether an item comes before another in the order of [Backups.Export]. Both
+// are valid.
+func (i *Item) Precedes(next *Item) bool {
+	kind, err := i.kind()
+	after, err2 := next.kind()
+	if err != nil || err2 != nil || kind != after {
+		return err == nil && err2 == nil && kind < after
+	}
+	return bytes.Compare(i.place(), next.place()) < 0
 }
 
 // kind returns the place of an item's kind in the order.

@@ -121,7 +121,7 @@ func (s *tables) Import(ctx context.Context, next func() (Item, error)) error {
 		case filled:
 			return fmt.Errorf("%w: a backup is imported into an empty database only", ErrConflict)
 		}
-		in := importer{tables: s, tx: tx}
+		in := importer{tables: s, tx: tx, prepared: make(map[string]*sql.Stmt)}
 		for {
 			var i Item
 			i, stopped = next()
@@ -158,6 +158,8 @@ type importer struct {
 	row     uint64 // number of the last journal row
 	current uint64 // version of the epoch
 	link    uint64 // version of the last link
+
+	prepared map[string]*sql.Stmt
 }
 
 func (in *importer) take(ctx context.Context, i Item) error {
@@ -215,8 +217,17 @@ func (in *importer) insert(ctx context.Context, i Item) error {
 	return in.exec(ctx, importRow, int64(i.Row.Number), i.Row.Batch)
 }
 
+// exec prepares a statement once: there may be a million counters.
 func (in *importer) exec(ctx context.Context, statement string, args ...any) error {
-	_, err := in.tx.ExecContext(ctx, statement, args...)
+	prepared := in.prepared[statement]
+	if prepared == nil {
+		var err error
+		if prepared, err = in.tx.PrepareContext(ctx, statement); err != nil { // it ends with the transaction
+			return err
+		}
+		in.prepared[statement] = prepared
+	}
+	_, err := prepared.ExecContext(ctx, args...)
 	return err
 }
 

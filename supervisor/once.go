@@ -37,3 +37,25 @@ func RunOnce(ctx context.Context, config Config) (output *os.File, err error) {
 	s.lockable = mayLock()
 	return s.provision(ctx)
 }
+
+// RunAlone runs one command and nothing else, without the token's PIN: Provision, of a
+// configuration in which only that, Logger and Stderr matter. It returns what the command
+// wrote, a memory file, which the caller closes. Like [Run] it leaves the process without core
+// files and not dumpable.
+func RunAlone(ctx context.Context, config Config) (output *os.File, err error) {
+	if config.Provision == nil || config.Logger == nil {
+		return nil, errors.New("supervisor: nothing to run, or no logger")
+	}
+	if config.Stderr == nil {
+		config.Stderr = os.Stderr
+	}
+	if err := shut(); err != nil {
+		return nil, err
+	}
+	s := &supervisor{Config: config, time: standard, events: make(chan event), over: make(chan struct{})}
+	defer s.release()
+	if s.launcher, err = newLauncher(config.Stderr); err != nil {
+		return nil, err
+	}
+	return s.alone(ctx, nil, syscall.SysProcAttr{})
+}

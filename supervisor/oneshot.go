@@ -59,14 +59,18 @@ func (l *launcher) oneShot(ctx context.Context, name string, c *Command, grants 
 // provision runs the provision command and returns what it wrote: a memory file that
 // nobody can change any more.
 func (s *supervisor) provision(ctx context.Context) (*os.File, error) {
+	return s.alone(ctx, []grant{{"--pin-fd", s.pin}}, s.moduleAttributes())
+}
+
+// alone is provision with these descriptors and attributes.
+func (s *supervisor) alone(ctx context.Context, grants []grant, sys syscall.SysProcAttr) (*os.File, error) {
 	fd, err := unix.MemfdCreate("keyd-provision", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
 		return nil, fmt.Errorf("supervisor: create the provision output: %w", err)
 	}
 	out := os.NewFile(uintptr(fd), "provision")
-	grants := []grant{{"--pin-fd", s.pin}, {"--output-fd", out}}
 	err = s.launcher.oneShot(ctx, "provision", s.Provision,
-		append(grants, s.Provision.inherited()...), s.moduleAttributes(), s.time.oneShotStop)
+		append(append(grants, grant{"--output-fd", out}), s.Provision.inherited()...), sys, s.time.oneShotStop)
 	if err == nil {
 		_, err = unix.FcntlInt(out.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE)
 	}

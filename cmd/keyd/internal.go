@@ -23,7 +23,7 @@ import (
 // name are inherited; typed by a person, these commands do nothing useful.
 func internalCommand() *cobra.Command {
 	c := &cobra.Command{Use: "internal", Hidden: true, Short: "Processes that the supervisor starts"}
-	c.AddCommand(internalUnlock(), internalRenew(), internalProvision(), internalInit(), internalPermit(), internalModule(), internalFront())
+	c.AddCommand(internalUnlock(), internalRenew(), internalProvision(), internalInit(), internalCheckBackup(), internalRestore(), internalPermit(), internalModule(), internalFront())
 	return c
 }
 
@@ -199,6 +199,44 @@ func internalInit() *cobra.Command {
 			return permanent(errors.New("no descriptors for request and answer"))
 		}
 		return moduleExit(module.Initialise(*o, in, out))
+	}
+	return c
+}
+
+func internalCheckBackup() *cobra.Command {
+	var outputFD, inputFD int
+	c := &cobra.Command{Use: "check-backup", Args: cobra.NoArgs}
+	o := moduleFlags(c)
+	f := c.Flags()
+	f.IntVar(&outputFD, "output-fd", -1, "")
+	f.IntVar(&inputFD, "input-fd", -1, "")
+	c.RunE = func(*cobra.Command, []string) error {
+		o.Log = logger().With("process", "check-backup")
+		in, out := os.NewFile(uintptr(inputFD), "request"), os.NewFile(uintptr(outputFD), "answer")
+		if in == nil || out == nil {
+			return permanent(errors.New("no descriptors for request and answer"))
+		}
+		return moduleExit(module.CheckBackup(*o, in, out))
+	}
+	return c
+}
+
+func internalRestore() *cobra.Command {
+	var o front.Restoring
+	c := &cobra.Command{Use: "restore", Args: cobra.NoArgs}
+	f := c.Flags()
+	f.StringVar(&o.State, "state", "", "")
+	f.IntVar(&o.BackupFD, "backup-fd", -1, "")
+	f.IntVar(&o.OutputFD, "output-fd", -1, "")
+	f.IntSliceVar(&o.LogFDs, "log-fd", nil, "")
+	f.StringVar(&o.Digest, "digest", "", "")
+	f.StringVar(&o.Counters, "counters", "", "")
+	f.Uint64Var(&o.Margin, "margin", 0, "")
+	f.StringVar(&o.Tries, "tries", "", "")
+	f.BoolVar(&o.Rehearse, "rehearse", false, "")
+	c.RunE = func(*cobra.Command, []string) error {
+		o.Log = logger().With("process", "restore")
+		return permanent(front.Restore(o))
 	}
 	return c
 }

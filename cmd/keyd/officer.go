@@ -269,7 +269,10 @@ func writeModule(w io.Writer, m *officer.Module) {
 	}
 	row(w, "epoch", fmt.Sprintf("%d, signed at %s", m.Said.Epoch, officer.At(m.Said.Time)))
 	row(w, "master keys", fmt.Sprintf("generation %d, check value %s", m.Said.Generation, m.Said.Masters))
-	if m.Waiting != "" {
+	switch {
+	case m.Restored:
+		row(w, "restored", fmt.Sprintf("the database comes from a backup, with register %d, %s: no key is used until officers have that taken over (kind: adopt)", m.WaitingVersion, printable(ceremony.FormatFingerprint(m.Waiting))))
+	case m.Waiting != "":
 		row(w, "waiting", fmt.Sprintf("the database has register %d of another token, %s: no key is used until this token takes it over (kind: adopt)", m.WaitingVersion, printable(ceremony.FormatFingerprint(m.Waiting))))
 	}
 	row(w)

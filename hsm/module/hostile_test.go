@@ -922,6 +922,46 @@ var attacks = []struct {
 			}
 		}
 	}},
+	{"have a restored register accepted by one officer", func(_ *testing.T, b *siege) {
+		b.created(zone("z"))
+		p := b.begin(&ceremony.Definition{Kind: ceremony.Adopt, Register: ceremony.Digest(b.epochs[len(b.epochs)-1])})
+		p.Approvals = []ceremony.Signed{b.approval(p, "alice", "")}
+		_, err := b.carryOut(p)
+		b.refused(err, fault.QuorumMissing)
+	}},
+	{"leave out what officers stop with a restored register", func(_ *testing.T, b *siege) {
+		k := b.created(zone("d", data))
+		register := ceremony.Digest(b.epochs[len(b.epochs)-1])
+		p := b.decided(b.begin(&ceremony.Definition{Kind: ceremony.Adopt, Register: register, Stopped: []ceremony.KeyRef{{Name: "d", Version: 1}}}))
+		other, err := ceremony.Encode(&ceremony.Definition{Kind: ceremony.Adopt, Register: register, ValidFor: 3600})
+		b.must(err)
+		honest := p.Definition
+		p.Definition = other
+		_, err = b.carryOut(p)
+		b.refused(err, fault.StatementMismatch)
+		p.Definition = honest
+		out, err := b.carryOut(p)
+		b.must(err)
+		b.commit(out)
+		b.refused(b.encrypt(k), fault.KeyDisabled) // from the very first moment
+	}},
+	{"have a backup vouched for as one of an older register", func(_ *testing.T, b *siege) {
+		b.created(zone("z"))
+		older := b.epochs[len(b.epochs)-1]
+		b.created(zone("y"))
+		var answer wire.BackupSealed
+		b.must(b.ask(wire.OpSealBackup, &wire.SealBackup{Digest: make([]byte, 32)}, &answer))
+		seal := ceremony.BackupSeal{Signed: ceremony.Signed{Document: answer.Statement.Document, Signature: answer.Statement.Signature}, Code: answer.Code}
+		said, _, err := seal.Parse()
+		b.must(err)
+		if said.Document != ceremony.Digest(b.epochs[len(b.epochs)-1]) {
+			b.t.Error("the seal names another register than the one that is pinned")
+		}
+		if err := b.token.Do(func(s *token.Session) error { _, err := quorum.CheckBackup(s, &seal, older); return err }); err == nil {
+			b.t.Error("a token that goes by a newer register takes the older one")
+		}
+		b.refused(b.ask(wire.OpLoadEpoch, &wire.LoadEpoch{Epoch: older}, &wire.EpochLoaded{}), fault.EpochStale)
+	}},
 }
 
 // triesADay is how often the PIN of an account may be tried in a siege.

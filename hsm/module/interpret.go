@@ -133,6 +133,8 @@ func (s *server) interpret(f wire.Frame) (operation, error) {
 		return other(f, new(wire.LastCheckpoint), lastCheckpoint, s.lastCheckpoint, checkpointKept)
 	case wire.OpSignCheckpoint:
 		return other(f, new(wire.SignCheckpoint), signCheckpoint, s.signCheckpoint, checkpointSigned)
+	case wire.OpSealBackup:
+		return other(f, new(wire.SealBackup), sealBackup, s.sealBackup, backupSealed)
 	case wire.OpDescribe:
 		return operation{other: func() (proto.Message, error) { return s.describe(), nil }}, nil
 	}

@@ -171,3 +171,13 @@ func describeVelocity(t *velocity.Table, limits VelocityLimits) *wire.Velocity {
 func wireLimit(l VelocityLimit) *wire.Limits {
 	return &wire.Limits{Minute: uint32(l.Minute), Hour: uint32(l.Hour), Day: uint32(l.Day)}
 }
+
+// CreateSpentVelocity makes the file of a host whose counts are lost, when its database is
+// restored: every account begins with its tries used up. A file that modules have used stays as
+// it is; then it returns false.
+func CreateSpentVelocity(path string, entries int) (made bool, err error) {
+	return velocity.CreateSpent(path, entries, time.Now())
+}
+
+// RemoveUnusedVelocity removes a file that no module has used yet.
+func RemoveUnusedVelocity(path string) error { return velocity.RemoveUnused(path) }

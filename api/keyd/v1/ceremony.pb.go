@@ -176,8 +176,11 @@ type GetModuleResponse struct {
 	// token has one of its own: version and SHA-256, hex. It is the service's word.
 	WaitingRegisterVersion uint64 `protobuf:"varint,2,opt,name=waiting_register_version,json=waitingRegisterVersion,proto3" json:"waiting_register_version,omitempty"`
 	WaitingRegister        string `protobuf:"bytes,3,opt,name=waiting_register,json=waitingRegister,proto3" json:"waiting_register,omitempty"`
-	unknownFields          protoimpl.UnknownFields
-	sizeCache              protoimpl.SizeCache
+	// The database was restored from a backup, whose register that is: no key is used until
+	// officers have it taken over. The service's word.
+	Restored      bool `protobuf:"varint,4,opt,name=restored,proto3" json:"restored,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetModuleResponse) Reset() {
@@ -229,6 +232,13 @@ func (x *GetModuleResponse) GetWaitingRegister() string {
 		return x.WaitingRegister
 	}
 	return ""
+}
+
+func (x *GetModuleResponse) GetRestored() bool {
+	if x != nil {
+		return x.Restored
+	}
+	return false
 }
 
 type BeginCeremonyRequest struct {
@@ -768,11 +778,12 @@ const file_keyd_v1_ceremony_proto_rawDesc = "" +
 	"\x0eSignedDocument\x12\x1a\n" +
 	"\bdocument\x18\x01 \x01(\fR\bdocument\x12\x1c\n" +
 	"\tsignature\x18\x02 \x01(\fR\tsignature\"\x12\n" +
-	"\x10GetModuleRequest\"\xad\x01\n" +
+	"\x10GetModuleRequest\"\xc9\x01\n" +
 	"\x11GetModuleResponse\x123\n" +
 	"\bidentity\x18\x01 \x01(\v2\x17.keyd.v1.SignedDocumentR\bidentity\x128\n" +
 	"\x18waiting_register_version\x18\x02 \x01(\x04R\x16waitingRegisterVersion\x12)\n" +
-	"\x10waiting_register\x18\x03 \x01(\tR\x0fwaitingRegister\"m\n" +
+	"\x10waiting_register\x18\x03 \x01(\tR\x0fwaitingRegister\x12\x1a\n" +
+	"\brestored\x18\x04 \x01(\bR\brestored\"m\n" +
 	"\x14BeginCeremonyRequest\x12\x1e\n" +
 	"\n" +
 	"definition\x18\x01 \x01(\fR\n" +

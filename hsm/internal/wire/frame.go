@@ -44,6 +44,7 @@ const (
 	OpReseal        Op = 40
 	OpCertificate   Op = 41
 	OpFollowEpoch   Op = 42
+	OpSealBackup    Op = 50
 
 	OpLastCheckpoint Op = 43
 	OpSignCheckpoint Op = 44

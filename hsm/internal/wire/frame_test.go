@@ -74,7 +74,7 @@ func TestBounds(t *testing.T) {
 	for op := wire.OpDescribe; op <= wire.OpVerifyCVV; op++ {
 		bounds[op] = wire.MaxPayload
 	}
-	for _, op := range []wire.Op{wire.OpFirstEpoch, wire.OpGetIdentity, wire.OpReseal, wire.OpCertificate} {
+	for _, op := range []wire.Op{wire.OpFirstEpoch, wire.OpGetIdentity, wire.OpReseal, wire.OpCertificate, wire.OpSealBackup} {
 		bounds[op] = wire.MaxPayload
 	}
 	for _, op := range []wire.Op{wire.OpLoadEpoch, wire.OpCommitEpoch, wire.OpFollowEpoch, wire.OpBeginCeremony, wire.OpCheckCeremony, wire.OpCarryOut, wire.OpAbortCeremony} {

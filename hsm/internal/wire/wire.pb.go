@@ -2444,6 +2444,103 @@ func (*EpochFollowed) Descriptor() ([]byte, []int) {
 	return file_wire_wire_proto_rawDescGZIP(), []int{37}
 }
 
+// SealBackup has a backup sealed, of which a module learns nothing but its digest.
+type SealBackup struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Digest        []byte                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"` // SHA-256
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SealBackup) Reset() {
+	*x = SealBackup{}
+	mi := &file_wire_wire_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SealBackup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SealBackup) ProtoMessage() {}
+
+func (x *SealBackup) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SealBackup.ProtoReflect.Descriptor instead.
+func (*SealBackup) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *SealBackup) GetDigest() []byte {
+	if x != nil {
+		return x.Digest
+	}
+	return nil
+}
+
+type BackupSealed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Statement     *Signed                `protobuf:"bytes,1,opt,name=statement,proto3" json:"statement,omitempty"`
+	Code          []byte                 `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupSealed) Reset() {
+	*x = BackupSealed{}
+	mi := &file_wire_wire_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupSealed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupSealed) ProtoMessage() {}
+
+func (x *BackupSealed) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupSealed.ProtoReflect.Descriptor instead.
+func (*BackupSealed) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *BackupSealed) GetStatement() *Signed {
+	if x != nil {
+		return x.Statement
+	}
+	return nil
+}
+
+func (x *BackupSealed) GetCode() []byte {
+	if x != nil {
+		return x.Code
+	}
+	return nil
+}
+
 // FirstEpoch asks for the first epoch of a token, which the token itself keeps.
 type FirstEpoch struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2453,7 +2550,7 @@ type FirstEpoch struct {
 
 func (x *FirstEpoch) Reset() {
 	*x = FirstEpoch{}
-	mi := &file_wire_wire_proto_msgTypes[38]
+	mi := &file_wire_wire_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2465,7 +2562,7 @@ func (x *FirstEpoch) String() string {
 func (*FirstEpoch) ProtoMessage() {}
 
 func (x *FirstEpoch) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[38]
+	mi := &file_wire_wire_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2478,7 +2575,7 @@ func (x *FirstEpoch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FirstEpoch.ProtoReflect.Descriptor instead.
 func (*FirstEpoch) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{38}
+	return file_wire_wire_proto_rawDescGZIP(), []int{40}
 }
 
 type EpochDocument struct {
@@ -2490,7 +2587,7 @@ type EpochDocument struct {
 
 func (x *EpochDocument) Reset() {
 	*x = EpochDocument{}
-	mi := &file_wire_wire_proto_msgTypes[39]
+	mi := &file_wire_wire_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2502,7 +2599,7 @@ func (x *EpochDocument) String() string {
 func (*EpochDocument) ProtoMessage() {}
 
 func (x *EpochDocument) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[39]
+	mi := &file_wire_wire_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2515,7 +2612,7 @@ func (x *EpochDocument) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EpochDocument.ProtoReflect.Descriptor instead.
 func (*EpochDocument) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{39}
+	return file_wire_wire_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *EpochDocument) GetEpoch() []byte {
@@ -2533,7 +2630,7 @@ type GetIdentity struct {
 
 func (x *GetIdentity) Reset() {
 	*x = GetIdentity{}
-	mi := &file_wire_wire_proto_msgTypes[40]
+	mi := &file_wire_wire_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2545,7 +2642,7 @@ func (x *GetIdentity) String() string {
 func (*GetIdentity) ProtoMessage() {}
 
 func (x *GetIdentity) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[40]
+	mi := &file_wire_wire_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2558,7 +2655,7 @@ func (x *GetIdentity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetIdentity.ProtoReflect.Descriptor instead.
 func (*GetIdentity) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{40}
+	return file_wire_wire_proto_rawDescGZIP(), []int{42}
 }
 
 type IdentityDocument struct {
@@ -2570,7 +2667,7 @@ type IdentityDocument struct {
 
 func (x *IdentityDocument) Reset() {
 	*x = IdentityDocument{}
-	mi := &file_wire_wire_proto_msgTypes[41]
+	mi := &file_wire_wire_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2582,7 +2679,7 @@ func (x *IdentityDocument) String() string {
 func (*IdentityDocument) ProtoMessage() {}
 
 func (x *IdentityDocument) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[41]
+	mi := &file_wire_wire_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2595,7 +2692,7 @@ func (x *IdentityDocument) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityDocument.ProtoReflect.Descriptor instead.
 func (*IdentityDocument) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{41}
+	return file_wire_wire_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *IdentityDocument) GetIdentity() *Signed {
@@ -2618,7 +2715,7 @@ type KeyInputs struct {
 
 func (x *KeyInputs) Reset() {
 	*x = KeyInputs{}
-	mi := &file_wire_wire_proto_msgTypes[42]
+	mi := &file_wire_wire_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2630,7 +2727,7 @@ func (x *KeyInputs) String() string {
 func (*KeyInputs) ProtoMessage() {}
 
 func (x *KeyInputs) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[42]
+	mi := &file_wire_wire_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2643,7 +2740,7 @@ func (x *KeyInputs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyInputs.ProtoReflect.Descriptor instead.
 func (*KeyInputs) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{42}
+	return file_wire_wire_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *KeyInputs) GetUnder() *SealedKey {
@@ -2685,7 +2782,7 @@ type BeginCeremony struct {
 
 func (x *BeginCeremony) Reset() {
 	*x = BeginCeremony{}
-	mi := &file_wire_wire_proto_msgTypes[43]
+	mi := &file_wire_wire_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2697,7 +2794,7 @@ func (x *BeginCeremony) String() string {
 func (*BeginCeremony) ProtoMessage() {}
 
 func (x *BeginCeremony) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[43]
+	mi := &file_wire_wire_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2710,7 +2807,7 @@ func (x *BeginCeremony) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginCeremony.ProtoReflect.Descriptor instead.
 func (*BeginCeremony) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{43}
+	return file_wire_wire_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *BeginCeremony) GetDefinition() []byte {
@@ -2743,7 +2840,7 @@ type CeremonyOpened struct {
 
 func (x *CeremonyOpened) Reset() {
 	*x = CeremonyOpened{}
-	mi := &file_wire_wire_proto_msgTypes[44]
+	mi := &file_wire_wire_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2755,7 +2852,7 @@ func (x *CeremonyOpened) String() string {
 func (*CeremonyOpened) ProtoMessage() {}
 
 func (x *CeremonyOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[44]
+	mi := &file_wire_wire_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2768,7 +2865,7 @@ func (x *CeremonyOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CeremonyOpened.ProtoReflect.Descriptor instead.
 func (*CeremonyOpened) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{44}
+	return file_wire_wire_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *CeremonyOpened) GetOpening() *Signed {
@@ -2788,7 +2885,7 @@ type CheckCeremony struct {
 
 func (x *CheckCeremony) Reset() {
 	*x = CheckCeremony{}
-	mi := &file_wire_wire_proto_msgTypes[45]
+	mi := &file_wire_wire_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2800,7 +2897,7 @@ func (x *CheckCeremony) String() string {
 func (*CheckCeremony) ProtoMessage() {}
 
 func (x *CheckCeremony) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[45]
+	mi := &file_wire_wire_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2813,7 +2910,7 @@ func (x *CheckCeremony) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckCeremony.ProtoReflect.Descriptor instead.
 func (*CheckCeremony) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{45}
+	return file_wire_wire_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *CheckCeremony) GetPapers() []byte {
@@ -2839,7 +2936,7 @@ type CeremonyChecked struct {
 
 func (x *CeremonyChecked) Reset() {
 	*x = CeremonyChecked{}
-	mi := &file_wire_wire_proto_msgTypes[46]
+	mi := &file_wire_wire_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2851,7 +2948,7 @@ func (x *CeremonyChecked) String() string {
 func (*CeremonyChecked) ProtoMessage() {}
 
 func (x *CeremonyChecked) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[46]
+	mi := &file_wire_wire_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2864,7 +2961,7 @@ func (x *CeremonyChecked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CeremonyChecked.ProtoReflect.Descriptor instead.
 func (*CeremonyChecked) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{46}
+	return file_wire_wire_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *CeremonyChecked) GetCheckValue() string {
@@ -2884,7 +2981,7 @@ type CarryOutCeremony struct {
 
 func (x *CarryOutCeremony) Reset() {
 	*x = CarryOutCeremony{}
-	mi := &file_wire_wire_proto_msgTypes[47]
+	mi := &file_wire_wire_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2896,7 +2993,7 @@ func (x *CarryOutCeremony) String() string {
 func (*CarryOutCeremony) ProtoMessage() {}
 
 func (x *CarryOutCeremony) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[47]
+	mi := &file_wire_wire_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2909,7 +3006,7 @@ func (x *CarryOutCeremony) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CarryOutCeremony.ProtoReflect.Descriptor instead.
 func (*CarryOutCeremony) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{47}
+	return file_wire_wire_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *CarryOutCeremony) GetPapers() []byte {
@@ -2940,7 +3037,7 @@ type CeremonyCarriedOut struct {
 
 func (x *CeremonyCarriedOut) Reset() {
 	*x = CeremonyCarriedOut{}
-	mi := &file_wire_wire_proto_msgTypes[48]
+	mi := &file_wire_wire_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2952,7 +3049,7 @@ func (x *CeremonyCarriedOut) String() string {
 func (*CeremonyCarriedOut) ProtoMessage() {}
 
 func (x *CeremonyCarriedOut) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[48]
+	mi := &file_wire_wire_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2965,7 +3062,7 @@ func (x *CeremonyCarriedOut) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CeremonyCarriedOut.ProtoReflect.Descriptor instead.
 func (*CeremonyCarriedOut) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{48}
+	return file_wire_wire_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *CeremonyCarriedOut) GetEpoch() []byte {
@@ -3013,7 +3110,7 @@ type AbortCeremony struct {
 
 func (x *AbortCeremony) Reset() {
 	*x = AbortCeremony{}
-	mi := &file_wire_wire_proto_msgTypes[49]
+	mi := &file_wire_wire_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3025,7 +3122,7 @@ func (x *AbortCeremony) String() string {
 func (*AbortCeremony) ProtoMessage() {}
 
 func (x *AbortCeremony) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[49]
+	mi := &file_wire_wire_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3038,7 +3135,7 @@ func (x *AbortCeremony) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortCeremony.ProtoReflect.Descriptor instead.
 func (*AbortCeremony) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{49}
+	return file_wire_wire_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *AbortCeremony) GetPapers() []byte {
@@ -3065,7 +3162,7 @@ type Reseal struct {
 
 func (x *Reseal) Reset() {
 	*x = Reseal{}
-	mi := &file_wire_wire_proto_msgTypes[50]
+	mi := &file_wire_wire_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3077,7 +3174,7 @@ func (x *Reseal) String() string {
 func (*Reseal) ProtoMessage() {}
 
 func (x *Reseal) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[50]
+	mi := &file_wire_wire_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3090,7 +3187,7 @@ func (x *Reseal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reseal.ProtoReflect.Descriptor instead.
 func (*Reseal) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{50}
+	return file_wire_wire_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Reseal) GetKey() *SealedKey {
@@ -3109,7 +3206,7 @@ type Resealed struct {
 
 func (x *Resealed) Reset() {
 	*x = Resealed{}
-	mi := &file_wire_wire_proto_msgTypes[51]
+	mi := &file_wire_wire_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3121,7 +3218,7 @@ func (x *Resealed) String() string {
 func (*Resealed) ProtoMessage() {}
 
 func (x *Resealed) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[51]
+	mi := &file_wire_wire_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3134,7 +3231,7 @@ func (x *Resealed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resealed.ProtoReflect.Descriptor instead.
 func (*Resealed) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{51}
+	return file_wire_wire_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Resealed) GetSealed() []byte {
@@ -3161,7 +3258,7 @@ type CertificateRequest struct {
 
 func (x *CertificateRequest) Reset() {
 	*x = CertificateRequest{}
-	mi := &file_wire_wire_proto_msgTypes[52]
+	mi := &file_wire_wire_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3173,7 +3270,7 @@ func (x *CertificateRequest) String() string {
 func (*CertificateRequest) ProtoMessage() {}
 
 func (x *CertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[52]
+	mi := &file_wire_wire_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3186,7 +3283,7 @@ func (x *CertificateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertificateRequest.ProtoReflect.Descriptor instead.
 func (*CertificateRequest) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{52}
+	return file_wire_wire_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *CertificateRequest) GetKey() *SealedKey {
@@ -3254,7 +3351,7 @@ type CertificateRequested struct {
 
 func (x *CertificateRequested) Reset() {
 	*x = CertificateRequested{}
-	mi := &file_wire_wire_proto_msgTypes[53]
+	mi := &file_wire_wire_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3266,7 +3363,7 @@ func (x *CertificateRequested) String() string {
 func (*CertificateRequested) ProtoMessage() {}
 
 func (x *CertificateRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[53]
+	mi := &file_wire_wire_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3279,7 +3376,7 @@ func (x *CertificateRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertificateRequested.ProtoReflect.Descriptor instead.
 func (*CertificateRequested) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{53}
+	return file_wire_wire_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *CertificateRequested) GetRequest() []byte {
@@ -3299,7 +3396,7 @@ type LastCheckpoint struct {
 
 func (x *LastCheckpoint) Reset() {
 	*x = LastCheckpoint{}
-	mi := &file_wire_wire_proto_msgTypes[54]
+	mi := &file_wire_wire_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3311,7 +3408,7 @@ func (x *LastCheckpoint) String() string {
 func (*LastCheckpoint) ProtoMessage() {}
 
 func (x *LastCheckpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[54]
+	mi := &file_wire_wire_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3324,7 +3421,7 @@ func (x *LastCheckpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LastCheckpoint.ProtoReflect.Descriptor instead.
 func (*LastCheckpoint) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{54}
+	return file_wire_wire_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *LastCheckpoint) GetOrigin() string {
@@ -3344,7 +3441,7 @@ type CheckpointKept struct {
 
 func (x *CheckpointKept) Reset() {
 	*x = CheckpointKept{}
-	mi := &file_wire_wire_proto_msgTypes[55]
+	mi := &file_wire_wire_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3356,7 +3453,7 @@ func (x *CheckpointKept) String() string {
 func (*CheckpointKept) ProtoMessage() {}
 
 func (x *CheckpointKept) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[55]
+	mi := &file_wire_wire_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3369,7 +3466,7 @@ func (x *CheckpointKept) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointKept.ProtoReflect.Descriptor instead.
 func (*CheckpointKept) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{55}
+	return file_wire_wire_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *CheckpointKept) GetSize() uint64 {
@@ -3399,7 +3496,7 @@ type SignCheckpoint struct {
 
 func (x *SignCheckpoint) Reset() {
 	*x = SignCheckpoint{}
-	mi := &file_wire_wire_proto_msgTypes[56]
+	mi := &file_wire_wire_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3411,7 +3508,7 @@ func (x *SignCheckpoint) String() string {
 func (*SignCheckpoint) ProtoMessage() {}
 
 func (x *SignCheckpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[56]
+	mi := &file_wire_wire_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3424,7 +3521,7 @@ func (x *SignCheckpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignCheckpoint.ProtoReflect.Descriptor instead.
 func (*SignCheckpoint) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{56}
+	return file_wire_wire_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *SignCheckpoint) GetOrigin() string {
@@ -3466,7 +3563,7 @@ type CheckpointSigned struct {
 
 func (x *CheckpointSigned) Reset() {
 	*x = CheckpointSigned{}
-	mi := &file_wire_wire_proto_msgTypes[57]
+	mi := &file_wire_wire_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3478,7 +3575,7 @@ func (x *CheckpointSigned) String() string {
 func (*CheckpointSigned) ProtoMessage() {}
 
 func (x *CheckpointSigned) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[57]
+	mi := &file_wire_wire_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3491,7 +3588,7 @@ func (x *CheckpointSigned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointSigned.ProtoReflect.Descriptor instead.
 func (*CheckpointSigned) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{57}
+	return file_wire_wire_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *CheckpointSigned) GetSignature() []byte {
@@ -3523,7 +3620,7 @@ type Describe struct {
 
 func (x *Describe) Reset() {
 	*x = Describe{}
-	mi := &file_wire_wire_proto_msgTypes[58]
+	mi := &file_wire_wire_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3535,7 +3632,7 @@ func (x *Describe) String() string {
 func (*Describe) ProtoMessage() {}
 
 func (x *Describe) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[58]
+	mi := &file_wire_wire_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3548,7 +3645,7 @@ func (x *Describe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Describe.ProtoReflect.Descriptor instead.
 func (*Describe) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{58}
+	return file_wire_wire_proto_rawDescGZIP(), []int{60}
 }
 
 type Description struct {
@@ -3575,7 +3672,7 @@ type Description struct {
 
 func (x *Description) Reset() {
 	*x = Description{}
-	mi := &file_wire_wire_proto_msgTypes[59]
+	mi := &file_wire_wire_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3587,7 +3684,7 @@ func (x *Description) String() string {
 func (*Description) ProtoMessage() {}
 
 func (x *Description) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[59]
+	mi := &file_wire_wire_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3600,7 +3697,7 @@ func (x *Description) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Description.ProtoReflect.Descriptor instead.
 func (*Description) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{59}
+	return file_wire_wire_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Description) GetLabel() string {
@@ -3726,7 +3823,7 @@ type TokenErrors struct {
 
 func (x *TokenErrors) Reset() {
 	*x = TokenErrors{}
-	mi := &file_wire_wire_proto_msgTypes[60]
+	mi := &file_wire_wire_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3738,7 +3835,7 @@ func (x *TokenErrors) String() string {
 func (*TokenErrors) ProtoMessage() {}
 
 func (x *TokenErrors) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[60]
+	mi := &file_wire_wire_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3751,7 +3848,7 @@ func (x *TokenErrors) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenErrors.ProtoReflect.Descriptor instead.
 func (*TokenErrors) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{60}
+	return file_wire_wire_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *TokenErrors) GetClass() string {
@@ -3786,7 +3883,7 @@ type Velocity struct {
 
 func (x *Velocity) Reset() {
 	*x = Velocity{}
-	mi := &file_wire_wire_proto_msgTypes[61]
+	mi := &file_wire_wire_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3798,7 +3895,7 @@ func (x *Velocity) String() string {
 func (*Velocity) ProtoMessage() {}
 
 func (x *Velocity) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[61]
+	mi := &file_wire_wire_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3811,7 +3908,7 @@ func (x *Velocity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Velocity.ProtoReflect.Descriptor instead.
 func (*Velocity) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{61}
+	return file_wire_wire_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *Velocity) GetVerifications() *Limits {
@@ -3888,7 +3985,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_wire_wire_proto_msgTypes[62]
+	mi := &file_wire_wire_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3900,7 +3997,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[62]
+	mi := &file_wire_wire_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3913,7 +4010,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{62}
+	return file_wire_wire_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *Limits) GetMinute() uint32 {
@@ -3948,7 +4045,7 @@ type TokenCalls struct {
 
 func (x *TokenCalls) Reset() {
 	*x = TokenCalls{}
-	mi := &file_wire_wire_proto_msgTypes[63]
+	mi := &file_wire_wire_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3960,7 +4057,7 @@ func (x *TokenCalls) String() string {
 func (*TokenCalls) ProtoMessage() {}
 
 func (x *TokenCalls) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[63]
+	mi := &file_wire_wire_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3973,7 +4070,7 @@ func (x *TokenCalls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenCalls.ProtoReflect.Descriptor instead.
 func (*TokenCalls) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{63}
+	return file_wire_wire_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *TokenCalls) GetName() string {
@@ -4008,7 +4105,7 @@ type Measure struct {
 
 func (x *Measure) Reset() {
 	*x = Measure{}
-	mi := &file_wire_wire_proto_msgTypes[64]
+	mi := &file_wire_wire_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4020,7 +4117,7 @@ func (x *Measure) String() string {
 func (*Measure) ProtoMessage() {}
 
 func (x *Measure) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[64]
+	mi := &file_wire_wire_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4033,7 +4130,7 @@ func (x *Measure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Measure.ProtoReflect.Descriptor instead.
 func (*Measure) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{64}
+	return file_wire_wire_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *Measure) GetName() string {
@@ -4069,7 +4166,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_wire_wire_proto_msgTypes[65]
+	mi := &file_wire_wire_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4081,7 +4178,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[65]
+	mi := &file_wire_wire_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4094,7 +4191,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{65}
+	return file_wire_wire_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *Failure) GetReason() uint32 {
@@ -4288,7 +4385,13 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\vFollowEpoch\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\fR\x05epoch\x12\x14\n" +
 	"\x05links\x18\x02 \x03(\fR\x05links\"\x0f\n" +
-	"\rEpochFollowed\"\f\n" +
+	"\rEpochFollowed\"$\n" +
+	"\n" +
+	"SealBackup\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\fR\x06digest\"S\n" +
+	"\fBackupSealed\x12/\n" +
+	"\tstatement\x18\x01 \x01(\v2\x11.keyd.wire.SignedR\tstatement\x12\x12\n" +
+	"\x04code\x18\x02 \x01(\fR\x04code\"\f\n" +
 	"\n" +
 	"FirstEpoch\"%\n" +
 	"\rEpochDocument\x12\x14\n" +
@@ -4423,7 +4526,7 @@ func file_wire_wire_proto_rawDescGZIP() []byte {
 	return file_wire_wire_proto_rawDescData
 }
 
-var file_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 66)
+var file_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 68)
 var file_wire_wire_proto_goTypes = []any{
 	(*SealedKey)(nil),            // 0: keyd.wire.SealedKey
 	(*PinKey)(nil),               // 1: keyd.wire.PinKey
@@ -4463,34 +4566,36 @@ var file_wire_wire_proto_goTypes = []any{
 	(*EpochCommitted)(nil),       // 35: keyd.wire.EpochCommitted
 	(*FollowEpoch)(nil),          // 36: keyd.wire.FollowEpoch
 	(*EpochFollowed)(nil),        // 37: keyd.wire.EpochFollowed
-	(*FirstEpoch)(nil),           // 38: keyd.wire.FirstEpoch
-	(*EpochDocument)(nil),        // 39: keyd.wire.EpochDocument
-	(*GetIdentity)(nil),          // 40: keyd.wire.GetIdentity
-	(*IdentityDocument)(nil),     // 41: keyd.wire.IdentityDocument
-	(*KeyInputs)(nil),            // 42: keyd.wire.KeyInputs
-	(*BeginCeremony)(nil),        // 43: keyd.wire.BeginCeremony
-	(*CeremonyOpened)(nil),       // 44: keyd.wire.CeremonyOpened
-	(*CheckCeremony)(nil),        // 45: keyd.wire.CheckCeremony
-	(*CeremonyChecked)(nil),      // 46: keyd.wire.CeremonyChecked
-	(*CarryOutCeremony)(nil),     // 47: keyd.wire.CarryOutCeremony
-	(*CeremonyCarriedOut)(nil),   // 48: keyd.wire.CeremonyCarriedOut
-	(*AbortCeremony)(nil),        // 49: keyd.wire.AbortCeremony
-	(*Reseal)(nil),               // 50: keyd.wire.Reseal
-	(*Resealed)(nil),             // 51: keyd.wire.Resealed
-	(*CertificateRequest)(nil),   // 52: keyd.wire.CertificateRequest
-	(*CertificateRequested)(nil), // 53: keyd.wire.CertificateRequested
-	(*LastCheckpoint)(nil),       // 54: keyd.wire.LastCheckpoint
-	(*CheckpointKept)(nil),       // 55: keyd.wire.CheckpointKept
-	(*SignCheckpoint)(nil),       // 56: keyd.wire.SignCheckpoint
-	(*CheckpointSigned)(nil),     // 57: keyd.wire.CheckpointSigned
-	(*Describe)(nil),             // 58: keyd.wire.Describe
-	(*Description)(nil),          // 59: keyd.wire.Description
-	(*TokenErrors)(nil),          // 60: keyd.wire.TokenErrors
-	(*Velocity)(nil),             // 61: keyd.wire.Velocity
-	(*Limits)(nil),               // 62: keyd.wire.Limits
-	(*TokenCalls)(nil),           // 63: keyd.wire.TokenCalls
-	(*Measure)(nil),              // 64: keyd.wire.Measure
-	(*Failure)(nil),              // 65: keyd.wire.Failure
+	(*SealBackup)(nil),           // 38: keyd.wire.SealBackup
+	(*BackupSealed)(nil),         // 39: keyd.wire.BackupSealed
+	(*FirstEpoch)(nil),           // 40: keyd.wire.FirstEpoch
+	(*EpochDocument)(nil),        // 41: keyd.wire.EpochDocument
+	(*GetIdentity)(nil),          // 42: keyd.wire.GetIdentity
+	(*IdentityDocument)(nil),     // 43: keyd.wire.IdentityDocument
+	(*KeyInputs)(nil),            // 44: keyd.wire.KeyInputs
+	(*BeginCeremony)(nil),        // 45: keyd.wire.BeginCeremony
+	(*CeremonyOpened)(nil),       // 46: keyd.wire.CeremonyOpened
+	(*CheckCeremony)(nil),        // 47: keyd.wire.CheckCeremony
+	(*CeremonyChecked)(nil),      // 48: keyd.wire.CeremonyChecked
+	(*CarryOutCeremony)(nil),     // 49: keyd.wire.CarryOutCeremony
+	(*CeremonyCarriedOut)(nil),   // 50: keyd.wire.CeremonyCarriedOut
+	(*AbortCeremony)(nil),        // 51: keyd.wire.AbortCeremony
+	(*Reseal)(nil),               // 52: keyd.wire.Reseal
+	(*Resealed)(nil),             // 53: keyd.wire.Resealed
+	(*CertificateRequest)(nil),   // 54: keyd.wire.CertificateRequest
+	(*CertificateRequested)(nil), // 55: keyd.wire.CertificateRequested
+	(*LastCheckpoint)(nil),       // 56: keyd.wire.LastCheckpoint
+	(*CheckpointKept)(nil),       // 57: keyd.wire.CheckpointKept
+	(*SignCheckpoint)(nil),       // 58: keyd.wire.SignCheckpoint
+	(*CheckpointSigned)(nil),     // 59: keyd.wire.CheckpointSigned
+	(*Describe)(nil),             // 60: keyd.wire.Describe
+	(*Description)(nil),          // 61: keyd.wire.Description
+	(*TokenErrors)(nil),          // 62: keyd.wire.TokenErrors
+	(*Velocity)(nil),             // 63: keyd.wire.Velocity
+	(*Limits)(nil),               // 64: keyd.wire.Limits
+	(*TokenCalls)(nil),           // 65: keyd.wire.TokenCalls
+	(*Measure)(nil),              // 66: keyd.wire.Measure
+	(*Failure)(nil),              // 67: keyd.wire.Failure
 }
 var file_wire_wire_proto_depIdxs = []int32{
 	0,  // 0: keyd.wire.PinKey.key:type_name -> keyd.wire.SealedKey
@@ -4533,33 +4638,34 @@ var file_wire_wire_proto_depIdxs = []int32{
 	24, // 37: keyd.wire.VerifyCvv.input:type_name -> keyd.wire.CvvInput
 	2,  // 38: keyd.wire.VerifyCvv.demands:type_name -> keyd.wire.Demands
 	0,  // 39: keyd.wire.ResetTries.verification:type_name -> keyd.wire.SealedKey
-	31, // 40: keyd.wire.IdentityDocument.identity:type_name -> keyd.wire.Signed
-	0,  // 41: keyd.wire.KeyInputs.under:type_name -> keyd.wire.SealedKey
-	0,  // 42: keyd.wire.KeyInputs.target:type_name -> keyd.wire.SealedKey
-	0,  // 43: keyd.wire.KeyInputs.previous:type_name -> keyd.wire.SealedKey
-	31, // 44: keyd.wire.BeginCeremony.statement:type_name -> keyd.wire.Signed
-	42, // 45: keyd.wire.BeginCeremony.keys:type_name -> keyd.wire.KeyInputs
-	31, // 46: keyd.wire.CeremonyOpened.opening:type_name -> keyd.wire.Signed
-	42, // 47: keyd.wire.CheckCeremony.keys:type_name -> keyd.wire.KeyInputs
-	42, // 48: keyd.wire.CarryOutCeremony.keys:type_name -> keyd.wire.KeyInputs
-	0,  // 49: keyd.wire.CeremonyCarriedOut.key:type_name -> keyd.wire.SealedKey
-	31, // 50: keyd.wire.CeremonyCarriedOut.record:type_name -> keyd.wire.Signed
-	31, // 51: keyd.wire.AbortCeremony.statement:type_name -> keyd.wire.Signed
-	0,  // 52: keyd.wire.Reseal.key:type_name -> keyd.wire.SealedKey
-	0,  // 53: keyd.wire.CertificateRequest.key:type_name -> keyd.wire.SealedKey
-	64, // 54: keyd.wire.Description.probes:type_name -> keyd.wire.Measure
-	64, // 55: keyd.wire.Description.confinement:type_name -> keyd.wire.Measure
-	61, // 56: keyd.wire.Description.velocity:type_name -> keyd.wire.Velocity
-	63, // 57: keyd.wire.Description.calls:type_name -> keyd.wire.TokenCalls
-	60, // 58: keyd.wire.Description.errors:type_name -> keyd.wire.TokenErrors
-	62, // 59: keyd.wire.Velocity.verifications:type_name -> keyd.wire.Limits
-	62, // 60: keyd.wire.Velocity.translations:type_name -> keyd.wire.Limits
-	62, // 61: keyd.wire.Velocity.cards:type_name -> keyd.wire.Limits
-	62, // [62:62] is the sub-list for method output_type
-	62, // [62:62] is the sub-list for method input_type
-	62, // [62:62] is the sub-list for extension type_name
-	62, // [62:62] is the sub-list for extension extendee
-	0,  // [0:62] is the sub-list for field type_name
+	31, // 40: keyd.wire.BackupSealed.statement:type_name -> keyd.wire.Signed
+	31, // 41: keyd.wire.IdentityDocument.identity:type_name -> keyd.wire.Signed
+	0,  // 42: keyd.wire.KeyInputs.under:type_name -> keyd.wire.SealedKey
+	0,  // 43: keyd.wire.KeyInputs.target:type_name -> keyd.wire.SealedKey
+	0,  // 44: keyd.wire.KeyInputs.previous:type_name -> keyd.wire.SealedKey
+	31, // 45: keyd.wire.BeginCeremony.statement:type_name -> keyd.wire.Signed
+	44, // 46: keyd.wire.BeginCeremony.keys:type_name -> keyd.wire.KeyInputs
+	31, // 47: keyd.wire.CeremonyOpened.opening:type_name -> keyd.wire.Signed
+	44, // 48: keyd.wire.CheckCeremony.keys:type_name -> keyd.wire.KeyInputs
+	44, // 49: keyd.wire.CarryOutCeremony.keys:type_name -> keyd.wire.KeyInputs
+	0,  // 50: keyd.wire.CeremonyCarriedOut.key:type_name -> keyd.wire.SealedKey
+	31, // 51: keyd.wire.CeremonyCarriedOut.record:type_name -> keyd.wire.Signed
+	31, // 52: keyd.wire.AbortCeremony.statement:type_name -> keyd.wire.Signed
+	0,  // 53: keyd.wire.Reseal.key:type_name -> keyd.wire.SealedKey
+	0,  // 54: keyd.wire.CertificateRequest.key:type_name -> keyd.wire.SealedKey
+	66, // 55: keyd.wire.Description.probes:type_name -> keyd.wire.Measure
+	66, // 56: keyd.wire.Description.confinement:type_name -> keyd.wire.Measure
+	63, // 57: keyd.wire.Description.velocity:type_name -> keyd.wire.Velocity
+	65, // 58: keyd.wire.Description.calls:type_name -> keyd.wire.TokenCalls
+	62, // 59: keyd.wire.Description.errors:type_name -> keyd.wire.TokenErrors
+	64, // 60: keyd.wire.Velocity.verifications:type_name -> keyd.wire.Limits
+	64, // 61: keyd.wire.Velocity.translations:type_name -> keyd.wire.Limits
+	64, // 62: keyd.wire.Velocity.cards:type_name -> keyd.wire.Limits
+	63, // [63:63] is the sub-list for method output_type
+	63, // [63:63] is the sub-list for method input_type
+	63, // [63:63] is the sub-list for extension type_name
+	63, // [63:63] is the sub-list for extension extendee
+	0,  // [0:63] is the sub-list for field type_name
 }
 
 func init() { file_wire_wire_proto_init() }
@@ -4585,7 +4691,7 @@ func file_wire_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_wire_proto_rawDesc), len(file_wire_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   66,
+			NumMessages:   68,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

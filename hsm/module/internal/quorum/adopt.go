@@ -8,11 +8,22 @@ import (
 	"keyd/hsm/module/internal/token"
 )
 
-// lookRegister checks the register of another token that is to be taken over: it is the one
-// that the officers name, and master keys that are here too have made it. A token takes over
-// one register, before it has keys of its own.
+// lookRegister checks the register that is to be taken over: it is the one that the officers
+// name, and master keys that are here too have made it. A token takes over another's before it
+// has keys of its own. Its own it can have taken over anew at any time, as after its database
+// was restored: nothing changes by that but the version, and what the officers say was stopped.
 func (w *work) lookRegister(s *token.Session) error {
+	own, document, err := w.engine.register.Document()
+	if err != nil {
+		return err
+	}
+	if own != w.epoch {
+		return fault.New(fault.EpochStale, "another ceremony was carried out meanwhile")
+	}
 	switch {
+	case w.def.Kind == ceremony.Adopt && w.def.Register == document:
+		w.adopted = w.epoch
+		return w.lookStopped()
 	case len(w.epoch.Keys) > 0:
 		return fault.New(fault.Conflict, "this token has keys of its own: its register cannot be replaced")
 	case len(w.in.Register) == 0:
@@ -31,6 +42,17 @@ func (w *work) lookRegister(s *token.Session) error {
 		return fault.New(fault.Conflict, "the register that is to be joined is a first one too: carry out a ceremony there first")
 	}
 	w.adopted = other
+	return w.lookStopped()
+}
+
+// lookStopped checks that the register has every version that is to be stopped with it. One
+// that it does not have was brought in since, and can be used by nobody.
+func (w *work) lookStopped() error {
+	for _, ref := range w.def.Stopped {
+		if w.adopted.Find(ref.Name, ref.Version) == nil {
+			return fault.New(fault.KeyNotFound, "the register that is taken over has no "+ref.String()+": leave it out of stopped, nobody can use it")
+		}
+	}
 	return nil
 }
 
@@ -51,9 +73,20 @@ func (w *work) join(s *token.Session, out *CarriedOut) (err error) {
 // adopt takes the register over. The officers stay those of this token. What the other token
 // has destroyed since is destroyed here too.
 func (w *work) adopt(s *token.Session, next *ceremony.Epoch) error {
-	own := *next
-	*next = *w.adopted.Clone()
-	next.Roster, next.Done = own.Roster, append(next.Done, own.Done...)
+	if w.adopted != w.epoch {
+		own := *next
+		*next = *w.adopted.Clone()
+		next.Roster, next.Done = own.Roster, append(next.Done, own.Done...)
+	}
+	for _, ref := range w.def.Stopped {
+		// One that waits to be destroyed is not used either.
+		if entry := next.Find(ref.Name, ref.Version); entry.State == ceremony.Active {
+			entry.State, entry.Until = ceremony.Stopped, 0
+		}
+	}
+	if w.adopted == w.epoch {
+		return nil
+	}
 	return w.takeLasting(s, next)
 }
 

@@ -365,7 +365,7 @@ const reserve = 64 << 10
 // room returns how large an epoch a kind of ceremony may make; with none, what calls one off.
 func room(k ceremony.Kind) int {
 	switch k {
-	case ceremony.Change, ceremony.Start, ceremony.Delete, ceremony.Restore, ceremony.Masters, ceremony.Retire:
+	case ceremony.Change, ceremony.Start, ceremony.Delete, ceremony.Restore, ceremony.Masters, ceremony.Retire, ceremony.Adopt:
 		return ceremony.MaxEpoch // several officers want it, and it brings no key
 	case ceremony.Stop:
 		return ceremony.MaxEpoch - reserve

@@ -25,6 +25,10 @@ var ErrInUse = errors.New("it is in use by another keyd: stop it first, or wait 
 // size. Nobody else gets it with Create while the descriptor or a copy of it is open.
 // The supervisor calls it.
 func Create(path string, entries int) (*os.File, error) {
+	return openOrMake(path, entries, fill)
+}
+
+func openOrMake(path string, entries int, fill func(*os.File, uint64) error) (*os.File, error) {
 	if entries < minEntries || entries > maxEntries {
 		return nil, fmt.Errorf("velocity file for %d entries: %d to %d are possible", entries, minEntries, maxEntries)
 	}
@@ -32,7 +36,7 @@ func Create(path string, entries int) (*os.File, error) {
 	for range attempts {
 		f, err := open(path, 0)
 		if errors.Is(err, fs.ErrNotExist) {
-			f, err = create(path, sets)
+			f, err = create(path, sets, fill)
 			if errors.Is(err, fs.ErrExist) {
 				continue // another keyd's; look at it
 			}
@@ -166,7 +170,7 @@ func lock(f *os.File) error {
 // create makes the file under another name and then gives it its own, which fails with
 // [fs.ErrExist] if there is one by now. What an earlier attempt left is used again, or
 // removed if it got so far that the file had both names.
-func create(path string, sets uint64) (f *os.File, err error) {
+func create(path string, sets uint64, fill func(*os.File, uint64) error) (f *os.File, err error) {
 	temporary := path + ".new"
 	f, err = open(temporary, os.O_CREATE)
 	if err != nil {

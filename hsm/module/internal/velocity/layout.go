@@ -40,7 +40,8 @@ type header struct {
 	begun  atomic.Uint64 // tick at which the last write to the disk began
 	synced atomic.Uint64 // tick at which the last one that was completed began
 	turn   atomic.Uint64 // tick before which nobody else begins one
-	_      [21]uint64
+	spent  atomic.Uint64 // tick at which every subject was presumed to have used up its tries; 0: none; see spent.go
+	_      [20]uint64
 	losses [32]atomic.Uint64 // era<<32 | last tick with lost counts; see loss.go
 
 	permits [64]permit

@@ -60,6 +60,9 @@ func (t *Table) presumedUntil(tick uint64) time.Time {
 			until = max(until, (last/widths[day]+window+1)*widths[day])
 		}
 	}
+	if spent := t.header.spent.Load(); spent != 0 && spent <= tick && spent/widths[day]+window >= tick/widths[day] {
+		until = max(until, (spent/widths[day]+window+1)*widths[day])
+	}
 	if until == 0 {
 		return time.Time{}
 	}
