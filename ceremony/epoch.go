@@ -17,6 +17,7 @@ type Epoch struct {
 	Version    uint64  `json:"version"`
 	Previous   string  `json:"previous,omitempty"` // digest of the epoch before
 	Token      string  `json:"token,omitempty"`    // fingerprint of the identity of the token with whose first epoch all began
+	By         string  `json:"by,omitempty"`       // fingerprint of the identity of the token whose module proposed it: no other commits it
 	Clock      int64   `json:"clock"`              // when it began: no module believes an earlier time
 	Generation uint32  `json:"generation"`         // of the master keys that seal
 	Oldest     uint32  `json:"oldest"`             // generation that is still unsealed

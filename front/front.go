@@ -369,8 +369,8 @@ func (f *front) serve(control *child.Control, report confine.Report) error {
 			ready = true
 			f.settle(context.Background())
 			if f.shared() {
-				if err := f.refresh(context.Background()); err != nil { // it is tried again
-					f.Log.Error("what other nodes have changed is not taken up", "cause", err)
+				if err := errors.Join(f.refresh(context.Background()), f.report(context.Background())); err != nil { // it is tried again
+					f.Log.Error("what other nodes have changed is not taken up", "cause", causeOf(err))
 				}
 			}
 			f.purge(context.Background())

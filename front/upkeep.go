@@ -2,10 +2,12 @@ package front
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
 	"keyd/audit"
+	"keyd/fault"
 )
 
 // What the front does beside requests, so that what officers have decided takes effect. It may
@@ -76,9 +78,9 @@ func (f *front) keepFresh(ctx context.Context) {
 		case err == nil && said != "":
 			said = ""
 			f.Log.Info("what other nodes change is taken up again")
-		case err != nil && err.Error() != said: // once for each cause
-			said = err.Error()
-			f.Log.Error("what other nodes have changed is not taken up; soon no key is used", "cause", err)
+		case err != nil && causeOf(err).Error() != said: // once for each cause
+			said = causeOf(err).Error()
+			f.Log.Error("what other nodes have changed is not taken up; soon no key is used", "cause", causeOf(err))
 		}
 	}
 }
@@ -94,23 +96,45 @@ func (f *front) keepReporting(ctx context.Context) {
 	tell := time.NewTicker(reportInterval)
 	defer tell.Stop()
 	for failed := false; ; {
-		why, _ := f.unsettled.Load().(string)
-		if err := f.inventory.Fresh(); why == "" && err != nil {
-			why = err.Error()
-		}
-		attempt, cancel := context.WithTimeout(ctx, f.OperationTimeout)
-		err := f.officers.Report(attempt, f.Version, why)
-		cancel()
-		if err != nil && !failed && ctx.Err() == nil {
-			f.Log.Error("this node cannot report itself to the database", "cause", err)
-		}
-		failed = err != nil
 		select {
 		case <-ctx.Done():
 			return
 		case <-tell.C:
 		}
+		err := f.report(ctx)
+		if err != nil && !failed && ctx.Err() == nil {
+			f.Log.Error("this node cannot report itself to the database; soon no key is used", "cause", causeOf(err))
+		}
+		failed = err != nil
 	}
+}
+
+// report shows the other nodes that this one is there, and finds out whether the database still
+// takes what is written.
+func (f *front) report(ctx context.Context) error {
+	why, _ := f.unsettled.Load().(string)
+	if version, digest := f.officers.Waiting(); version != 0 {
+		why = fmt.Sprintf("it has not joined: officers can have its token go by version %d of the register, %s", version, digest)
+	}
+	if err := f.inventory.Fresh(); why == "" && err != nil {
+		why = causeOf(err).Error()
+	}
+	ctx, cancel := context.WithTimeout(ctx, f.OperationTimeout)
+	defer cancel()
+	at := time.Now()
+	if err := f.officers.Report(ctx, f.Version, why); err != nil {
+		return err
+	}
+	f.inventory.Wrote(at)
+	return nil
+}
+
+// causeOf returns what is behind a refusal, for the operator.
+func causeOf(err error) error {
+	if cause := fault.Of(err).Unwrap(); cause != nil {
+		return cause
+	}
+	return err
 }
 
 // settle brings the modules the register of officers and keys, unless that has been done.

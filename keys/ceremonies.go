@@ -69,6 +69,7 @@ type Ceremonies struct {
 	restored atomic.Pointer[store.Epoch] // register of a backup, which officers have to take over
 	resealed atomic.Uint64               // generation under which everything is sealed
 	inForce  atomic.Pointer[ceremony.Epoch]
+	document string        // digest of its document, under mu
 	revision atomic.Uint64 // of the database, up to which everything was taken up
 }
 
@@ -348,6 +349,11 @@ func (c *Ceremonies) Abort(ctx context.Context, identity, id string, signed cere
 		if c.restored.Load() != nil { // one officer alone would accept the backup by it
 			return fault.New(fault.Conflict, "the database was restored from a backup: until its register is taken over no ceremony is called off; it expires, and another can be begun")
 		}
+		if c.waiting.Load() != nil {
+			// The token's own register is not the database's, and its next version would be in
+			// the way. Joining papers have an end.
+			return c.putAside(ctx, cer, papers, signed)
+		}
 		return c.change(ctx, func(*ceremony.Epoch) ([]byte, *store.Change, error) {
 			sealed, err := c.modules.AbortCeremony(ctx, papers, hsm.Signed(signed))
 			if err != nil {
@@ -357,6 +363,20 @@ func (c *Ceremonies) Abort(ctx context.Context, identity, id string, signed cere
 			return c.changeOf(cer, sealed)
 		})
 	})
+}
+
+// putAside calls a ceremony off in the database alone, if the module takes the officer's word.
+func (c *Ceremonies) putAside(ctx context.Context, cer *Ceremony, papers []byte, signed ceremony.Signed) error {
+	if _, err := c.modules.AbortCeremony(ctx, papers, hsm.Signed(signed)); err != nil {
+		return err
+	}
+	cer.State = store.CeremonyAborted
+	record, err := cer.record()
+	if err != nil {
+		return err
+	}
+	err = c.store.UpdateCeremony(ctx, record)
+	return refused(ctx, err, "another officer's paper came at the same moment: send it again", "", "the papers are too large")
 }
 
 // Get returns a ceremony with its papers. Errors: [fault.CeremonyNotFound],

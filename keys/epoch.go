@@ -22,6 +22,12 @@ import (
 func (c *Ceremonies) Settle(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if e := c.inForce.Load(); c.settled && c.Node != "" && e != nil {
+		// A node that shares the token may have pinned another one, and died before it said so.
+		if pinned, err := c.modules.Pinned(ctx); err == nil && pinned > e.Version {
+			c.settled = false
+		}
+	}
 	return c.settle(ctx)
 }
 
@@ -140,6 +146,7 @@ func (c *Ceremonies) take(sealed []byte) error {
 		return fault.New(fault.EpochInvalid, "")
 	}
 	c.inForce.Store(e)
+	c.document = ceremony.Digest(sealed)
 	c.waiting.Store(nil)
 	c.settled = true
 	return nil

@@ -44,10 +44,11 @@ func (c *Ceremonies) Refresh(ctx context.Context) error {
 	case err != nil:
 		return unavailable(ctx, err)
 	default:
-		if w := c.waiting.Load(); w != nil && w.Version != current.Version {
-			c.settled = false // what could be joined has gone on
+		document := c.document
+		if w := c.waiting.Load(); w != nil {
+			document = ceremony.Digest(w.Sealed) // what can be joined may have gone on
 		}
-		if e := c.inForce.Load(); c.waiting.Load() == nil && (e == nil || e.Version != current.Version) {
+		if c.inForce.Load() == nil || document != ceremony.Digest(current.Sealed) {
 			c.settled = false
 		}
 	}
@@ -197,7 +198,8 @@ func (c *Ceremonies) Report(ctx context.Context, version, why string) error {
 }
 
 // ForgetNode forgets a node that has not shown itself for a minute, and withdraws what it had
-// proposed, so that ceremonies go on at other nodes.
+// proposed, so that ceremonies go on at other nodes. What the token of this node has pinned, since
+// the two share it, takes effect instead.
 func (c *Ceremonies) ForgetNode(ctx context.Context, name string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -213,6 +215,9 @@ func (c *Ceremonies) ForgetNode(ctx context.Context, name string) error {
 		return fault.New(fault.Conflict, "the node was there less than a minute ago: stop it first")
 	}
 	c.settled = false
+	if err := c.settle(ctx); err != nil {
+		return err // this token may have what is proposed, and nobody else its document
+	}
 	if err := c.store.RemoveNode(ctx, name); err != nil {
 		return unavailable(ctx, err)
 	}

@@ -18,6 +18,7 @@ type view struct {
 	shared   atomic.Bool
 	restored atomic.Bool               // from a backup that officers have not accepted
 	asked    atomic.Pointer[time.Time] // when the question was put that the database answered last
+	wrote    atomic.Pointer[time.Time] // when something was written that it has acknowledged
 }
 
 // errOld is the cause of refusals by [Inventory.Fresh].
@@ -30,12 +31,16 @@ var errRestored = errors.New("the database was restored from a backup: no key is
 // accepted.
 func (v *Inventory) SetRestored(restored bool) { v.view.restored.Store(restored) }
 
-// Share says that other nodes change the store too. From then on [Inventory.Refreshed] has to
-// be called at least once in [MaxAge].
+// Share says that other nodes change the store too. From then on [Inventory.Refreshed] and
+// [Inventory.Wrote] have to be called at least once in [MaxAge].
 func (v *Inventory) Share() { v.view.shared.Store(true) }
 
 // Refreshed says that all that the database had at that moment was taken up.
 func (v *Inventory) Refreshed(at time.Time) { v.view.asked.Store(&at) }
+
+// Wrote says that the database has acknowledged what was written at that moment: one that is
+// cut off from its standby still answers, with what was true before.
+func (v *Inventory) Wrote(at time.Time) { v.view.wrote.Store(&at) }
 
 // Fresh refuses, with [fault.EpochStale], where the database was restored from a backup and
 // officers have not accepted that; and with [fault.StoreUnavailable] where the store is shared
@@ -47,8 +52,15 @@ func (v *Inventory) Fresh() error {
 	if !v.view.shared.Load() {
 		return nil
 	}
-	if at := v.view.asked.Load(); at == nil || v.clock().Sub(*at) > MaxAge {
+	now := v.clock()
+	if old(now, v.view.asked.Load()) || old(now, v.view.wrote.Load()) {
 		return fault.Wrap(fault.StoreUnavailable, errOld)
 	}
 	return nil
+}
+
+// old goes by the longer of the times that the monotonic clock and the calendar tell, since the
+// first stands still while a machine sleeps.
+func old(now time.Time, at *time.Time) bool {
+	return at == nil || max(now.Sub(*at), now.Round(0).Sub(at.Round(0))) > MaxAge
 }

@@ -362,7 +362,7 @@ func (c *quietConn) SetWriteDeadline(t time.Time) error {
 // whatever the server, the database or the user have as their default.
 const serverQuestion = `SELECT current_setting('server_version_num'), current_setting('server_encoding'),
 	current_setting('fsync'), current_setting('full_page_writes'), current_setting('transaction_read_only'), pg_is_in_recovery()::text,
-	CASE WHEN current_setting('synchronous_commit') IN ('on', 'remote_apply') THEN 'kept' ELSE set_config('synchronous_commit', 'on', false) END`
+	set_config('synchronous_commit', CASE WHEN current_setting('synchronous_commit') = 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false)`
 
 // validateServer refuses a server that is not to be used, and then the next is tried.
 func (o *PostgresOptions) validateServer(ctx context.Context, c *pgconn.PgConn) error {

@@ -11,6 +11,7 @@ import (
 
 	"keyd/ceremony"
 	"keyd/fault"
+	"keyd/hsm"
 	"keyd/store"
 )
 
@@ -334,6 +335,85 @@ func TestThePowerGoesInAFleet(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestAProposalIsOfOneToken: what officers have carried out at one node, and perhaps called off
+// there since, no front brings another node's token to pin.
+func TestAProposalIsOfOneToken(t *testing.T) {
+	nodes := newFleet(t, 2)
+	a, b := nodes[0], nodes[1]
+	b.must(b.through(b.joining()))
+	cer, err := a.begun(&ceremony.Definition{Kind: ceremony.Create, Key: zone("kept", data), ValidFor: 3600})
+	a.must(err)
+	a.stop()
+	a.start(2, false) // the power goes when the proposal is in the database, and the token not told
+	a.must(a.front.Settle(t.Context()))
+	a.failing.count = 0
+	if err := a.approved(cer); !errors.Is(err, errPower) {
+		t.Fatalf("the power did not go: %v", err)
+	}
+	p, err := b.database.ProposedEpoch(t.Context())
+	b.must(err)
+	b.must(b.database.WithdrawEpoch(t.Context(), p.Version, p.Sealed))
+	b.must(b.database.ProposeEpoch(t.Context(), "b", p.Version, p.Sealed, p.Change))
+	b.stop()
+	b.start(-1, false)
+	if err := b.front.Settle(t.Context()); fault.Of(err).Reason != fault.EpochStale {
+		t.Errorf("another token pins it: %v", err)
+	}
+	b.must(b.front.Settle(t.Context()))
+	if _, err := b.database.ProposedEpoch(t.Context()); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("it is still proposed: %v", err)
+	}
+	if err := b.use(hsm.Key{Name: "kept", Sealed: p.Change.Keys[0].Sealed}); fault.Of(err).Reason != fault.KeySealInvalid {
+		t.Errorf("a key that was never brought in: %v", err)
+	}
+	b.must(b.usable("d", 1))
+}
+
+// TestNodesOfOneTokenGoOn: two hosts share a token, and one dies when it has pinned what nobody
+// else has heard of; the other brings it to its end, and forgetting the first loses nothing.
+func TestNodesOfOneTokenGoOn(t *testing.T) {
+	nodes := newFleet(t, 1)
+	a := nodes[0]
+	a.must(a.front.Report(t.Context(), "test", ""))
+	cer, err := a.begun(&ceremony.Definition{Kind: ceremony.Create, Key: zone("new", data), ValidFor: 3600})
+	a.must(err)
+	a.stop()
+	a.start(2, true) // the token was told, and that is the last
+	a.must(a.front.Settle(t.Context()))
+	a.failing.count = 0
+	if err := a.approved(cer); !errors.Is(err, errPower) {
+		t.Fatalf("the power did not go: %v", err)
+	}
+	a.stop()
+	a.node = "b" // the same token, another host
+	a.start(-1, false)
+	a.must(a.front.Settle(t.Context()))
+	a.must(a.usable("new", 1))
+	if _, err := a.database.ProposedEpoch(t.Context()); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("it is still proposed: %v", err)
+	}
+}
+
+// TestAJoinIsCalledOff, also by a front that waits.
+func TestAJoinIsCalledOff(t *testing.T) {
+	nodes := newFleet(t, 2)
+	b := nodes[1]
+	cer, err := b.begun(b.joining())
+	b.must(err)
+	off := b.sign("carol", ceremony.Statement{Action: ceremony.Abort, Definition: ceremony.Digest(cer.Papers.Definition), Opening: ceremony.Digest(cer.Papers.Opening.Document)})
+	if cer, err = b.front.Abort(t.Context(), identityOf("carol"), cer.ID, off); err != nil || cer.State != store.CeremonyAborted {
+		t.Fatalf("%v, %v", cer, err)
+	}
+	if err := b.approved(cer); fault.Of(err).Reason != fault.CeremonyClosed {
+		t.Errorf("it is carried out all the same: %v", err)
+	}
+	if b.front.Ready() {
+		t.Error("it has joined")
+	}
+	b.must(b.through(b.joining()))
+	b.must(b.usable("d", 1))
 }
 
 // TestADeadNodeIsForgotten: what it had proposed and never committed is withdrawn, and others

@@ -62,7 +62,7 @@ func (w *work) join(s *token.Session, out *CarriedOut) (err error) {
 	if err := w.takeLasting(s, w.adopted); err != nil {
 		return err
 	}
-	if out.Link, err = w.engine.register.LinkTo(s, w.epoch, w.in.Register); err != nil {
+	if out.Link, err = w.engine.register.LinkTo(s, w.epoch, w.in.Register, w.checked.Opening.Expires); err != nil {
 		return err
 	}
 	out.Epoch = w.in.Register

@@ -336,6 +336,7 @@ func (e *Engine) CarryOut(s *token.Session, p *ceremony.Proceedings, in Inputs) 
 func (e *Engine) propose(s *token.Session, w *work, next *ceremony.Epoch, out *CarriedOut) (err error) {
 	now := e.register.Now().Unix()
 	finish(next, w.checked.Opening, now)
+	next.By = e.fingerprint
 	if out.Epoch, err = e.register.Propose(s, w.epoch, next, room(w.def.Kind)); err != nil {
 		return err
 	}
@@ -413,14 +414,23 @@ func (e *Engine) Abort(s *token.Session, p *ceremony.Proceedings, signed ceremon
 	}
 	next := current.Clone()
 	finish(next, o, now)
+	next.By = e.fingerprint
 	return e.register.Propose(s, current, next, room(""))
 }
 
 // Commit pins a proposed epoch, and destroys what nobody needs any more: key pairs of
 // ceremonies that are over and of deleted keys, and master keys that were retired. It returns
-// the link with which other tokens follow (see [register.Register.Follow]).
+// the link with which other tokens follow (see [register.Register.Follow]). A proposal of
+// another token's module is refused: its officers may have called it off there.
 func (e *Engine) Commit(s *token.Session, sealed []byte) (link []byte, err error) {
 	defer func() { err = refusal(err) }()
+	epoch, err := e.register.Authentic(s, sealed)
+	switch {
+	case err != nil:
+		return nil, err
+	case epoch.By != e.fingerprint:
+		return nil, fault.New(fault.EpochStale, "the module of another token proposed this: it follows when that one has pinned it")
+	}
 	if link, err = e.register.Commit(s, sealed, afterPin(s)); err != nil {
 		return nil, err
 	}

@@ -42,7 +42,10 @@ func (h *host) linkTo(r *register.Register, document []byte) (link []byte) {
 	h.Helper()
 	e, err := r.Current()
 	h.must(err)
-	h.do(func(s *token.Session) (err error) { link, err = r.LinkTo(s, e, document); return err })
+	h.do(func(s *token.Session) (err error) {
+		link, err = r.LinkTo(s, e, document, h.now.Unix()+3600)
+		return err
+	})
 	return link
 }
 
@@ -107,6 +110,7 @@ func TestATokenFollowsNoOtherLine(t *testing.T) {
 		"another version in the link": {second, [][]byte{altered(39)}, fault.EpochInvalid},
 		"another end of the link":     {proposed, [][]byte{altered(40)}, fault.EpochInvalid},
 		"another generation":          {second, [][]byte{altered(75)}, fault.EpochInvalid},
+		"for longer":                  {second, [][]byte{altered(80)}, fault.EpochInvalid},
 		"another code":                {second, [][]byte{altered(len(link2) - 1)}, fault.EpochInvalid},
 		"half a link":                 {second, [][]byte{link2[:50]}, fault.EpochInvalid},
 		"an empty link":               {second, [][]byte{nil}, fault.EpochInvalid},
@@ -158,6 +162,14 @@ func TestAJoiningLinkIsForOneToken(t *testing.T) {
 	refused(t, c.follow(mc, second, join), fault.EpochStale)
 	c.inForce(mc, c.first)
 	b.must(b.follow(mb, second, join))
+	// Its time is over.
+	d := hostOf(t, secret)
+	md := d.module()
+	d.must(d.load(md, d.first))
+	late := d.linkTo(md, second)
+	d.now = d.now.Add(time.Hour)
+	refused(t, d.follow(md, second, late), fault.EpochStale)
+	d.inForce(md, d.first)
 	third, link := a.next(ma, "third")
 	b.must(b.follow(mb, third, link))
 	refused(t, b.follow(mb, second, join), fault.EpochStale)

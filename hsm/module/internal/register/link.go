@@ -14,18 +14,20 @@ import (
 	"keyd/hsm/module/internal/token"
 )
 
-// A link says that one epoch was pinned after another: 84 bytes
+// A link says that one epoch was pinned after another, or that officers have a token go from
+// one to the other:
 //
 //	32 bytes  SHA-256 of the document before
 //	 8 bytes  version of the document after
 //	32 bytes  SHA-256 of it
 //	 4 bytes  generation of the master keys that authenticate the link
+//	 8 bytes  until when the token may go, Unix seconds; 0 for ever
 //
 // and a code of 16 bytes over them. Numbers are big-endian. With the links from the epoch that
 // a token pins to a later one, the token follows at once, however many epochs lie between:
 // nobody keeps their documents.
 const (
-	linkText = sha256.Size + 8 + sha256.Size + 4
+	linkText = sha256.Size + 8 + sha256.Size + 4 + 8
 	linkSize = linkText + ceremony.EpochMACSize
 
 	// MaxLinks bounds the links of one [Register.Follow].
@@ -41,13 +43,15 @@ type link struct {
 	version    uint64
 	to         [sha256.Size]byte
 	generation uint32
+	expires    int64
 }
 
 func (l *link) text() []byte {
 	b := append(make([]byte, 0, linkSize), l.from[:]...)
 	b = binary.BigEndian.AppendUint64(b, l.version)
 	b = append(b, l.to[:]...)
-	return binary.BigEndian.AppendUint32(b, l.generation)
+	b = binary.BigEndian.AppendUint32(b, l.generation)
+	return binary.BigEndian.AppendUint64(b, uint64(l.expires))
 }
 
 func (l *link) seal(s *token.Session, masters *sealing.Set) ([]byte, error) {
@@ -72,6 +76,7 @@ func (r *Register) openLink(s *token.Session, sealed []byte) (*link, error) {
 	l := &link{
 		from: [sha256.Size]byte(text), version: binary.BigEndian.Uint64(text[sha256.Size:]),
 		to: [sha256.Size]byte(text[sha256.Size+8:]), generation: binary.BigEndian.Uint32(text[2*sha256.Size+8:]),
+		expires: int64(binary.BigEndian.Uint64(text[linkText-8:])),
 	}
 	var mac [ceremony.EpochMACSize]byte
 	err := r.masters.Authenticate(s, l.generation, mac[:], linkPurpose, text)
@@ -105,8 +110,9 @@ func (r *Register) linkOf(s *token.Session, e *ceremony.Epoch, sealed []byte) ([
 }
 
 // LinkTo makes the link with which this token goes from its epoch e over to the register of
-// other tokens with the same master keys. Only officers can want that.
-func (r *Register) LinkTo(s *token.Session, e *ceremony.Epoch, document []byte) ([]byte, error) {
+// other tokens with the same master keys, until that time (Unix seconds). Only officers can
+// want that.
+func (r *Register) LinkTo(s *token.Session, e *ceremony.Epoch, document []byte, expires int64) ([]byte, error) {
 	current, err := r.current()
 	if err != nil {
 		return nil, err
@@ -118,7 +124,7 @@ func (r *Register) LinkTo(s *token.Session, e *ceremony.Epoch, document []byte) 
 	if err != nil {
 		return nil, err
 	}
-	l := &link{from: current.digest, version: other.Version, to: sha256.Sum256(document), generation: other.Generation}
+	l := &link{from: current.digest, version: other.Version, to: sha256.Sum256(document), generation: other.Generation, expires: expires}
 	return l.seal(s, r.masters)
 }
 
@@ -138,6 +144,9 @@ func (r *Register) Follow(s *token.Session, sealed []byte, links [][]byte, pinne
 			}
 			if l.from != at || l.version <= version {
 				return fault.New(fault.EpochStale, fmt.Sprintf("epoch %d is pinned, and the link to epoch %d does not begin there", version, l.version))
+			}
+			if l.expires != 0 && r.Now().Unix() >= l.expires {
+				return fault.New(fault.EpochStale, "the time is over in which officers have this token join")
 			}
 			at, version = l.to, l.version
 		}
