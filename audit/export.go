@@ -89,7 +89,11 @@ func Export(dir, into string, from, until time.Time) (m *Manifest, err error) {
 	if m.Consistency, err = consistency(m.Last, at.point.Size, at.hashes); err != nil {
 		return nil, err
 	}
-	if err := os.Mkdir(into, 0o700); err != nil {
+	err = os.Mkdir(into, 0o700)
+	if errors.Is(err, os.ErrExist) {
+		return nil, fmt.Errorf("export: %w: name a directory that is to be made, or take that one away", err)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("export: %w", err)
 	}
 	defer func() {
@@ -298,7 +302,10 @@ func (w *exporting) segments(dir string) error {
 	return nil
 }
 
-// table writes entries as CSV (RFC 4180).
+// byteOrderMark, in UTF-8, has spreadsheets take a table for what it is encoded in.
+const byteOrderMark = "\ufeff"
+
+// table writes entries as CSV (RFC 4180), in UTF-8.
 type table struct{ w *csv.Writer }
 
 var columns = []string{
@@ -307,6 +314,7 @@ var columns = []string{
 }
 
 func newTable(w io.Writer) table {
+	_, _ = io.WriteString(w, byteOrderMark) // an error comes again with the first row
 	t := table{csv.NewWriter(w)}
 	t.w.UseCRLF = true
 	_ = t.w.Write(columns) // the error comes with end

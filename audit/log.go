@@ -35,7 +35,6 @@ type Log struct {
 	since  time.Time // of the segment's first entry
 	ends   []int     // of the lines in the buffer
 	failed time.Time // since when nothing can be written
-	lost   int       // entries that were not written since then
 	stray  string    // a segment that was made, but not to last
 
 	listed listed // of who adds checkpoints, one goroutine at a time
@@ -270,7 +269,6 @@ func (l *Log) gather() {
 func (l *Log) writeSome(entries []*pending, buffer []byte) (int, []byte) {
 	head, err := l.state()
 	if err != nil { // these came just before it was known
-		l.lost += len(entries)
 		for _, p := range entries {
 			p.done <- err
 		}
@@ -291,7 +289,6 @@ func (l *Log) writeSome(entries []*pending, buffer []byte) (int, []byte) {
 	}
 	if err := l.commit(first, buffer, rotate); err != nil {
 		l.fail(err)
-		l.lost += n
 		for _, p := range entries[:n] {
 			p.done <- fmt.Errorf("%w: %w", ErrUnwritable, err)
 		}
@@ -453,8 +450,8 @@ func (l *Log) recover() {
 	var body []byte
 	e, wrong := Entry{
 		Method: "AuditLog/Recover", Decision: Event,
-		Detail: fmt.Sprintf("the log could not be written for %s (%s); what came then was refused, and the entries of %d requests are not in it",
-			l.options.Clock().Sub(l.failed).Round(time.Second), cause(err), l.lost),
+		Detail: fmt.Sprintf("the log could not be written for %s (%s); requests were refused meanwhile, and the entries of some are not in it",
+			l.options.Clock().Sub(l.failed).Round(time.Second), cause(err)),
 	}.normalize()
 	if wrong != nil {
 		return
@@ -473,7 +470,7 @@ func (l *Log) recover() {
 	if err := l.commit(first, line, rotate); err != nil {
 		return // and again later
 	}
-	l.failed, l.lost = time.Time{}, 0
+	l.failed = time.Time{}
 	l.tree.mu.Lock()
 	l.mu.Lock()
 	l.head = head

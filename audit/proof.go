@@ -82,8 +82,11 @@ func Prove(dir string, seq uint64) (*EntryProof, error) {
 		return nil, err
 	}
 	defer at.Close() //nolint:errcheck // read only
-	if seq == 0 || seq > at.point.Size {
-		return nil, fmt.Errorf("entry %d is behind the newest checkpoint, which is of entry %d: wait for the next one (a minute at most while keyd runs)", seq, at.point.Size)
+	if seq == 0 {
+		return nil, errors.New("there is no entry 0: the first one has the number 1")
+	}
+	if seq > at.point.Size {
+		return nil, uncovered(dir, seq, at.point.Size)
 	}
 	r, err := OpenReader(dir, seq)
 	if err != nil {
@@ -106,6 +109,23 @@ func Prove(dir string, seq uint64) (*EntryProof, error) {
 		return nil, fmt.Errorf("entry %d: %w: verify the log (keyd audit verify)", seq, err)
 	}
 	return &EntryProof{Version: proofVersion, Seq: seq, Line: string(line), Proof: proof, Checkpoint: string(at.point.Note), Module: string(at.pem)}, nil
+}
+
+// uncovered says why an entry behind the newest checkpoint is not proven: it is not there, or
+// not signed yet.
+func uncovered(dir string, seq, covered uint64) error {
+	newest, err := Tail(dir, 1)
+	if err != nil {
+		return err
+	}
+	if n := len(newest); n == 0 || newest[n-1].Seq < seq {
+		last := covered
+		if n > 0 {
+			last = max(last, newest[n-1].Seq)
+		}
+		return fmt.Errorf("the log has no entry %d: its newest one is %d", seq, last)
+	}
+	return fmt.Errorf("entry %d is behind the newest checkpoint, which is of entry %d: wait for the next one (a minute at most while keyd runs)", seq, covered)
 }
 
 // Verify checks an entry's proof: it is in the log that the checkpoint is of, at its place.

@@ -7,6 +7,14 @@ import (
 	"keyd/checkpoint"
 )
 
+// Beginning writes the first moment of a period.
+func Beginning(from time.Time) string {
+	if from.IsZero() {
+		return "the beginning of the log"
+	}
+	return from.Format(time.RFC3339)
+}
+
 // readme is the sheet that goes with an export.
 func (m *Manifest) readme(c *checkpoint.Checkpoint) string {
 	left := ""
@@ -21,7 +29,7 @@ Entries   %d to %d of %d, all of them: the log numbers its entries without a gap
 %s
 WHAT IS HERE
 
-entries.csv     the entries as a table, for reading
+entries.csv     the entries as a table, for reading (UTF-8, with a byte order mark)
 entries.jsonl   the same entries as the log has them, one JSON object a line
 checkpoint.txt  the state of the whole log, signed by the hardware security module
 module.pem      the public key of that signature
@@ -45,22 +53,28 @@ checkpoint as in c2sp.org/tlog-checkpoint, signature of type 0x02 as in c2sp.org
 WHAT THE COLUMNS SAY, AND FOR WHICH REQUIREMENT OF PCI DSS v4.0.1
 
 column      what                                                     requirement
+seq         number in the log, without a gap                         10.3.2, 10.3.4 (change detection)
+time_utc    when it was decided, by the machine's clock              10.2.2 date and time; 10.6 is about that clock
 identity    who: the SPIFFE ID of the client certificate             10.2.2 user identification, origination
 event       what was asked, SERVICE/METHOD; "AuditLog/..." and       10.2.2 type of event, system component
             entries without a method are keyd's own: start, changed
             policy, loss of power, changes of the log itself
-time_utc    when it was decided, by the machine's clock              10.2.2 date and time; 10.6 is about that clock
 outcome     allowed (and done), denied (identity or policy),         10.2.2 success and failure; 10.2.1.4
             failed (and why), event (of keyd itself)
 reason      of a refusal, from the documented table                  10.2.2 success and failure
-resources   the keys: name, version, usage, check value; KSN of      10.2.2 affected resource
-            the terminal's transaction
-account     the last four digits of the card number, no more         3.4.1
 rule        the rule of the policy that allowed it                   10.2.1.2, 10.2.1.5
-custody     whether clear values existed outside the token
-journal     row of the journal of key serial numbers
+resources   the keys: name and version; "usage", what a key is for   10.2.2 affected resource
+            (a code of ANSI X9.143: P0 enciphers PINs); "kcv", its
+            check value, which tells keys apart and not what they
+            are; "ksn", the key serial number of the terminal's
+            transaction
+account     the last four digits of the card number, no more         3.4.1
+custody     where clear values existed. CUSTODY_TOKEN: nowhere but
+            in the hardware security module. CUSTODY_MODULE: for
+            microseconds also in the memory of the process beside it
+journal     number under which the database keeps the key serial
+            number that the request used up
 request_id  of the caller's answer: finds one request in all logs    10.2.2 origination
-seq         number in the log, without a gap                         10.3.2, 10.3.4 (change detection)
 detail      keyd's own sentence; of a ceremony, its officers         10.2.1.2, 10.2.1.5
 
 10.2.1.3 (access to the audit log): AuditService and start of the log, in column event.
@@ -73,5 +87,5 @@ detail      keyd's own sentence; of a ceremony, its officers         10.2.1.2, 1
 
 No PIN, PIN block, key or whole card number is in an audit log of keyd.
 A cell that begins like a formula has an apostrophe in front of it, in the table only.
-`, m.Origin, m.From.Format(time.RFC3339), m.Until.Format(time.RFC3339), m.First, m.Last, c.Size, left)
+`, m.Origin, Beginning(m.From), m.Until.Format(time.RFC3339), m.First, m.Last, c.Size, left)
 }

@@ -28,6 +28,27 @@ func wantRefused(t *testing.T, f *fixture, calls int, err error, says string) {
 	}
 }
 
+// A ceremony of another node's token is no attack, and nothing is signed for it here.
+func TestCeremonyOfAnotherNode(t *testing.T) {
+	f := newFixture(t)
+	p := f.entered()
+	other := newModule(t, f.module.roster)
+	f.lie = func(c *keydv1.Ceremony) {
+		c.Node = "keyd-b"
+		c.Opening = other.opening(c.Definition, "alice", func(o *ceremony.Opening) { o.ID = c.CeremonyId })
+	}
+	_, err := f.as("carol").Papers(t.Context(), p.Opening.ID)
+	if !errors.Is(err, ErrElsewhere) || errors.Is(err, ErrNotBelieved) || !strings.HasSuffix(err.Error(), "keyd keyd-b: send the papers there (--server)") {
+		t.Errorf("the error is %v", err)
+	}
+	// The node itself has no such excuse.
+	c := f.as("carol")
+	c.Module.Node = "keyd-b"
+	if _, err := c.Papers(t.Context(), p.Opening.ID); !errors.Is(err, ErrNotBelieved) {
+		t.Errorf("the error is %v", err)
+	}
+}
+
 func TestCeremonyWithComponents(t *testing.T) {
 	f := newFixture(t)
 	p := f.entered()

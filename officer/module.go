@@ -16,6 +16,10 @@ import (
 // is not what a module or an officer has signed. Nothing was sent after it.
 var ErrNotBelieved = errors.New("what the service shows is not believed")
 
+// ErrElsewhere says that a ceremony was opened by the token of another keyd on the same
+// database, by the word of the one that was asked. Nothing was sent after it.
+var ErrElsewhere = errors.New("the ceremony was opened by the token of keyd")
+
 func unbelieved(format string, a ...any) error {
 	return fmt.Errorf("%w: %w", ErrNotBelieved, fmt.Errorf(format, a...))
 }
@@ -38,6 +42,10 @@ type Module struct {
 	// Restored says that the register is that of a backup from which the database was restored:
 	// the service's word.
 	Restored bool
+
+	// Node is the name of the keyd that answered among those that share a database: the
+	// service's word. Empty where none does.
+	Node string
 }
 
 // FetchModule asks a service what its module says of itself.
@@ -51,6 +59,7 @@ func FetchModule(ctx context.Context, conn grpc.ClientConnInterface) (*Module, e
 		return nil, err
 	}
 	m.Waiting, m.WaitingVersion, m.Restored = answer.WaitingRegister, answer.WaitingRegisterVersion, answer.Restored
+	m.Node = answer.Node
 	return m, nil
 }
 

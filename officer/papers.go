@@ -34,8 +34,8 @@ type Papers struct {
 	Record   *ceremony.Record // of a completed ceremony
 	KeyBlock string           // its digest is in Record
 
-	// Message is the answer for scripts: all but State is what was checked, or the checked
-	// check value.
+	// Message is the answer for scripts: all but State and Node is what was checked, or the
+	// checked check value.
 	Message *keydv1.Ceremony
 
 	record ceremony.Signed
@@ -82,6 +82,9 @@ func (c *Client) parseOpening(m *keydv1.Ceremony, id string) (*ceremony.Opening,
 		return nil, "", unbelieved("asked for ceremony %.40q, it answers with %.40q", id, m.GetCeremonyId())
 	}
 	opening, digest, err := ceremony.ParseOpening(c.Module.Key, fromWire(m.Opening))
+	if err != nil && m.Node != c.Module.Node && m.Node != "" {
+		return nil, "", fmt.Errorf("%w %.64s: send the papers there (--server)", ErrElsewhere, printable(m.Node))
+	}
 	if err != nil {
 		return nil, "", unbelieved("the opening of the ceremony is not by the module that you confirmed, %s (%w)", c.Module.Identity, err)
 	}

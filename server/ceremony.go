@@ -39,7 +39,7 @@ func (b ceremonyBinding) GetModule(ctx context.Context, _ *keydv1.GetModuleReque
 	if restored != "" {
 		version, digest = restoredVersion, restored
 	}
-	return &keydv1.GetModuleResponse{Identity: signedMessage(identity), WaitingRegisterVersion: version, WaitingRegister: digest, Restored: restored != ""}, nil
+	return &keydv1.GetModuleResponse{Identity: signedMessage(identity), WaitingRegisterVersion: version, WaitingRegister: digest, Restored: restored != "", Node: b.officers.Node}, nil
 }
 
 // BeginCeremony implements keyd.v1.CeremonyService.
@@ -219,7 +219,7 @@ func ceremonyMessage(cer *keys.Ceremony) *keydv1.Ceremony {
 	m := &keydv1.Ceremony{
 		CeremonyId: cer.ID, Kind: string(cer.Kind), Subject: cer.Subject, State: keydv1.Ceremony_State(keydv1.Ceremony_State_value[string(cer.State)]),
 		CheckValue: cer.CheckValue, ComponentsMissing: int32(cer.Missing.Components), ApprovalsMissing: int32(cer.Missing.Approvals),
-		OpenedAt: timestamppb.New(cer.OpenedAt), ExpiresAt: timestamppb.New(cer.Expiry), KeyBlock: cer.Block,
+		OpenedAt: timestamppb.New(cer.OpenedAt), ExpiresAt: timestamppb.New(cer.Expiry), KeyBlock: cer.Block, Node: cer.Node,
 	}
 	if p := cer.Papers; p != nil {
 		m.Opening, m.Definition = signedMessage(p.Opening), p.Definition

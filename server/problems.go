@@ -71,7 +71,7 @@ func problems(s *keydv1.GetStatusResponse, unwritable, unreadable error, drains 
 			add(keydv1.Problem_WARNING, "module %d: accounts had to share an entry of the table of tries %d times: raise velocity.entries", t.Module, n)
 		}
 	}
-	fleetProblems(add, s.Nodes)
+	fleetProblems(add, s.Nodes, waiting != "" || restored != "")
 	for _, p := range s.Processes {
 		name := p.Role
 		if p.Role == child.RoleModule {
@@ -135,15 +135,17 @@ func problems(s *keydv1.GetStatusResponse, unwritable, unreadable error, drains 
 // unseen is after how long without a sign of a node an operator is told.
 const unseen = 15 * time.Second
 
-// fleetProblems are those of the nodes of a fleet. What is wrong with this node itself is
-// said elsewhere.
-func fleetProblems(add func(keydv1.Problem_Severity, string, ...any), nodes []*keydv1.Node) {
+// fleetProblems are those of the nodes of a fleet, this one among them; explained says
+// that why this one uses no key was said.
+func fleetProblems(add func(keydv1.Problem_Severity, string, ...any), nodes []*keydv1.Node, explained bool) {
 	newest := uint64(0)
 	for _, n := range nodes {
 		newest = max(newest, n.Epoch)
 	}
 	for _, n := range nodes {
 		switch {
+		case n.Self && n.Detail != "" && !explained:
+			add(keydv1.Problem_CRITICAL, "this node uses no key: %s", n.Detail)
 		case n.Self:
 		case n.Age.AsDuration() > unseen:
 			add(keydv1.Problem_WARNING, "node %s has not been seen for %s: start it, or forget it (keyd fleet forget %s)", n.Name, n.Age.AsDuration().Round(time.Second), n.Name)

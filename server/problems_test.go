@@ -45,6 +45,12 @@ func TestProblems(t *testing.T) {
 		"node in trouble": {spoil: func(s *keydv1.GetStatusResponse) {
 			s.Nodes = []*keydv1.Node{{Name: "a", Self: true, Epoch: 7}, {Name: "b", Epoch: 7, Detail: "no way"}}
 		}, severity: warning, text: "node b uses no key: no way"},
+		"this node in trouble": {spoil: func(s *keydv1.GetStatusResponse) {
+			s.Nodes = []*keydv1.Node{{Name: "a", Self: true, Epoch: 7, Age: durationpb.New(time.Minute), Detail: "no way"}, {Name: "b", Epoch: 7}}
+		}, severity: critical, text: "this node uses no key: no way"},
+		"waiting in a fleet": {waiting: "version 9, 00ff", spoil: func(s *keydv1.GetStatusResponse) {
+			s.Nodes = []*keydv1.Node{{Name: "a", Self: true, Epoch: 7, Detail: "another register"}}
+		}, severity: critical, text: "version 9, 00ff"},
 		"node behind": {spoil: func(s *keydv1.GetStatusResponse) {
 			s.Nodes = []*keydv1.Node{{Name: "a", Self: true, Epoch: 7}, {Name: "b", Epoch: 6}}
 		}, severity: note, text: "node b goes by version 6"},

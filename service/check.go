@@ -102,7 +102,7 @@ func Check(c *config.Config) (problems []error) {
 	for _, d := range c.Token.Directories {
 		err := checkAccess("users.module", users.module, d, read|write, own)
 		if err == nil {
-			err = checkTree("users.module", users.module, d, "chown it to that user; after initialising a token, chown -R "+d)
+			err = checkTree("users.module", users.module, d, fmt.Sprintf("chown it to that user; after initialising a token, chown -R %s: %s", c.Users.Module, d))
 		}
 		add(err)
 	}

@@ -84,7 +84,9 @@ func serverError(e *pgconn.PgError) error {
 		return fmt.Errorf("%w: a statement took too long", ErrUnreachable)
 	case "25P03": // idle_in_transaction_session_timeout
 		return fmt.Errorf("%w: keyd was too slow", ErrUnreachable)
-	case "3D000", "42501", "3F000": // no such database, insufficient_privilege, no such schema
+	case "3D000": // invalid_catalog_name: no such database
+		return errNoDatabase
+	case "42501", "3F000": // insufficient_privilege, no such schema
 		return ErrDenied
 	case "XX001", "XX002": // data_corrupted, index_corrupted
 		return ErrCorrupt
@@ -99,6 +101,17 @@ func serverError(e *pgconn.PgError) error {
 	}
 	return ErrFailed
 }
+
+// errNoDatabase is an [ErrDenied] whose cause is known.
+var errNoDatabase error = noDatabase{}
+
+type noDatabase struct{}
+
+func (noDatabase) Error() string {
+	return "the database does not exist on the database server: create it (docs/fleet.md says how), or correct database.postgres.database"
+}
+
+func (noDatabase) Is(target error) bool { return target == ErrDenied }
 
 // errLost is a connection that was lost before there was an answer: another may work.
 var errLost = fmt.Errorf("%w", ErrUnreachable)

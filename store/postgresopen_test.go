@@ -145,6 +145,9 @@ func TestPostgresRefusesServers(t *testing.T) {
 	missing := o
 	missing.Database = "missing"
 	refused(t, missing, store.ErrDenied)
+	if _, err := store.OpenPostgres(t.Context(), missing); err == nil || !strings.Contains(err.Error(), "does not exist") {
+		t.Errorf("a database that is not there: %v", err)
+	}
 	nobody := o
 	nobody.User = "nobody_else"
 	refused(t, nobody, store.ErrDenied)

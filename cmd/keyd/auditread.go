@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,6 +13,8 @@ import (
 
 	keydv1 "keyd/api/keyd/v1"
 	"keyd/audit"
+	"keyd/fault"
+	"keyd/server"
 )
 
 // wanted chooses entries.
@@ -57,11 +60,26 @@ func (w *wanted) check() (err error) {
 	default:
 		return fmt.Errorf("--decision is allowed, denied, failed or event, not %q", w.decision)
 	}
+	if w.reason != "" && !isReason(w.reason) {
+		return fmt.Errorf("there is no reason %q: docs/errors.md has them all", w.reason)
+	}
+	if w.last > 0 && w.first > w.last {
+		return errors.New("--from is after --to")
+	}
+	if w.since != "" && w.until != "" && !w.sinceTime.Before(w.untilTime) {
+		return errors.New("--until is not after --since")
+	}
 	if w.seq > 0 {
 		w.first, w.last = w.seq, w.seq
 	}
 	w.chosen = *w != wanted{}
 	return nil
+}
+
+// isReason reports whether an entry can have this reason.
+func isReason(name string) bool {
+	return name == server.ReasonCancelled || name == server.ReasonDeadline ||
+		slices.ContainsFunc(fault.Table[:], func(r fault.Row) bool { return r.Name == name })
 }
 
 func (w *wanted) matches(r audit.Record) bool {

@@ -37,7 +37,9 @@ fingerprint printed.
 
 --proof verifies what keyd audit prove has written, --export what keyd audit export has.
 
-Exit status: 0 good; 1 not good, or not to be read.`,
+Exit status: 0 where nothing is wrong, 1 where something is, or a file cannot be read. Status 0
+does not say whose signature it is, nor that all was proven: "result" does, and with -o json
+"good", which is true only where a key that you named has signed and everything was proven.`,
 		Example: `  keyd audit verify --file ./copy --identity module.pem --checkpoint noted.txt
   keyd audit verify --dir ./dev -o json
   keyd audit verify --proof entry-4711.json --fingerprint "1F2A 77B0 ..."
@@ -244,7 +246,7 @@ func verifyExport(dir string, trust audit.Trust, json bool) error {
 
 func writeManifest(w io.Writer, m *audit.Manifest) {
 	row(w, "log", m.Origin)
-	row(w, "period", fmt.Sprintf("%s to %s", m.From.Format(time.RFC3339), m.Until.Format(time.RFC3339)))
+	row(w, "period", fmt.Sprintf("%s to %s", audit.Beginning(m.From), m.Until.Format(time.RFC3339)))
 	row(w, "entries", fmt.Sprintf("%d to %d", m.First, m.Last))
 	if m.LeftOut > 0 {
 		row(w, "left out", fmt.Sprintf("%d newer ones of the period, which no checkpoint covers yet", m.LeftOut))

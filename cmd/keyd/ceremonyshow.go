@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -90,7 +91,8 @@ func ceremonyList() *cobra.Command {
 		Use:   "list",
 		Short: "List ceremonies, the newest first",
 		Long: `Lists ceremonies as the service has them. Nothing in a list is signed: keyd ceremony show
-checks the papers of one.`,
+checks the papers of one. Where several keyds share a database, NODE is the one whose token
+has opened the ceremony: its papers go there (--server).`,
 		Example: `  keyd ceremony list --dir ./dev --state open`,
 		Args:    cobra.NoArgs,
 	}
@@ -113,13 +115,22 @@ checks the papers of one.`,
 			return err
 		}
 		return out.print(list, func(w io.Writer) {
-			row(w, "CEREMONY", "KIND", "ABOUT", "STATE", "WAITS FOR", "OPENED", "EXPIRES")
+			fleet := slices.ContainsFunc(list.Ceremonies, func(one *keydv1.Ceremony) bool { return one.Node != "" })
+			columns := []string{"CEREMONY", "KIND", "ABOUT", "STATE", "WAITS FOR", "OPENED", "EXPIRES"}
+			if fleet {
+				columns = append(columns, "NODE")
+			}
+			row(w, columns...)
 			for _, one := range list.Ceremonies {
 				waits := ""
 				if one.State == keydv1.Ceremony_OPEN {
 					waits = waiting(one)
 				}
-				row(w, printable(one.CeremonyId), printable(one.Kind), dash(printable(one.Subject)), one.State.String(), dash(waits), at(one.OpenedAt), at(one.ExpiresAt))
+				columns = []string{printable(one.CeremonyId), printable(one.Kind), dash(printable(one.Subject)), one.State.String(), dash(waits), at(one.OpenedAt), at(one.ExpiresAt)}
+				if fleet {
+					columns = append(columns, dash(printable(one.Node)))
+				}
+				row(w, columns...)
 			}
 		})
 	}

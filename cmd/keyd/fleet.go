@@ -76,7 +76,8 @@ func fleetForget() *cobra.Command {
 		Long: `Forgets a node that has not shown itself for a minute, and withdraws what its officers had
 decided there and its token may not know: ceremonies can then be carried out at other nodes.
 Should that node come back with it, it is refused until its token is initialised anew and
-joins again.`,
+joins again. It takes a certificate whose identity the policy lets call
+FleetService/ForgetNode.`,
 		Example: `  keyd fleet forget keyd-c --server keyd-a.example:7443 --ca ca.crt --cert operator.crt --key operator.key`,
 		Args:    cobra.ExactArgs(1),
 	}

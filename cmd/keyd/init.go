@@ -217,7 +217,8 @@ func officerAccept() *cobra.Command {
 with your own copy of the definition, shows the fingerprints of the token's identity and
 of the roster, which you compare with the other officers, and signs your acceptance. If
 the definition names you as a holder of a share of the master keys, it makes one (--new)
-or has you type the one that you have, and seals it to the token.
+or has you type the one on your paper, line by line with the digits that check it (--written);
+with neither, in plain hex. It seals the share to the token.
 
 What you confirm is kept in the file --known, under --server.`,
 		Example: `  keyd officer accept --request keyd.request --definition init.yaml \

@@ -267,13 +267,14 @@ func writeModule(w io.Writer, m *officer.Module) {
 	if m.Said.Development {
 		row(w, "kind", "development: the keys are known, and a software token is no protection")
 	}
-	row(w, "epoch", fmt.Sprintf("%d, signed at %s", m.Said.Epoch, officer.At(m.Said.Time)))
+	row(w, "register", fmt.Sprintf("version %d, %s", m.Said.Epoch, printable(ceremony.FormatFingerprint(m.Said.Document))))
+	row(w, "signed at", officer.At(m.Said.Time))
 	row(w, "master keys", fmt.Sprintf("generation %d, check value %s", m.Said.Generation, m.Said.Masters))
 	switch {
 	case m.Restored:
 		row(w, "restored", fmt.Sprintf("the database comes from a backup, with register %d, %s: no key is used until officers have that taken over (kind: adopt)", m.WaitingVersion, printable(ceremony.FormatFingerprint(m.Waiting))))
 	case m.Waiting != "":
-		row(w, "waiting", fmt.Sprintf("the database has register %d of another token, %s: no key is used until this token takes it over (kind: adopt)", m.WaitingVersion, printable(ceremony.FormatFingerprint(m.Waiting))))
+		row(w, "waiting", fmt.Sprintf("the database has register %d of another token, %s: no key is used until this token joins those that go by it (kind: join; adopt only if that token is lost)", m.WaitingVersion, printable(ceremony.FormatFingerprint(m.Waiting))))
 	}
 	row(w)
 	row(w, "OFFICER", "KEY", "IDENTITY")
@@ -299,7 +300,10 @@ func officerRoster() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "roster",
 		Short: "Show the officers and their quorum, as the module signed them",
-		Long: `Shows the roster of a module that you have confirmed. --yaml writes it as a definition of
+		Long: `Shows the roster of a module that you have confirmed, and version and digest of the register
+of officers and keys that its token pins, all of which the module has signed. A register that
+waits for a token to join or to take it over is the service's word: compare its digest with
+what a node shows that goes by it already. --yaml writes it as a definition of
 kind change, to be edited and begun with keyd ceremony begin; --keys also writes the
 officers' public keys, which such a definition names.`,
 		Example: `  keyd officer roster --dir ./dev
@@ -333,10 +337,11 @@ officers' public keys, which such a definition names.`,
 				Identity officer.Fingerprint `json:"identity"`
 				Roster   officer.Fingerprint `json:"roster"`
 				Epoch    uint64              `json:"epoch"`
+				Register string              `json:"register"` // its digest
 				SignedAt time.Time           `json:"signed_at"`
 				Officers []ceremony.Officer  `json:"officers"`
 				Quorum   ceremony.Quorum     `json:"quorum"`
-			}{m.Identity, m.Roster, m.Said.Epoch, time.Unix(m.Said.Time, 0).UTC(), m.Officers.Officers, m.Officers.Quorum})
+			}{m.Identity, m.Roster, m.Said.Epoch, m.Said.Document, time.Unix(m.Said.Time, 0).UTC(), m.Officers.Officers, m.Officers.Quorum})
 		}
 		w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 		writeModule(w, m)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -55,10 +56,10 @@ Every sample key is published: this is no place for a real key.`,
 	f.Var((*configLimits)(&limits.Verify), "verify-limits", "limit verifications of one account's PIN per minute, hour and day, 0 for no limit (keyd serve limits them by default)")
 	f.Var((*configLimits)(&limits.Translate), "translate-limits", "limit translations of one account's PIN likewise")
 	f.Var((*configLimits)(&limits.Card), "card-limits", "limit verifications of one card verification value likewise")
-	f.StringArrayVar(&postgres.Hosts, "postgres", nil, "IP:PORT of a PostgreSQL server on this machine, for its database in place of an SQLite file")
+	f.StringArrayVar(&postgres.Hosts, "postgres", nil, "IP:PORT of a PostgreSQL server on this machine, for its database in place of an SQLite file; with --postgres-password-file")
 	f.StringVar(&postgres.Database, "postgres-database", "keyd", "with --postgres: the database's name")
 	f.StringVar(&postgres.User, "postgres-user", "keyd", "with --postgres: the user's name")
-	f.StringVar(&postgres.PasswordFile, "postgres-password-file", "", "with --postgres: file with the user's password")
+	f.StringVar(&postgres.PasswordFile, "postgres-password-file", "", "with --postgres, which needs it: file with the user's password")
 	f.DurationVar(&pause, "restart-pause", 5*time.Second, "how long a process that keeps failing waits at most before it is started again")
 	if err := c.MarkFlagRequired("dir"); err != nil {
 		panic(err) // the flag is defined above
@@ -66,6 +67,9 @@ Every sample key is published: this is no place for a real key.`,
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := config.CheckAdmin(adminListen); err != nil {
 			return fmt.Errorf("--admin: %w", err)
+		}
+		if len(postgres.Hosts) > 0 && postgres.PasswordFile == "" {
+			return errors.New("--postgres needs --postgres-password-file: a file with the password of the user (--postgres-user)")
 		}
 		s, err := development.Prepare(dir, listen)
 		if err != nil {

@@ -178,7 +178,10 @@ type GetModuleResponse struct {
 	WaitingRegister        string `protobuf:"bytes,3,opt,name=waiting_register,json=waitingRegister,proto3" json:"waiting_register,omitempty"`
 	// The database was restored from a backup, whose register that is: no key is used until
 	// officers have it taken over. The service's word.
-	Restored      bool `protobuf:"varint,4,opt,name=restored,proto3" json:"restored,omitempty"`
+	Restored bool `protobuf:"varint,4,opt,name=restored,proto3" json:"restored,omitempty"`
+	// The name of this keyd among those that share a database; empty where none does. The
+	// service's word.
+	Node          string `protobuf:"bytes,5,opt,name=node,proto3" json:"node,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -239,6 +242,13 @@ func (x *GetModuleResponse) GetRestored() bool {
 		return x.Restored
 	}
 	return false
+}
+
+func (x *GetModuleResponse) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
 }
 
 type BeginCeremonyRequest struct {
@@ -631,6 +641,7 @@ type Ceremony struct {
 	ExpiresAt         *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
 	Record            *SignedDocument        `protobuf:"bytes,14,opt,name=record,proto3" json:"record,omitempty"`                     // by the module, of a completed ceremony
 	KeyBlock          string                 `protobuf:"bytes,15,opt,name=key_block,json=keyBlock,proto3" json:"key_block,omitempty"` // that was written: printable ASCII
+	Node              string                 `protobuf:"bytes,16,opt,name=node,proto3" json:"node,omitempty"`                         // of the keyd whose token opened it, where several share a database: papers go there
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -770,6 +781,13 @@ func (x *Ceremony) GetKeyBlock() string {
 	return ""
 }
 
+func (x *Ceremony) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
 var File_keyd_v1_ceremony_proto protoreflect.FileDescriptor
 
 const file_keyd_v1_ceremony_proto_rawDesc = "" +
@@ -778,12 +796,13 @@ const file_keyd_v1_ceremony_proto_rawDesc = "" +
 	"\x0eSignedDocument\x12\x1a\n" +
 	"\bdocument\x18\x01 \x01(\fR\bdocument\x12\x1c\n" +
 	"\tsignature\x18\x02 \x01(\fR\tsignature\"\x12\n" +
-	"\x10GetModuleRequest\"\xc9\x01\n" +
+	"\x10GetModuleRequest\"\xdd\x01\n" +
 	"\x11GetModuleResponse\x123\n" +
 	"\bidentity\x18\x01 \x01(\v2\x17.keyd.v1.SignedDocumentR\bidentity\x128\n" +
 	"\x18waiting_register_version\x18\x02 \x01(\x04R\x16waitingRegisterVersion\x12)\n" +
 	"\x10waiting_register\x18\x03 \x01(\tR\x0fwaitingRegister\x12\x1a\n" +
-	"\brestored\x18\x04 \x01(\bR\brestored\"m\n" +
+	"\brestored\x18\x04 \x01(\bR\brestored\x12\x12\n" +
+	"\x04node\x18\x05 \x01(\tR\x04node\"m\n" +
 	"\x14BeginCeremonyRequest\x12\x1e\n" +
 	"\n" +
 	"definition\x18\x01 \x01(\fR\n" +
@@ -814,7 +833,7 @@ const file_keyd_v1_ceremony_proto_rawDesc = "" +
 	"\n" +
 	"ceremonies\x18\x01 \x03(\v2\x11.keyd.v1.CeremonyR\n" +
 	"ceremonies\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xdf\x05\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xf3\x05\n" +
 	"\bCeremony\x12\x1f\n" +
 	"\vceremony_id\x18\x01 \x01(\tR\n" +
 	"ceremonyId\x12\x12\n" +
@@ -836,7 +855,8 @@ const file_keyd_v1_ceremony_proto_rawDesc = "" +
 	"\n" +
 	"expires_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12/\n" +
 	"\x06record\x18\x0e \x01(\v2\x17.keyd.v1.SignedDocumentR\x06record\x12\x1b\n" +
-	"\tkey_block\x18\x0f \x01(\tR\bkeyBlock\"Q\n" +
+	"\tkey_block\x18\x0f \x01(\tR\bkeyBlock\x12\x12\n" +
+	"\x04node\x18\x10 \x01(\tR\x04node\"Q\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\b\n" +
 	"\x04OPEN\x10\x01\x12\r\n" +
