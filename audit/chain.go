@@ -17,9 +17,15 @@ type Head struct {
 // Records reads a log of one segment from its first line on and yields each record once it and its
 // link to the one before are checked. After an error, a [*ChainError] or the
 // reader's, it ends.
-func Records(r io.Reader) iter.Seq2[Record, error] {
+func Records(r io.Reader) iter.Seq2[Record, error] { return chain{known: true}.records(r) }
+
+// SegmentRecords is [Records] of any segment of a log: its first entry may have any number, and
+// whoever reads the segment before holds its link against the entry there.
+func SegmentRecords(r io.Reader) iter.Seq2[Record, error] { return chain{}.records(r) }
+
+func (c chain) records(r io.Reader) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		c := chain{known: true}
+		c := c
 		lines := bufio.NewReaderSize(r, maxLine)
 		for number := 1; ; number++ {
 			line, err := lines.ReadSlice('\n')

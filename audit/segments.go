@@ -65,6 +65,21 @@ func segments(dir string) (list []segment, err error) {
 	return list, nil
 }
 
+// Segments returns the files of the segments in a directory, in their order: one at least.
+func Segments(dir string) (paths []string, err error) {
+	list, err := segments(dir)
+	if err != nil {
+		return nil, err
+	}
+	if len(list) == 0 {
+		return nil, fmt.Errorf("audit log: %s has no segment (files named %s)", dir, segmentName(1))
+	}
+	for _, s := range list {
+		paths = append(paths, s.path)
+	}
+	return paths, nil
+}
+
 // ErrOldLog says that a log of version 1 is in the way.
 var ErrOldLog = errors.New("this is an audit log of an earlier keyd, which goes on in no other")
 

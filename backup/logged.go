@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"keyd/audit"
 	"keyd/ceremony"
@@ -82,32 +83,147 @@ func (s *Serials) Unknown() (names []string) {
 	return names
 }
 
-// Log raises counters to all that an audit log says was accepted. The log is verified from its
-// first entry on; a last line that was never acknowledged is passed over. It reports whether the
-// log has the entry with that number and hash, so that it goes at least as far.
-func (s *Serials) Log(from io.Reader, head audit.Head, raised *ksn.Raised) (has bool, err error) {
-	for r, err := range audit.Records(from) {
+// Logs are the audit logs that are read for what was accepted: the one of the keyd that made the
+// backup, and those of other nodes of its fleet. Each is given as its segments, in their order,
+// one log after the other; each segment begins with an entry that names its log.
+type Logs struct {
+	serials *Serials
+	raised  *ksn.Raised
+	head    audit.Head // of the backup
+	made    time.Time  // when it was made, by the clock of that node
+
+	logs []*logRead
+}
+
+// logRead is a log as far as it was read.
+type logRead struct {
+	origin string
+	head   audit.Head
+	torn   bool // its last line has no end
+	has    bool // it has the entry that was the newest when the backup was made
+
+	// The first missing entry of which it is not known that it came before the backup, 0 for
+	// none: by number, as is told of the log of the keyd that made it, and by time, as of others.
+	lateNumber, lateTime uint64
+}
+
+// clocks is how far the clocks of two nodes may be apart.
+const clocks = time.Minute
+
+// Logs raises counters to all that audit logs say was accepted. head is the newest entry of the
+// keyd that made the backup, at that time.
+func (s *Serials) Logs(head audit.Head, made time.Time, raised *ksn.Raised) *Logs {
+	return &Logs{serials: s, raised: raised, head: head, made: made}
+}
+
+// Segment takes the next segment. Every entry is verified, and that it follows the one before;
+// a last line that was never acknowledged is passed over.
+func (l *Logs) Segment(from io.Reader) error {
+	var log *logRead
+	torn := false
+	for r, err := range audit.SegmentRecords(from) {
 		if errors.Is(err, audit.ErrTorn) {
+			torn = true
 			break
 		}
 		if err != nil {
-			return false, err
+			return err
 		}
-		has = has || r.Seq == head.Seq && r.Hash == head.Hash
-		if err := s.entry(&r.Entry, raised); err != nil {
-			return false, fmt.Errorf("entry %d: %w", r.Seq, err)
+		if log == nil {
+			if log, err = l.begin(&r); err != nil {
+				return err
+			}
+		}
+		log.head = audit.Head{Seq: r.Seq, Hash: r.Hash}
+		log.has = log.has || log.head == l.head
+		if err := l.serials.entry(&r.Entry, l.raised); err != nil {
+			return fmt.Errorf("entry %d: %w", r.Seq, err)
 		}
 	}
-	return has, nil
+	if log == nil { // a segment that was just begun
+		if len(l.logs) == 0 {
+			return errors.New("a segment of an audit log has no whole entry: bring a good copy")
+		}
+		log, torn = l.logs[len(l.logs)-1], true
+	}
+	log.torn = torn
+	return nil
+}
+
+// begin finds the log that goes on with an entry, the first of its segment.
+func (l *Logs) begin(r *audit.Record) (*logRead, error) {
+	if r.Log == "" {
+		return nil, fmt.Errorf("%w: the segment does not begin with the entry that names its log", audit.ErrChain)
+	}
+	for i, log := range l.logs {
+		switch {
+		case log.origin != r.Log:
+			continue
+		case i < len(l.logs)-1:
+			return nil, fmt.Errorf("segments of the audit log %s come after those of another: name one log after the other", r.Log)
+		case r.Seq <= log.head.Seq:
+			return nil, fmt.Errorf("a segment that begins with entry %d comes after entry %d of the same audit log: name its segments in their order, each once", r.Seq, log.head.Seq)
+		case log.torn:
+			return nil, fmt.Errorf("%w: the line after entry %d is incomplete, and is not the last of its log", audit.ErrChain, log.head.Seq)
+		}
+		return log, l.follows(log, r)
+	}
+	log := &logRead{origin: r.Log}
+	l.logs = append(l.logs, log)
+	return log, l.follows(log, r)
+}
+
+// follows checks that an entry follows the one before, or notes that entries are missing in
+// between. What is missing from before the backup is in its counters.
+func (l *Logs) follows(log *logRead, r *audit.Record) error {
+	next := log.head.Seq + 1
+	if r.Seq == next {
+		if r.Prev != log.head.Hash {
+			return fmt.Errorf("%w: entry %d does not follow the entry before it", audit.ErrChain, r.Seq)
+		}
+		return nil
+	}
+	if log.lateNumber == 0 && r.Seq > l.head.Seq {
+		log.lateNumber = next
+	}
+	if log.lateTime == 0 && r.Time.After(l.made.Add(-clocks)) {
+		log.lateTime = next
+	}
+	return nil
+}
+
+// End checks, after the last segment, that nothing is missing: one of the logs has the entry
+// that was the newest when the backup was made, and each has all that came after the backup, up
+// to its last entry.
+func (l *Logs) End() error {
+	found := false
+	for _, log := range l.logs {
+		found = found || log.has
+		late := log.lateTime
+		if log.has {
+			late = log.lateNumber
+		}
+		switch {
+		case late == 1:
+			return fmt.Errorf("the audit log %s begins after the backup was made: bring its older segments too", log.origin)
+		case late > 0:
+			return fmt.Errorf("the audit log %s lacks a segment that begins with entry %d, which may have come after the backup: bring it too", log.origin, late)
+		}
+	}
+	if !found {
+		return fmt.Errorf("no audit log has the entry %d that was the newest when the backup was made: it is not that keyd's log, or ends before the backup, or begins after it", l.head.Seq)
+	}
+	return nil
 }
 
 // afterAccepting are the reasons of refusals that can come after a key serial number was
 // accepted.
 var afterAccepting = []string{"CANCELLED", "DEADLINE_EXCEEDED", "STORE_UNAVAILABLE", "AUDIT_UNAVAILABLE", "INTERNAL"}
 
-// entry takes the key serial numbers of one request.
+// entry takes the key serial numbers of one request, if one was accepted: then the entry names
+// its row of the journal. Where what came after that failed, it may name none.
 func (s *Serials) entry(e *audit.Entry, raised *ksn.Raised) error {
-	if e.Decision != audit.Allowed && (e.Decision != audit.Failed || !slices.Contains(afterAccepting, e.Reason)) {
+	if e.Journal == 0 && e.Decision != audit.Allowed && (e.Decision != audit.Failed || !slices.Contains(afterAccepting, e.Reason)) {
 		return nil
 	}
 	for place, k := range e.Keys {

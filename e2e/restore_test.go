@@ -15,6 +15,7 @@ import (
 	keydv1 "keyd/api/keyd/v1"
 	"keyd/ceremony"
 	"keyd/officer"
+	"keyd/store/postgrestest"
 )
 
 // machine is a production service whose machine can be lost, and its officers' papers stay.
@@ -23,7 +24,7 @@ type machine struct {
 
 	s      *service
 	backup string
-	log    string // a copy of the audit log
+	log    string // a copy of the audit log's directory
 	tokens int
 }
 
@@ -61,9 +62,9 @@ func (m *machine) start() { m.s = m.serve() }
 func (m *machine) clear() {
 	m.t.Helper()
 	state := filepath.Join(m.dir, "front")
-	if log, err := os.ReadFile(filepath.Join(state, "audit.log")); err == nil {
-		m.log = filepath.Join(m.dir, fmt.Sprintf("audit-%d.log", time.Now().UnixNano()))
-		m.write(m.log, string(log), 0o600)
+	if _, err := os.Stat(filepath.Join(state, "audit")); err == nil {
+		m.log = filepath.Join(m.dir, fmt.Sprintf("audit-%d", time.Now().UnixNano()))
+		m.must(os.CopyFS(m.log, os.DirFS(filepath.Join(state, "audit"))))
 	}
 	m.must(os.RemoveAll(state))
 	m.must(os.Mkdir(state, 0o700))
@@ -327,6 +328,12 @@ func TestRestore(t *testing.T) {
 		"kept": m.encrypt("kept"), "alias": m.encrypt("alias"), "stopped": m.encrypt("stopped"), "deleted": m.encrypt("deleted"),
 		"last": m.translate(last), "within the margin": m.translate(terminals[1].translation(counters[1]+1, out)), "beyond": m.translate(terminals[1].translation(60, out)),
 	}, map[string]string{"kept": "OK", "alias": "OK", "stopped": "KEY_DISABLED", "deleted": "KEY_DISABLED", "last": "KSN_REPLAYED", "within the margin": "KSN_REPLAYED", "beyond": "OK"})
+	// It starts again, though its journal began anew.
+	m.s.stop()
+	m.start()
+	if got := m.translate(terminals[1].translation(61, out)); got != "OK" {
+		t.Errorf("after another start: %s", got)
+	}
 	m.s.stop()
 	// The register has gone on: the same backup is an old one now.
 	m.clear()
@@ -361,19 +368,20 @@ func TestRestore(t *testing.T) {
 	if got := m.translate(fromZone); got != "OK" {
 		t.Errorf("after its tries were given back: %s", got)
 	}
-	said = m.run(0, keydBinary, "audit", "show", "--last", "100", "--file", filepath.Join(m.dir, "front", "audit.log"))
+	said = m.run(0, keydBinary, "audit", "show", "--last", "100", "--file", filepath.Join(m.dir, "front", "audit"))
 	m.expect(said, "counters of key serial numbers exhausted, tries used up")
 	m.s.stop()
 
 	// Once more, with the audit log that survived.
 	m.lose()
-	lines := strings.SplitAfter(read(m.production, survived), "\n")
-	m.write(survived+".cut", strings.Join(lines[:10], ""), 0o600)
-	m.write(survived+".altered", strings.Replace(strings.Join(lines, ""), "zone", "zonf", 1), 0o600)
-	m.write(survived+".torn", strings.Join(lines, "")+`{"v":1,"seq":`, 0o600)
+	segment := filepath.Join(survived, "audit-0000000000000001.log")
+	whole := read(m.production, segment)
+	m.write(survived+".cut", strings.Join(strings.SplitAfter(whole, "\n")[:10], ""), 0o600)
+	m.write(survived+".altered", strings.Replace(whole, "zone", "zonf", 1), 0o600)
 	m.expect(restore(78, "--counters", "logged", "--audit-log", survived+".cut"), "ends before the backup")
 	m.expect(restore(78, "--counters", "logged", "--audit-log", survived+".altered"), "altered")
-	said = restore(0, "--counters", "logged", "--audit-log", survived+".torn", "--tries", "anew")
+	m.write(segment, whole+`{"v":2,"seq":`, 0o600)
+	said = restore(0, "--counters", "logged", "--audit-log", survived, "--tries", "anew")
 	m.expect(said, "begin anew")
 	m.start()
 	m.adopt("")
@@ -384,4 +392,68 @@ func TestRestore(t *testing.T) {
 	if err != nil || len(tags.Tags) != 1 || tags.Tags["owner"] != "cards" {
 		t.Errorf("tags: %v, %v", tags, err)
 	}
+}
+
+// TestRestoreOntoPostgres takes a node that lost its database to another one on the server.
+func TestRestoreOntoPostgres(t *testing.T) {
+	server := startPostgres(t)
+	m := &machine{production: newProduction(t)}
+	password := filepath.Join(m.dir, "config", "postgres.password")
+	m.write(password, postgrestest.Password+"\n", 0o600)
+	if os.Geteuid() == 0 {
+		m.own(password, 64900)
+	}
+	m.write(filepath.Join(m.dir, "config", "policy.yaml"), machinePolicy, 0o644)
+	onNew := func() (database string) {
+		t.Helper()
+		database, err := server.Create(t.Context())
+		m.must(err)
+		m.more = fmt.Sprintf("database: {postgres: {hosts: [%q], database: %s, user: keyd, password_file: %s}}\nfleet: {node: a, size: 2}\n", server.Address, database, password)
+		m.configure("payments", filepath.Join(m.dir, "token"))
+		return database
+	}
+	lost := onNew()
+	m.initialise()
+	m.start()
+	m.through("kind: load\nkey: {name: bdk, usage: B0, algorithm: T, length: 16, mode_of_use: X, peers: ['*'], formats: [0]}\ncomponents: 2\n", publishedComponents(t)["comp-005"].Components...)
+	m.through("kind: create\nkey: {name: zone, usage: P0, algorithm: T, length: 16, mode_of_use: B, direction: both, peers: ['*'], formats: [0]}\n")
+	ring := newKeyring()
+	d := newTerminal(t, ring, ring.add("B0", "T", "X", "0123456789ABCDEFFEDCBA9876543210"), 1)
+	d.bdk = "bdk"
+	use := func(what string, counter uint32, want string) {
+		t.Helper()
+		if got := m.translate(d.translation(counter, &keydv1.PinKey{KeyId: "zone", Format: keydv1.PinBlockFormat_ISO_FORMAT_0})); got != want {
+			t.Errorf("%s: counter %d: %s, want %s", what, counter, got, want)
+		}
+	}
+	for n := uint32(1); n <= 5; n++ {
+		use("at first", n, "OK")
+	}
+	backup := filepath.Join(m.dir, "keyd.backup")
+	m.run(0, keydBinary, append([]string{"backup", "--out", backup}, m.client("auditor")...)...)
+	use("after the backup", 6, "OK")
+	restore := func(status int) string {
+		t.Helper()
+		return m.run(status, keydBinary, "restore", "--config", m.conf, "--backup", backup, "--counters", "logged", "--audit-log", filepath.Join(m.dir, "front", "audit"))
+	}
+	m.expect(restore(78), "stop keyd first")
+	m.s.stop()
+	m.expect(restore(78), "the database "+lost+" is not empty") // this node has stopped: its audit log is free
+	m.must(server.Execute(t.Context(), lost, "UPDATE keyd.nodes SET name = 'b', last_seen = (extract(epoch FROM now()) * 1000000)::bigint"))
+	m.expect(restore(78), "node b was at work on the database less than a minute ago")
+
+	onNew()
+	m.expect(restore(0), "has this register")
+	m.expect(restore(78), "is not empty")
+	m.start()
+	use("before officers accept it", 7, "EPOCH_STALE")
+	m.adopt("")
+	use("restored", 6, "KSN_REPLAYED")
+	use("restored", 7, "OK")
+	// The journal began anew, and the audit log did not.
+	m.s.stop()
+	m.start()
+	use("after another start", 7, "OK") // the stored answer, to the same request
+	use("after another start", 6, "KSN_REPLAYED")
+	use("after another start", 8, "OK")
 }

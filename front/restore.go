@@ -33,10 +33,11 @@ type Restoring struct {
 
 	Counters string // how key serial numbers begin: [CountersExhausted] and its like
 	Margin   uint64 // transactions, with CountersMargin
-	LogFDs   []int  // audit logs, with CountersLogged
+	LogFDs   []int  // segments of audit logs, in their order, with CountersLogged
 	Tries    string // what is said of tries in the audit log
 
-	// Rehearse does everything but write: neither a file nor in one.
+	// Rehearse does everything but restore: it writes nothing but the tables, where a
+	// PostgreSQL database has none.
 	Rehearse bool
 }
 
@@ -68,14 +69,22 @@ type Restored struct {
 // Restore reads a backup, or restores a database from it: all of it in one transaction, or
 // nothing.
 func Restore(o Restoring) error {
-	confined, err := confine.New(confine.Front)
+	var ports []uint16
+	var files []string
+	if o.Digest != "" { // only then it has to do with the database
+		var err error
+		if ports, files, err = databaseFiles(o.Options); err != nil {
+			return err
+		}
+	}
+	confined, err := confine.New(confine.Front, ports...)
 	if err != nil {
 		return err
 	}
 	if err := confined.Early(os.Getppid()); err != nil {
 		return err
 	}
-	if err := confined.Filesystem(confine.Paths{WriteDirs: []string{o.State}}); err != nil {
+	if err := confined.Filesystem(confine.Paths{WriteDirs: []string{o.State}, ReadFiles: files}); err != nil {
 		return err
 	}
 	if err := confined.Syscalls(); err != nil {
@@ -148,7 +157,7 @@ func restore(ctx context.Context, o *Restoring, from io.ReadSeeker) (_ *Restored
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
-	database, err := restorable(ctx, o.State)
+	database, err := restorable(ctx, o, log.Origin())
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +181,7 @@ func restore(ctx context.Context, o *Restoring, from io.ReadSeeker) (_ *Restored
 	items := c.items(r)
 	if err := database.Import(ctx, items.next); err != nil {
 		if errors.Is(err, store.ErrConflict) {
-			return nil, errNotEmpty(o.State)
+			return nil, errNotEmpty(o)
 		}
 		return nil, err
 	}
@@ -182,27 +191,34 @@ func restore(ctx context.Context, o *Restoring, from io.ReadSeeker) (_ *Restored
 	return &Restored{Counters: items.count, Unknown: c.serials.Unknown()}, nil
 }
 
-func errNotEmpty(state string) error {
-	return fmt.Errorf("the database in %s is not empty, and is not written over: move its files away (keyd.db and what begins with that), and keep them", state)
+func errNotEmpty(o *Restoring) error {
+	if o.shared() {
+		return fmt.Errorf("the database %s is not empty, and is not written over: create another one for keyd, name it in database.postgres.database of every node, and keep the old one", o.Postgres.Database)
+	}
+	return fmt.Errorf("the database in %s is not empty, and is not written over: move its files away (keyd.db and what begins with that), and keep them", o.State)
 }
 
 // rehearse finds out whether anything stands in the way of a restore.
-func rehearse(ctx context.Context, o *Restoring, from io.ReadSeeker) (*Restored, error) {
-	for _, f := range []struct {
-		name string
-		try  func() (io.Closer, error)
-	}{
-		{audit.DirectoryName, func() (io.Closer, error) { return openLog(o.State) }},
-		{"keyd.db", func() (io.Closer, error) { return restorable(ctx, o.State) }},
-	} {
-		if _, err := os.Lstat(filepath.Join(o.State, f.name)); errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		opened, err := f.try()
+func rehearse(ctx context.Context, o *Restoring, from io.ReadSeeker) (_ *Restored, err error) {
+	there := func(name string) bool {
+		_, err := os.Lstat(filepath.Join(o.State, name))
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	origin := "" // of no node
+	if there(audit.DirectoryName) {
+		log, err := openLog(o.State)
 		if err != nil {
 			return nil, err
 		}
-		if err := opened.Close(); err != nil {
+		defer func() { err = errors.Join(err, log.Close()) }()
+		origin = log.Origin()
+	}
+	if o.shared() || there("keyd.db") {
+		database, err := restorable(ctx, o, origin)
+		if err != nil {
+			return nil, err
+		}
+		if err := database.Close(); err != nil {
 			return nil, err
 		}
 	}
@@ -222,20 +238,43 @@ func openLog(state string) (*audit.Log, error) {
 	return log, err
 }
 
-// restorable opens the database of a front, which must be empty.
-func restorable(ctx context.Context, state string) (*store.SQLite, error) {
-	database, err := store.OpenSQLite(ctx, filepath.Join(state, "keyd.db"))
+// restorable opens the database of a front, which must be empty, and on which no node is at
+// work. origin is that of the audit log here, which is open: who has it is this node, which
+// does not run.
+func restorable(ctx context.Context, o *Restoring, origin string) (store.Store, error) {
+	database, err := openDatabase(o.Options)
 	if err != nil {
 		return nil, fmt.Errorf("database: %w", err)
+	}
+	if err := atRest(ctx, o, database, origin); err != nil {
+		return nil, errors.Join(err, database.Close())
 	}
 	_, err = database.CurrentEpoch(ctx)
 	if errors.Is(err, store.ErrNotFound) {
 		return database, nil
 	}
 	if err == nil {
-		err = errNotEmpty(state)
+		err = errNotEmpty(o)
 	}
 	return nil, errors.Join(err, database.Close())
+}
+
+// gone is how long a node has to be silent before it counts as stopped.
+const gone = time.Minute
+
+// atRest refuses a database on which a node was at work less than a minute ago, unless it is
+// this one: the same name, and the audit log that this process has locked.
+func atRest(ctx context.Context, o *Restoring, database store.Store, origin string) error {
+	nodes, err := database.Nodes(ctx)
+	if err != nil {
+		return fmt.Errorf("database: %w", err)
+	}
+	for _, n := range nodes {
+		if n.Age < gone && (n.Name != o.Node || n.Instance != origin) {
+			return fmt.Errorf("node %s was at work on the database less than a minute ago: stop every node of the fleet, and restore a minute later", n.Name)
+		}
+	}
+	return nil
 }
 
 // counters is how those of key serial numbers begin. Counters of other kinds, where a backup
@@ -324,7 +363,7 @@ func (c *counters) readLogs(h *backup.Header) error {
 		return errors.New("the backup does not name the end of its audit log")
 	}
 	head.Seq = h.AuditSeq
-	found := false
+	logs := c.serials.Logs(head, time.Unix(h.Time, 0), c.raised)
 	for i, fd := range c.LogFDs {
 		f := os.NewFile(uintptr(fd), "audit log")
 		if f == nil {
@@ -333,16 +372,11 @@ func (c *counters) readLogs(h *backup.Header) error {
 		if _, err := f.Seek(0, io.SeekStart); err != nil { // a process before this one has read it
 			return fmt.Errorf("audit log: %w", err)
 		}
-		has, err := c.serials.Log(f, head, c.raised)
-		if err != nil {
-			return fmt.Errorf("%w (of --audit-log number %d)", err, i+1)
+		if err := logs.Segment(f); err != nil {
+			return fmt.Errorf("%w (in segment number %d of those that --audit-log gives)", err, i+1)
 		}
-		found = found || has
 	}
-	if !found {
-		return fmt.Errorf("no audit log has the entry %d that was the newest when the backup was made: it is not that keyd's log, or ends before the backup", head.Seq)
-	}
-	return nil
+	return logs.End()
 }
 
 // items are those of a backup as the database takes them: with the counters as they are to

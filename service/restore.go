@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"strconv"
 
 	"keyd/ceremony"
@@ -28,7 +29,7 @@ type Restoration struct {
 	Backup   *os.File
 	Counters string // front.CountersExhausted and its like
 	Margin   uint64
-	Logs     []*os.File
+	Logs     []*os.File // segments of audit logs, in their order
 	Tries    string
 
 	// Found is called when a token has vouched for the backup, before anything is written.
@@ -70,7 +71,7 @@ func Restore(ctx context.Context, c *config.Config, r *Restoration) (restored *f
 // runRestore runs a process that reads the backup.
 func runRestore[T any](ctx context.Context, c *config.Config, r *Restoration, users processUsers, more []string, logs []*os.File) (*T, error) {
 	command := &supervisor.Command{
-		Args: append([]string{"internal", "restore", "--state", c.State}, more...), User: users.front,
+		Args: slices.Concat([]string{"internal", "restore", "--state", c.State}, databaseArgs(c), more), User: users.front,
 		Files: []supervisor.Inherited{{Flag: "--backup-fd", File: r.Backup}},
 	}
 	for _, l := range logs {

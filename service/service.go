@@ -139,17 +139,25 @@ func frontArgs(c *config.Config, o Options, u processUsers) []string {
 		"--development=" + strconv.FormatBool(o.Development),
 		"--separated=" + strconv.FormatBool(u.separated()),
 	}
-	if p := c.Database.Postgres; p != nil {
-		args = append(args,
-			"--node", c.Fleet.Node, "--postgres-database", p.Database, "--postgres-user", p.User, "--postgres-password-file", p.PasswordFile,
-			"--postgres-ca", p.CA, "--postgres-certificate", p.Certificate, "--postgres-key", p.Key, "--postgres-connections", strconv.Itoa(p.Connections),
-		)
-		for _, h := range p.Hosts {
-			args = append(args, "--postgres-host", h)
-		}
-	}
+	args = append(args, databaseArgs(c)...)
 	if t := c.Tracing; t.OTLP != "" {
 		args = append(args, "--trace-collector", t.OTLP, "--trace-ca", t.CA, "--trace-sample", strconv.FormatFloat(t.Sample, 'g', -1, 64))
+	}
+	return args
+}
+
+// databaseArgs say where the database of a front is, if it is not a file of its own.
+func databaseArgs(c *config.Config) []string {
+	p := c.Database.Postgres
+	if p == nil {
+		return nil
+	}
+	args := []string{
+		"--node", c.Fleet.Node, "--postgres-database", p.Database, "--postgres-user", p.User, "--postgres-password-file", p.PasswordFile,
+		"--postgres-ca", p.CA, "--postgres-certificate", p.Certificate, "--postgres-key", p.Key, "--postgres-connections", strconv.Itoa(p.Connections),
+	}
+	for _, h := range p.Hosts {
+		args = append(args, "--postgres-host", h)
 	}
 	return args
 }

@@ -226,6 +226,7 @@ func internalRestore() *cobra.Command {
 	c := &cobra.Command{Use: "restore", Args: cobra.NoArgs}
 	f := c.Flags()
 	f.StringVar(&o.State, "state", "", "")
+	databaseFlags(c, &o.Options)
 	f.IntVar(&o.BackupFD, "backup-fd", -1, "")
 	f.IntVar(&o.OutputFD, "output-fd", -1, "")
 	f.IntSliceVar(&o.LogFDs, "log-fd", nil, "")
@@ -275,6 +276,20 @@ func moduleExit(err error) error {
 	return exitError{err, module.Exit(err)}
 }
 
+// databaseFlags say where the database of a front is, if it is not a file of its own.
+func databaseFlags(c *cobra.Command, o *front.Options) {
+	f := c.Flags()
+	f.StringVar(&o.Node, "node", "", "")
+	f.StringArrayVar(&o.Postgres.Hosts, "postgres-host", nil, "")
+	f.StringVar(&o.Postgres.Database, "postgres-database", "", "")
+	f.StringVar(&o.Postgres.User, "postgres-user", "", "")
+	f.StringVar(&o.Postgres.PasswordFile, "postgres-password-file", "", "")
+	f.StringVar(&o.Postgres.CAFile, "postgres-ca", "", "")
+	f.StringVar(&o.Postgres.CertificateFile, "postgres-certificate", "", "")
+	f.StringVar(&o.Postgres.KeyFile, "postgres-key", "", "")
+	f.IntVar(&o.Postgres.MaxConnections, "postgres-connections", 16, "")
+}
+
 func internalFront() *cobra.Command {
 	c := &cobra.Command{Use: "front", Args: cobra.NoArgs}
 	o := front.Options{Version: buildVersion()}
@@ -289,15 +304,7 @@ func internalFront() *cobra.Command {
 	f.IntVar(&o.ProvisionFD, "provision-fd", -1, "")
 	f.IntVar(&o.VaultReportFD, "vault-report-fd", -1, "")
 	f.StringVar(&o.State, "state", "", "")
-	f.StringVar(&o.Node, "node", "", "")
-	f.StringArrayVar(&o.Postgres.Hosts, "postgres-host", nil, "")
-	f.StringVar(&o.Postgres.Database, "postgres-database", "", "")
-	f.StringVar(&o.Postgres.User, "postgres-user", "", "")
-	f.StringVar(&o.Postgres.PasswordFile, "postgres-password-file", "", "")
-	f.StringVar(&o.Postgres.CAFile, "postgres-ca", "", "")
-	f.StringVar(&o.Postgres.CertificateFile, "postgres-certificate", "", "")
-	f.StringVar(&o.Postgres.KeyFile, "postgres-key", "", "")
-	f.IntVar(&o.Postgres.MaxConnections, "postgres-connections", 16, "")
+	databaseFlags(c, &o)
 	f.StringVar(&o.Policy, "policy", "", "")
 	f.StringVar(&o.Certificate, "certificate", "", "")
 	f.StringVar(&o.Key, "key", "", "")

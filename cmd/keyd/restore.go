@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"keyd/audit"
 	"keyd/ceremony"
 	"keyd/config"
 	"keyd/front"
@@ -28,7 +29,8 @@ func restoreCommand() *cobra.Command {
 		Long: `Restores the database of a service that does not run, into an empty one, beside a token with
 the master keys of the one that sealed the backup: the same token, if officers have decided
 nothing since, or one that keyd init has been given the same shares. It takes the token's
-PIN, like starting the service. Nothing is written before all of the backup is read and the
+PIN, like starting the service. Of a fleet no node may run, and the database is another,
+empty one on the PostgreSQL server. Nothing is written before all of the backup is read and the
 token has vouched for it; then all of it in one transaction.
 
 keyd can be started then, and uses no key until as many officers as change the roster have
@@ -38,8 +40,11 @@ stopped or deleted after the backup they name in the same definition.
 Counters begin so that nothing that was used before is accepted again:
 
   --counters exhausted    no terminal's present key is used any more: each needs a new one
-  --counters logged       as the audit log says that survived: nothing is lost. A log that
-                          does not verify, or ends before the backup, is refused
+  --counters logged       as the audit log says that survived: nothing is lost. --audit-log is
+                          its directory (audit, in state) or a copy of that, or its segments
+                          one by one in their order. Segments from before the backup may be
+                          missing. A log that does not verify, lacks a segment, or ends before
+                          the backup, is refused
   --counters margin       each counter of the backup is raised by --margin transactions: a
                           terminal that did more since the backup is open to replay, one that
                           did fewer is refused until it has
@@ -51,14 +56,14 @@ Counters begin so that nothing that was used before is accepted again:
 
 docs/backup.md has it step by step.`,
 		Example: `  keyd restore --config /etc/keyd/keyd.yaml --backup keyd-2026-07-01.backup
-  keyd restore --config /etc/keyd/keyd.yaml --backup keyd-2026-07-01.backup --counters logged --audit-log audit.log`,
+  keyd restore --config /etc/keyd/keyd.yaml --backup keyd-2026-07-01.backup --counters logged --audit-log /var/lib/keyd/front/audit`,
 		Args: cobra.NoArgs,
 	}
 	configFlag(c, &path)
 	f := c.Flags()
 	f.StringVar(&from, "backup", "", "the backup")
 	f.StringVar(&r.Counters, "counters", front.CountersExhausted, "how counters of key serial numbers begin: exhausted, logged or margin")
-	f.StringArrayVar(&logs, "audit-log", nil, "with --counters logged: the audit log of the keyd that made the backup; further ones of other nodes of its fleet")
+	f.StringArrayVar(&logs, "audit-log", nil, "with --counters logged: the directory of the audit log of the keyd that made the backup, or its segments in their order; further ones of other nodes of its fleet")
 	f.Uint64Var(&r.Margin, "margin", 0, "with --counters margin: transactions of each terminal")
 	f.StringVar(&r.Tries, "tries", service.TriesSpent, "how accounts' tries begin where there is no velocity file: spent or anew")
 	if err := c.MarkFlagRequired("backup"); err != nil {
@@ -79,15 +84,21 @@ docs/backup.md has it step by step.`,
 		if err != nil {
 			return err
 		}
-		for _, name := range append([]string{from}, logs...) {
-			file, err := regular(name)
+		if r.Backup, err = regular(from); err != nil {
+			return err
+		}
+		defer r.Backup.Close() //nolint:errcheck // read only
+		for _, path := range logs {
+			names, err := segmentFiles(path)
 			if err != nil {
 				return err
 			}
-			defer file.Close() //nolint:errcheck // read only
-			if r.Backup == nil {
-				r.Backup = file
-			} else {
+			for _, name := range names {
+				file, err := regular(name)
+				if err != nil {
+					return err
+				}
+				defer file.Close() //nolint:errcheck // read only
 				r.Logs = append(r.Logs, file)
 			}
 		}
@@ -130,6 +141,18 @@ func counterWords(r *service.Restoration) string {
 		return fmt.Sprintf("raised by %d transactions", r.Margin)
 	}
 	return r.Counters
+}
+
+// segmentFiles are the segments of an audit log in a directory, or one that is named itself.
+func segmentFiles(path string) ([]string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		return []string{path}, nil
+	}
+	return audit.Segments(path)
 }
 
 // regular opens a file that others read later, more than once.
