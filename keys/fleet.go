@@ -212,7 +212,7 @@ func (c *Ceremonies) ForgetNode(ctx context.Context, name string) error {
 	case i < 0:
 		return fault.New(fault.RequestInvalid, "the fleet has no node of that name")
 	case nodes[i].Age < gone:
-		return fault.New(fault.Conflict, "the node was there less than a minute ago: stop it first")
+		return fault.New(fault.RequestInvalid, "the node was there less than a minute ago: stop it first")
 	}
 	c.settled = false
 	if err := c.settle(ctx); err != nil {

@@ -160,7 +160,7 @@ func TestALivingFleetIsNotTakenOver(t *testing.T) {
 		t.Errorf("a register is taken over while another node goes by it: %v", err)
 	}
 	b.must(b.through(b.joining()))
-	if err := a.front.ForgetNode(t.Context(), "a"); fault.Of(err).Reason != fault.Conflict {
+	if err := a.front.ForgetNode(t.Context(), "a"); fault.Of(err).Reason != fault.RequestInvalid {
 		t.Errorf("a node that is there is forgotten: %v", err)
 	}
 }
