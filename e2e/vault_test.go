@@ -16,6 +16,7 @@ import (
 	"time"
 
 	keydv1 "keyd/api/keyd/v1"
+	"keyd/audit"
 	"keyd/vault/vaulttest"
 )
 
@@ -277,7 +278,15 @@ func TestVault(t *testing.T) {
 	v.scanMemory(s)
 	s.stop()
 	v.secrets = append(v.secrets, vaultPIN)
-	for _, place := range []string{s.logged(), string(s.read(filepath.Join(v.dir, "front", "audit.log")))} {
+	places := []string{s.logged()}
+	segments, err := filepath.Glob(filepath.Join(v.dir, "front", audit.DirectoryName, "*.log"))
+	if err != nil || len(segments) == 0 {
+		t.Fatalf("no audit log: %v", err)
+	}
+	for _, segment := range segments {
+		places = append(places, string(s.read(segment)))
+	}
+	for _, place := range places {
 		for _, secret := range v.secrets {
 			if strings.Contains(place, secret) {
 				t.Error("a secret is in a log")

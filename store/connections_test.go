@@ -86,7 +86,7 @@ func TestLookupsUseTheIndex(t *testing.T) {
 		{readJournal, nil, []string{"SCAN counter_journal"}},
 		{trimJournal, []any{7}, []string{"SEARCH counter_journal USING INTEGER PRIMARY KEY (rowid<?)", "SCALAR SUBQUERY 1", "SEARCH counter_journal"}},
 		{extendRows, []any{7}, []string{"SEARCH counter_journal USING INTEGER PRIMARY KEY (rowid>?)"}},
-		{extendNext, []any{7, []byte{1}}, []string{"SCAN CONSTANT ROW", "SCALAR SUBQUERY 1", "SEARCH counter_journal"}},
+		{extendNext, []any{7, []byte{1}, []byte{1, 2, 3, 4}}, []string{"SCAN CONSTANT ROW", "SCALAR SUBQUERY 1", "SEARCH counter_journal", "SCALAR SUBQUERY 2", "SEARCH counter_journal USING INTEGER PRIMARY KEY (rowid=?)"}},
 		{listLinks, []any{7, 10}, []string{"SEARCH epoch_links USING INTEGER PRIMARY KEY (rowid>?)"}},
 	} {
 		rows, err := s.readers.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+query.sql, query.args...)

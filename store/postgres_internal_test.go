@@ -41,7 +41,7 @@ func TestPostgresLookupsUseTheIndex(t *testing.T) {
 	for query, args := range map[string]int{
 		getKey: 1, listKeys: 2, getVersion: 2, newestVersions: 2, listVersions: 3, listPrefix: 3, listTagged: 4, listTaggedWith: 5,
 		listCeremonies: 3, listCeremoniesIn: 4, getAlias: 1, aliasesOf: 2, listTags: 2, usageOf: 2, getCounter: 1, readJournal: 0, trimJournal: 1,
-		followPostgres: 1, listLinks: 2, extendPostgres: 2,
+		followPostgres: 1, listLinks: 2, extendPostgres: 3,
 	} {
 		if _, err := c.Exec(t.Context(), "PREPARE q AS "+query); err != nil {
 			t.Fatalf("%s: %v", query, err)
