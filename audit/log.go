@@ -260,7 +260,7 @@ func (l *Log) gather() {
 	worthwhile := l.coming.Worthwhile(len(l.queue)) && !l.closed
 	l.mu.Unlock()
 	if worthwhile {
-		l.coming.Wait(gather.Limit, nil)
+		l.coming.Wait(l.coming.Limit(), nil)
 	}
 }
 

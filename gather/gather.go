@@ -15,8 +15,13 @@ import (
 // Worth is how many requests have to be on their way for a writer to wait.
 const Worth = 4
 
-// Limit is how long it waits at most.
-const Limit = time.Millisecond
+// Limit is how long it waits at most; [LongLimit] where Many requests are under way, each of
+// which waits for the others anyway.
+const (
+	Limit     = time.Millisecond
+	LongLimit = 4 * time.Millisecond
+	Many      = 128
+)
 
 // Gate knows which requests are on their way to a queue. Its zero value is not ready:
 // use [NewGate]. It is safe for concurrent use, [Gate.Wait] by one goroutine at a time.
@@ -56,6 +61,14 @@ func (g *Gate) Worthwhile(queued int) bool {
 	default:
 	}
 	return g.underway.Load()-int64(queued) >= Worth
+}
+
+// Limit returns how long a wait may take now.
+func (g *Gate) Limit() time.Duration {
+	if g.underway.Load() >= Many {
+		return LongLimit
+	}
+	return Limit
 }
 
 // Wait waits until everything has come, for at most limit, or until stop is closed.

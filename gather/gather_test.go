@@ -76,3 +76,25 @@ func TestWaitEndsWithTheWriter(t *testing.T) {
 		}
 	})
 }
+
+// Who waits for many waits longer.
+func TestLimit(t *testing.T) {
+	g := gather.NewGate()
+	var ends []func()
+	for range gather.Many - 1 {
+		ends = append(ends, g.Begin())
+	}
+	if got := g.Limit(); got != gather.Limit {
+		t.Errorf("%v for %d", got, gather.Many-1)
+	}
+	ends = append(ends, g.Begin())
+	if got := g.Limit(); got != gather.LongLimit {
+		t.Errorf("%v for %d", got, gather.Many)
+	}
+	for _, end := range ends {
+		end()
+	}
+	if got := g.Limit(); got != gather.Limit {
+		t.Errorf("%v for none", got)
+	}
+}

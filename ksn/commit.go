@@ -115,7 +115,7 @@ func (l *Ledger) gather() {
 	}
 	l.mu.Unlock()
 	defer l.mu.Lock()
-	l.coming.Wait(l.limits.gather, l.closing)
+	l.coming.Wait(max(l.limits.gather, l.coming.Limit()), l.closing)
 }
 
 // committer holds what one commit needs, to be used again by the next.

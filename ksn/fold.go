@@ -25,7 +25,7 @@ type limits struct {
 	foldChunk int // sequences in one transaction
 	trimChunk int // rows that are deleted in one transaction
 	foldRetry time.Duration
-	gather    time.Duration // how long a commit waits at most for requests that are under way
+	gather    time.Duration // how long a commit waits at least for requests that are under way; 0: not at all
 }
 
 // An unfolded sequence takes some 250 bytes of memory, so that the first limits are 30
