@@ -48,9 +48,11 @@ func classifyPostgres(ctx context.Context, err error) error {
 		return fmt.Errorf("%w (%s)", errLost, networkCause(err))
 	case errors.Is(err, pgx.ErrTxCommitRollback):
 		return fmt.Errorf("%w (a commit was answered with a rollback)", ErrFailed)
+	case strings.Contains(err.Error(), "conn closed"), strings.Contains(err.Error(), "bad connection"), strings.Contains(err.Error(), "conn busy"):
+		return fmt.Errorf("%w (the connection was lost)", errLost) // also while it was made: the server ended just then
 	case errors.As(err, &connect):
 		return ErrDenied // the server asked for what is not given: another kind of password, no TLS
-	case pgconn.SafeToRetry(err), strings.Contains(err.Error(), "conn closed"), strings.Contains(err.Error(), "bad connection"):
+	case pgconn.SafeToRetry(err):
 		return fmt.Errorf("%w (the connection was lost)", errLost)
 	}
 	return fmt.Errorf("%w (%T)", ErrFailed, err)
