@@ -14,20 +14,11 @@ import (
 // matter. It returns what the provision command wrote, a memory file, which the caller
 // closes. Like [Run] it leaves the process without core files and not dumpable.
 func RunOnce(ctx context.Context, config Config) (output *os.File, err error) {
-	if config.Provision == nil || config.Logger == nil {
-		return nil, errors.New("supervisor: nothing to run, or no logger")
-	}
-	if config.Stderr == nil {
-		config.Stderr = os.Stderr
-	}
-	if err := shut(); err != nil {
+	s, err := newOnce(config)
+	if err != nil {
 		return nil, err
 	}
-	s := &supervisor{Config: config, time: standard, events: make(chan event), over: make(chan struct{})}
 	defer s.release()
-	if s.launcher, err = newLauncher(config.Stderr); err != nil {
-		return nil, err
-	}
 	if s.pin, s.pinMemory, err = pinfile.Create(); err != nil {
 		return nil, err
 	}
@@ -43,6 +34,17 @@ func RunOnce(ctx context.Context, config Config) (output *os.File, err error) {
 // wrote, a memory file, which the caller closes. Like [Run] it leaves the process without core
 // files and not dumpable.
 func RunAlone(ctx context.Context, config Config) (output *os.File, err error) {
+	s, err := newOnce(config)
+	if err != nil {
+		return nil, err
+	}
+	defer s.release()
+	return s.alone(ctx, nil, syscall.SysProcAttr{})
+}
+
+// newOnce returns a supervisor of one-shot commands, in a process that is shut. The caller
+// releases it.
+func newOnce(config Config) (*supervisor, error) {
 	if config.Provision == nil || config.Logger == nil {
 		return nil, errors.New("supervisor: nothing to run, or no logger")
 	}
@@ -53,9 +55,10 @@ func RunAlone(ctx context.Context, config Config) (output *os.File, err error) {
 		return nil, err
 	}
 	s := &supervisor{Config: config, time: standard, events: make(chan event), over: make(chan struct{})}
-	defer s.release()
+	var err error
 	if s.launcher, err = newLauncher(config.Stderr); err != nil {
+		s.release()
 		return nil, err
 	}
-	return s.alone(ctx, nil, syscall.SysProcAttr{})
+	return s, nil
 }

@@ -274,7 +274,7 @@ func printBackup(out *output, r *backup.Reader) error {
 
 func backupVerify() *cobra.Command {
 	var out output
-	var identity, knownFile, server string
+	var by expect
 	c := &cobra.Command{
 		Use:   "verify FILE",
 		Short: "Verify a backup, without any service",
@@ -287,15 +287,10 @@ itself when it is restored.`,
   keyd backup verify keyd-2026-07-01.backup --identity "1F2A 77B0 …"`,
 		Args: oneFile,
 	}
-	f := c.Flags()
-	f.StringVar(&identity, "identity", "", "fingerprint of the identity of the module")
-	f.StringVar(&knownFile, "known", "", "file of the modules that you have confirmed (default ~/.config/keyd/known.json)")
-	f.StringVar(&server, "server", "", "the server for which you have confirmed the module")
+	by.flags(c)
 	out.flag(c)
-	c.MarkFlagsOneRequired("identity", "server")
-	c.MarkFlagsMutuallyExclusive("identity", "server")
 	c.RunE = func(_ *cobra.Command, args []string) error {
-		expected, err := expectedIdentity(identity, knownFile, server)
+		expected, err := by.fingerprint()
 		if err != nil {
 			return err
 		}

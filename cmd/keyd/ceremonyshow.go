@@ -157,7 +157,7 @@ type verified struct {
 
 func ceremonyVerify() *cobra.Command {
 	var out output
-	var identity, knownFile, server string
+	var by expect
 	c := &cobra.Command{
 		Use:   "verify FILE",
 		Short: "Verify a record, without any service",
@@ -171,13 +171,8 @@ for --server in your own file (--known).`,
   keyd ceremony verify load-zmk.record --server keyd.example:7443`,
 		Args: oneFile,
 	}
-	f := c.Flags()
-	f.StringVar(&identity, "identity", "", "fingerprint of the identity of the module")
-	f.StringVar(&knownFile, "known", "", "file of the modules that you have confirmed (default ~/.config/keyd/known.json)")
-	f.StringVar(&server, "server", "", "the server for which you have confirmed the module")
+	by.flags(c)
 	out.flag(c)
-	c.MarkFlagsOneRequired("identity", "server")
-	c.MarkFlagsMutuallyExclusive("identity", "server")
 	c.RunE = func(_ *cobra.Command, args []string) error {
 		asJSON, err := out.json()
 		if err != nil {
@@ -187,7 +182,7 @@ for --server in your own file (--known).`,
 		if err != nil {
 			return err
 		}
-		expected, err := expectedIdentity(identity, knownFile, server)
+		expected, err := by.fingerprint()
 		if err != nil {
 			return err
 		}
@@ -203,24 +198,6 @@ for --server in your own file (--known).`,
 		return w.Flush()
 	}
 	return c
-}
-
-func expectedIdentity(identity, knownFile, server string) (officer.Fingerprint, error) {
-	if identity != "" {
-		return officer.ParseFingerprint(identity)
-	}
-	if knownFile == "" {
-		var err error
-		if knownFile, err = officer.DefaultKnown(); err != nil {
-			return officer.Fingerprint{}, err
-		}
-	}
-	k, err := officer.Load(knownFile)
-	if err != nil {
-		return officer.Fingerprint{}, err
-	}
-	expected, _, err := k.Confirmed(server)
-	return expected, err
 }
 
 // writeAccount says who did what and when.
