@@ -2,6 +2,7 @@ package audit
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -82,18 +83,21 @@ func (e Entry) normalize() (Entry, error) {
 	if len(e.Keys) > maxKeys {
 		return Entry{}, fmt.Errorf("%w: more than %d keys", ErrEntry, maxKeys)
 	}
-	var keys []Key
-	if len(e.Keys) > 0 {
-		keys = make([]Key, len(e.Keys))
-	}
-	for i, k := range e.Keys {
+	shared := true // the caller's, which stay as they are
+	for i := range e.Keys {
+		k := &e.Keys[i]
 		if err := k.check(); err != nil {
 			return Entry{}, err
 		}
-		keys[i] = k
-		keys[i].Name = cut(k.Name, maxKeyName)
+		name := cut(k.Name, maxKeyName)
+		if name == k.Name {
+			continue
+		}
+		if shared {
+			e.Keys, shared = slices.Clone(e.Keys), false
+		}
+		e.Keys[i].Name = name
 	}
-	e.Keys = keys
 	e.RequestID = cut(e.RequestID, maxRequestID)
 	e.Identity = cut(e.Identity, maxIdentity)
 	e.Method = cut(e.Method, maxMethod)
@@ -104,7 +108,7 @@ func (e Entry) normalize() (Entry, error) {
 
 // check keeps out of the short fields whatever is not what they are for. Neither a
 // TDES nor an AES PIN block (16 or 32 hex digits) has the length of a KSN.
-func (k Key) check() error {
+func (k *Key) check() error {
 	if k.Usage != "" && (len(k.Usage) != 2 || !all(k.Usage, capital)) {
 		return fmt.Errorf("%w: a key usage has two characters", ErrEntry)
 	}

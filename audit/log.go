@@ -108,23 +108,6 @@ func (l *Log) Append(ctx context.Context, e Entry) error {
 	}
 }
 
-// AppendWithin is [Log.Append] that waits for at most that long: [ErrSlow] then.
-func (l *Log) AppendWithin(limit time.Duration, e Entry) error {
-	p, err := l.enter(e)
-	if err != nil {
-		return err
-	}
-	p.late.Reset(limit)
-	select {
-	case err := <-p.done:
-		p.late.Stop()
-		entries.Put(p)
-		return err
-	case <-p.late.C:
-		return ErrSlow // the writer has p
-	}
-}
-
 // entries are those that nobody uses, to be used again.
 var entries = sync.Pool{New: func() any {
 	p := &pending{body: make([]byte, 0, 512), done: make(chan error, 1), late: time.NewTimer(time.Hour)}

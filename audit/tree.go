@@ -8,7 +8,6 @@ import (
 	"sync"
 
 	"golang.org/x/mod/sumdb/tlog"
-	"golang.org/x/sys/unix"
 
 	"keyd/checkpoint"
 )
@@ -173,12 +172,4 @@ func (t *tree) at(size uint64) (checkpoint.Tree, error) {
 	}
 	root, err := tlog.TreeHash(int64(size), t)
 	return checkpoint.Tree{Size: size, Root: root}, err
-}
-
-func syncData(f *os.File) error {
-	for {
-		if err := unix.Fdatasync(int(f.Fd())); !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
 }

@@ -33,6 +33,11 @@ func (r *results) Goals() table {
 	} else if c != nil {
 		row("KSN checks alone: less than 15 % (with -profile also the audit log)", fmt.Sprintf("%.1f %%", c.RatePercent), c.RatePercent < 15)
 	}
+	for _, c := range r.Compared {
+		if c.With != theOther {
+			row(fmt.Sprintf("%s, audit log against %s: less than 10 %%", c.This.Operation, c.With), fmt.Sprintf("%.1f %%", c.RatePercent), c.RatePercent < 10)
+		}
+	}
 	for _, o := range []operation{tdesToZone, aesToZone} {
 		low, high := spread(r.Terminals, func(f *figures) bool { return f.Operation == o.String() && f.UnderWay == r.Setup.Calls })
 		if low != high {

@@ -47,6 +47,7 @@ type options struct {
 	only          *regexp.Regexp
 	keep          bool
 	profile       string
+	against       string // another binary
 	progress      io.Writer
 }
 
@@ -66,6 +67,7 @@ func main() {
 	flag.StringVar(&only, "only", "", "regular expression: measure the scenarios whose names it matches")
 	flag.BoolVar(&o.keep, "keep", false, "keep the directory of the services, and say where it is")
 	flag.StringVar(&o.profile, "profile", "", "build keyd for profiling and leave CPU profiles of front and modules in this directory")
+	flag.StringVar(&o.against, "against", "", "another binary, of before a change say, which takes turns with this one")
 	flag.StringVar(&format, "o", "text", "what standard output gets: text or json")
 	flag.StringVar(&page, "write", "", "write the page of results to this file (docs/performance.md)")
 	flag.DurationVar(&limit, "limit", 30*time.Minute, "end the run, with an error, after this time")

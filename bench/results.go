@@ -18,6 +18,7 @@ type results struct {
 	Paced       []figures        `json:"paced"`
 	KSN         []figures        `json:"ksn_checks"`
 	KSNCost     *ksnCost         `json:"ksn_cost,omitempty"`
+	Compared    []comparison     `json:"compared,omitempty"`
 	Terminals   []figures        `json:"terminals"`
 	Keys        []figures        `json:"keys"`
 	Shares      *shares          `json:"front_profile,omitempty"`
@@ -93,8 +94,16 @@ func number(v float64) string {
 // Others is the largest share of the processors, in percent, that other programs took
 // while something was measured.
 func (r *results) Others() (most float64) {
-	for _, f := range slices.Concat(r.Empty, r.Closed, r.Paced, r.KSN, r.Terminals, r.Keys) {
+	for _, f := range slices.Concat(r.Empty, r.Closed, r.Paced, r.KSN, r.compared(), r.Terminals, r.Keys) {
 		most = max(most, f.Others)
 	}
 	return most
+}
+
+// compared are the figures of both sides of the comparisons.
+func (r *results) compared() (all []figures) {
+	for _, c := range r.Compared {
+		all = append(all, c.This, c.Other)
+	}
+	return all
 }

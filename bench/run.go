@@ -141,7 +141,7 @@ func (r *runner) firstService() (err error) {
 			return err
 		}
 	}
-	for _, step := range []func() error{r.emptyCalls, r.operations, r.ksnChecks, r.sweepTerminals} {
+	for _, step := range []func() error{r.emptyCalls, r.operations, r.ksnChecks, r.comparisons, r.sweepTerminals} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -237,7 +237,6 @@ func (r *runner) ksnChecks() error {
 	if r.ksn == "off" || !r.wants("KSN checks on and off") {
 		return nil
 	}
-	const turns = 3
 	var on, off figures
 	for range turns {
 		for _, side := range []struct {

@@ -21,7 +21,7 @@ func TestRun(t *testing.T) {
 	var progress strings.Builder
 	r, err := run(t.Context(), options{
 		keyd: keyd, length: 100 * time.Millisecond, underWay: 16, perConnection: 8, terminals: 50, age: 100, accounts: 10_000,
-		ksn: "monotonic", only: regexp.MustCompile(`^(empty|TDES|verify|10 )`), progress: &progress,
+		ksn: "monotonic", only: regexp.MustCompile(`^(empty|TDES|verify|10 |audit)`), progress: &progress,
 	})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, &progress)
@@ -56,6 +56,14 @@ func TestRun(t *testing.T) {
 		if f.Memory["front"] < 1 || sum(f.Memory, "module") < 1 || f.Ratio <= 0 {
 			t.Errorf("%s: %+v", f.Name, f)
 		}
+	}
+	for _, c := range r.Compared {
+		if c.This.Count == 0 || c.Other.Count == 0 || c.RatePercent >= 100 {
+			t.Errorf("%+v", c)
+		}
+	}
+	if len(r.Compared) != 4 {
+		t.Errorf("%d comparisons, of two operations with two other binaries", len(r.Compared))
 	}
 	if _, err := renderPage(r); err != nil {
 		t.Error(err)

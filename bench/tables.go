@@ -139,6 +139,21 @@ func (r *results) KSNChecks() table {
 	return t
 }
 
+func (r *results) Comparisons() table {
+	t := table{
+		Title:  "Two binaries, unary, in turns",
+		Header: []string{"operation", "compared with", "ops/s", "the other's", "cost %", "front µs", "the other's", "modules µs", "the other's", "client µs", "the other's"},
+		Note:   "Cost: what is missing of the other's rate.",
+	}
+	for _, c := range r.Compared {
+		t.Rows = append(t.Rows, []string{
+			c.This.Operation, c.With, number(c.This.Rate), number(c.Other.Rate), us(c.RatePercent), us(sum(c.This.CPU, "front")), us(sum(c.Other.CPU, "front")),
+			us(sum(c.This.CPU, "module")), us(sum(c.Other.CPU, "module")), us(c.This.CPU["client"]), us(c.Other.CPU["client"]),
+		})
+	}
+	return t
+}
+
 func (r *results) ByTerminals() table {
 	t := table{
 		Title:  "Number of terminals, by stream; memory is what is resident afterwards",
@@ -203,7 +218,7 @@ func (r *results) Profile() table {
 // tables are all that have rows, in the order in which they are read.
 func (r *results) tables() []table {
 	var all []table
-	for _, t := range []table{r.Goals(), r.Operations(), r.Latencies(), r.BareToken(), r.DUKPT(), r.KSNChecks(), r.ByTerminals(), r.ByKeys(), r.Profile()} {
+	for _, t := range []table{r.Goals(), r.Operations(), r.Latencies(), r.BareToken(), r.DUKPT(), r.KSNChecks(), r.Comparisons(), r.ByTerminals(), r.ByKeys(), r.Profile()} {
 		if len(t.Rows) > 0 {
 			all = append(all, t)
 		}

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -30,49 +29,51 @@ func TestSeveralLedgersOnOneDatabase(t *testing.T) {
 
 func severalLedgers(t *testing.T, open func() store.Counters) {
 	t.Helper()
-	const processes, callers, sequences, counters = 3, 4, 3, 60
+	const processes, callers, sequences, rounds, each = 3, 4, 3, 20, 3
 	ledgers := make([]*Ledger, processes)
 	for i := range ledgers {
 		ledgers[i] = openLedger(t, open(), Options{limits: killLimits})
 	}
 	var mu sync.Mutex
 	winners := map[[2]int][]string{} // by sequence and counter
-	var wait sync.WaitGroup
-	for i, l := range ledgers {
-		for c := range callers {
-			wait.Go(func() {
-				for n := 1; n <= counters; n++ {
-					for q := range sequences {
-						request := fmt.Sprintf("ledger %d caller %d", i, c)
-						got, _, err := l.Accept(t.Context(), []Use{benchUse(q, uint32(n))}, []byte(request), []byte(request))
-						switch {
-						case err == nil && string(got) == request:
-							mu.Lock()
-							winners[[2]int{q, n}] = append(winners[[2]int{q, n}], request)
-							mu.Unlock()
-						case !errors.Is(err, isReplay):
-							t.Errorf("%s: %q, %v (%v)", request, got, err, errors.Unwrap(err))
-							return
+	won := map[int]int{}             // by ledger
+	for round := range rounds {      // all begin one together, so that no ledger is done before another has begun
+		var wait sync.WaitGroup
+		for i, l := range ledgers {
+			for c := range callers {
+				wait.Go(func() {
+					for n := round*each + 1; n <= (round+1)*each; n++ {
+						for q := range sequences {
+							q = (q + i) % sequences // each ledger comes to another one first
+							request := fmt.Sprintf("ledger %d caller %d", i, c)
+							got, _, err := l.Accept(t.Context(), []Use{benchUse(q, uint32(n))}, []byte(request), []byte(request))
+							switch {
+							case err == nil && string(got) == request:
+								mu.Lock()
+								winners[[2]int{q, n}] = append(winners[[2]int{q, n}], request)
+								won[i]++
+								mu.Unlock()
+							case !errors.Is(err, isReplay):
+								t.Errorf("%s: %q, %v (%v)", request, got, err, errors.Unwrap(err))
+								return
+							}
 						}
+						// Sequences of its own, so that there is something to fold.
+						accept(t, l, "own", "a", benchUse(1000+100*i+10*c+n%10, uint32(1+n/10)))
 					}
-					// Sequences of its own, so that there is something to fold.
-					accept(t, l, "own", "a", benchUse(1000+100*i+10*c+n%10, uint32(1+n/10)))
-				}
-			})
+				})
+			}
+		}
+		wait.Wait()
+		for q := range sequences { // a counter is only skipped when a later one came first
+			if n := (round + 1) * each; len(winners[[2]int{q, n}]) != 1 {
+				t.Errorf("sequence %d: counter %d, the last of its round, was accepted for %q", q, n, winners[[2]int{q, n}])
+			}
 		}
 	}
-	wait.Wait()
-	won := map[string]int{}
 	for at, who := range winners {
 		if len(who) != 1 {
 			t.Errorf("sequence %d counter %d was accepted for %q", at[0], at[1], who)
-		}
-		ledger, _, _ := strings.Cut(who[0], " caller")
-		won[ledger]++
-	}
-	for q := range sequences { // a counter is only skipped when a later one came first
-		if len(winners[[2]int{q, counters}]) != 1 {
-			t.Errorf("sequence %d: the last counter was accepted for %q", q, winners[[2]int{q, counters}])
 		}
 	}
 	if len(won) < 2 {

@@ -150,7 +150,7 @@ func New(c Config) (*Server, error) {
 
 // streamWorkers keep their goroutines, and their stacks, from request to request. When
 // all are busy a request gets a goroutine of its own.
-const streamWorkers = 256
+const streamWorkers = 1024
 
 // newServer returns a server with every step of a request's way, and no service.
 func newServer(c Config) *Server {
