@@ -27,6 +27,9 @@ const (
 	Attach  Kind = "attach"  // a key that the token already holds
 	Adopt   Kind = "adopt"   // the register of a lost token with the same master keys is taken over
 	Join    Kind = "join"    // the token goes by the register of others with the same master keys
+
+	Trust    Kind = "trust"    // certificates that end at an authority are believed
+	Distrust Kind = "distrust" // they are no more; one officer alone
 )
 
 // Definition says what a ceremony does: what officers review, and sign the digest of.
@@ -52,6 +55,12 @@ type Definition struct {
 	// Stopped are versions of keys that are not used once the register is taken over: those
 	// that officers have stopped or deleted since it was written, as their records say.
 	Stopped []KeyRef `json:"stopped,omitempty"` // Adopt
+
+	Authority *Authority `json:"authority,omitempty"` // Trust
+
+	// Distrusted are fingerprints of authorities: those that are not believed any more. In a
+	// takeover, those that officers have distrusted since the register was written.
+	Distrusted []string `json:"distrusted,omitempty"` // Distrust, Adopt
 
 	// AllowWeaker lets a key be wrapped by a key block protection key that is weaker than it.
 	// It takes two officers, whatever the roster says.
@@ -156,7 +165,7 @@ func (d *Definition) Validate() error {
 		{"key", d.Key != nil}, {"components", d.Components != 0}, {"check_value", d.CheckValue != ""}, {"overlap", d.Overlap != 0},
 		{"block", d.Block != ""}, {"under", d.Under != nil}, {"target", d.Target != nil}, {"export", d.Export != nil},
 		{"wait", d.Wait != 0}, {"allow_weaker", d.AllowWeaker}, {"object", d.Object != ""}, {"roster", d.Roster != nil}, {"masters", d.MasterKeys != nil}, {"register", d.Register != ""},
-		{"stopped", d.Stopped != nil},
+		{"stopped", d.Stopped != nil}, {"authority", d.Authority != nil}, {"distrusted", d.Distrusted != nil},
 	} {
 		switch needed := slices.Contains(shape.needs, field.name); {
 		case needed && !field.present:
@@ -165,7 +174,7 @@ func (d *Definition) Validate() error {
 			return wrong("%s does not belong to a definition of kind %s", field.name, d.Kind)
 		}
 	}
-	return errors.Join(d.validateKey(), d.validateBlock(), d.validateRoster())
+	return errors.Join(d.validateKey(), d.validateBlock(), d.validateRoster(), d.validateAuthorities())
 }
 
 // shapes says which fields a kind needs and which it may have.
@@ -182,13 +191,16 @@ var shapes = map[Kind]struct{ needs, takes []string }{
 	Change:  {needs: []string{"roster"}},
 	Masters: {needs: []string{"masters"}},
 	Retire:  {},
-	Adopt:   {needs: []string{"register"}, takes: []string{"stopped"}},
+	Adopt:   {needs: []string{"register"}, takes: []string{"stopped", "distrusted"}},
 	Join:    {needs: []string{"register"}},
 	Attach:  {needs: []string{"key", "object"}, takes: []string{"check_value", "overlap"}},
+
+	Trust:    {needs: []string{"authority"}},
+	Distrust: {needs: []string{"distrusted"}},
 }
 
 func kindNames() []string {
-	return []string{"init", "load", "create", "import", "export", "stop", "start", "delete", "restore", "change", "masters", "retire", "attach", "adopt", "join"}
+	return []string{"init", "load", "create", "import", "export", "stop", "start", "delete", "restore", "change", "masters", "retire", "attach", "adopt", "join", "trust", "distrust"}
 }
 
 func (d *Definition) validateKey() error {
@@ -238,6 +250,21 @@ func (d *Definition) validateStopped() error {
 		seen[ref] = true
 	}
 	return nil
+}
+
+func (d *Definition) validateAuthorities() error {
+	if d.Distrusted != nil && (len(d.Distrusted) == 0 || len(d.Distrusted) > MaxAuthorities) {
+		return wrong("distrusted names 1 to %d authorities", MaxAuthorities)
+	}
+	for i, fingerprint := range d.Distrusted {
+		if !validDigest(fingerprint) || slices.Contains(d.Distrusted[:i], fingerprint) {
+			return wrong("distrusted has fingerprints of 64 lower-case hex digits, each once")
+		}
+	}
+	if d.Authority == nil {
+		return nil
+	}
+	return d.Authority.validate()
 }
 
 func (d *Definition) validateBlock() error {
@@ -326,7 +353,7 @@ func (q *Quorum) Need(d *Definition, usage string, sensitive bool) Need {
 	rule := q.rule(usage)
 	n := Need{Approvals: max(q.Approvals, 2)}
 	switch d.Kind {
-	case Stop:
+	case Stop, Distrust:
 		n.Approvals = 1
 	case Load:
 		n.Components = max(rule.Components, d.Components, 2)
@@ -337,7 +364,7 @@ func (q *Quorum) Need(d *Definition, usage string, sensitive bool) Need {
 		}
 	case Export, Start, Delete, Restore, Attach:
 		n.Approvals = max(rule.Approvals, 2)
-	case Change, Retire, Adopt, Join:
+	case Change, Retire, Adopt, Join, Trust:
 		n.Approvals = max(q.Roster, 2)
 	case Masters, Init:
 		n.Approvals, n.Components = max(q.Roster, 2), len(d.MasterKeys.Holders)+len(d.MasterKeys.Previous)

@@ -75,6 +75,12 @@ func FormatFingerprint(digest string) string {
 	return strings.Join(append(groups, digest), " ")
 }
 
+// NormalFingerprint returns a digest as it is written in documents, of what
+// [FormatFingerprint] has made of it.
+func NormalFingerprint(text string) string {
+	return strings.ToLower(strings.ReplaceAll(text, " ", ""))
+}
+
 // KeyFingerprint returns the digest of a public key's SubjectPublicKeyInfo (RFC 5280), in hex.
 func KeyFingerprint(key crypto.PublicKey) (string, error) {
 	der, err := x509.MarshalPKIXPublicKey(key)

@@ -25,6 +25,8 @@ type Epoch struct {
 	Lasting    []byte  `json:"lasting,omitempty"` // from generation 2 on: the fingerprint key, wrapped by the master keys that seal
 	Keys       []Entry `json:"keys,omitempty"`    // in the order of name and version
 	Done       []Done  `json:"done,omitempty"`    // ceremonies that could be carried out again
+
+	Authorities []Authority `json:"authorities,omitempty"` // in the order of their fingerprints
 }
 
 // Entry is what is remembered of one version of a key. It stays when the key is deleted.
@@ -160,7 +162,7 @@ func (n *Entry) Usable(at int64) bool {
 // Clone returns a copy that shares nothing that changes.
 func (e *Epoch) Clone() *Epoch {
 	c := *e
-	c.Keys, c.Done = slices.Clone(e.Keys), slices.Clone(e.Done)
+	c.Keys, c.Done, c.Authorities = slices.Clone(e.Keys), slices.Clone(e.Done), slices.Clone(e.Authorities)
 	return &c
 }
 

@@ -24,7 +24,7 @@ import (
 // file is a definition as people write and review it. Its comments are the manual.
 type file struct {
 	// Kind says what is done: init, load, create, import, export, stop, start, delete,
-	// restore, change, masters, retire, attach, adopt, join.
+	// restore, change, masters, retire, attach, adopt, join, trust, distrust.
 	Kind string `yaml:"kind"`
 
 	// Reason is for the record: why, or a ticket's number.
@@ -81,8 +81,20 @@ type file struct {
 	// register that is taken over was written: none of them is used from the takeover on.
 	Stopped []versionRef `yaml:"stopped"`
 
+	// Authority is the certificate of an authority that is to be believed.
+	Authority *authorityFile `yaml:"authority"`
+
+	// Distrusted are fingerprints of authorities that are not believed any more, as keyd
+	// authority list shows them.
+	Distrusted []string `yaml:"distrusted"`
+
 	// Masters says who holds a share of the master keys.
 	Masters *mastersFile `yaml:"masters"`
+}
+
+type authorityFile struct {
+	Certificate string   `yaml:"certificate"` // file with the certificate in PEM, beside this file or below
+	Uses        []string `yaml:"uses"`        // terminals, hosts
 }
 
 type keyFile struct {
@@ -206,7 +218,7 @@ func elsewhere(t *token.Token) bool {
 func (f *file) definition(dir string) (*Definition, error) {
 	d := &Definition{
 		Kind: Kind(f.Kind), Components: f.Components, CheckValue: strings.ToUpper(f.CheckValue), Overlap: f.Overlap.seconds(),
-		Block: strings.TrimSpace(f.Block), Under: f.Under.ref(), Target: f.Target.ref(), Wait: f.Wait.seconds(), Object: f.Object, AllowWeaker: f.AllowWeaker, Register: strings.ToLower(strings.ReplaceAll(f.Register, " ", "")),
+		Block: strings.TrimSpace(f.Block), Under: f.Under.ref(), Target: f.Target.ref(), Wait: f.Wait.seconds(), Object: f.Object, AllowWeaker: f.AllowWeaker, Register: NormalFingerprint(f.Register),
 		Approvals: f.Approvals, ValidFor: f.ValidFor.seconds(), Reason: f.Reason,
 	}
 	for _, s := range f.Stopped {
@@ -238,6 +250,18 @@ func (f *file) definition(dir string) (*Definition, error) {
 			KSN: strings.ToUpper(x.KSN), Label: x.Label, Time: x.Time, CheckValues: x.CheckValues}
 		for _, o := range x.Blocks {
 			d.Export.Blocks = append(d.Export.Blocks, Optional(o))
+		}
+	}
+	for _, fingerprint := range f.Distrusted {
+		d.Distrusted = append(d.Distrusted, NormalFingerprint(fingerprint))
+	}
+	if a := f.Authority; a != nil {
+		text, err := readBeside(dir, a.Certificate, MaxDocument)
+		if err != nil {
+			return nil, wrong("authority.certificate: %v", err)
+		}
+		if d.Authority, err = ParseAuthority(text, a.Uses); err != nil {
+			return nil, err
 		}
 	}
 	if f.Masters != nil {

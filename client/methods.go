@@ -115,6 +115,7 @@ var methods = map[string]repeatable{
 	keydv1.CeremonyService_GetModule_FullMethodName:        freely,
 	keydv1.CeremonyService_GetCeremony_FullMethodName:      freely,
 	keydv1.CeremonyService_ListCeremonies_FullMethodName:   freely,
+	keydv1.CeremonyService_ListAuthorities_FullMethodName:  freely,
 	keydv1.KeyService_GetKey_FullMethodName:                freely,
 	keydv1.KeyService_ListKeys_FullMethodName:              freely,
 	keydv1.KeyService_ListKeyVersions_FullMethodName:       freely,

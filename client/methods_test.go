@@ -68,7 +68,7 @@ func TestWhatIsSentAgain(t *testing.T) {
 		"AuditService/ListEntries": attempts, "AuditService/GetCheckpoint": attempts, "AuditService/GetInclusionProof": attempts, "AuditService/GetConsistencyProof": attempts,
 
 		"CeremonyService/BeginCeremony": 1, "CeremonyService/SubmitComponent": 1, "CeremonyService/ApproveCeremony": 1, "CeremonyService/AbortCeremony": 1,
-		"CeremonyService/GetModule": attempts, "CeremonyService/GetCeremony": attempts, "CeremonyService/ListCeremonies": attempts,
+		"CeremonyService/GetModule": attempts, "CeremonyService/GetCeremony": attempts, "CeremonyService/ListCeremonies": attempts, "CeremonyService/ListAuthorities": attempts,
 		"KeyService/CreateKey": 1, "KeyService/ImportKey": 1, "KeyService/ExportKey": 1, "KeyService/AttachKey": 1,
 		"KeyService/StopKeyUsage": 1, "KeyService/StartKeyUsage": 1, "KeyService/DeleteKey": 1, "KeyService/RestoreKey": 1,
 		"KeyService/CreateAlias": 1, "KeyService/UpdateAlias": 1, "KeyService/DeleteAlias": 1,

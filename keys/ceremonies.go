@@ -2,6 +2,7 @@ package keys
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"slices"
 	"strings"
@@ -123,6 +124,26 @@ func named(e *store.Epoch) (version uint64, digest string) {
 // officers have accepted it where it came from a backup, and the database was there lately.
 func (c *Ceremonies) Ready() bool {
 	return c.Epoch() != nil && c.waiting.Load() == nil && c.inventory.Fresh() == nil
+}
+
+// Authorities returns the authorities that officers have decided to believe, as the database
+// has them ([Ceremonies.Epoch]).
+func (c *Ceremonies) Authorities() []ceremony.Authority {
+	e := c.Epoch()
+	if e == nil {
+		return nil
+	}
+	return e.Authorities
+}
+
+// Roots returns the certificates of the authorities with a use ([ceremony.UseTerminals],
+// [ceremony.UseHosts]) that are valid now. A module looks for itself.
+func (c *Ceremonies) Roots(use string) ([]*x509.Certificate, error) {
+	e := c.Epoch()
+	if e == nil {
+		return nil, nil
+	}
+	return e.Roots(use, c.clock())
 }
 
 // Identity returns what the token says of itself, signed.

@@ -1,6 +1,9 @@
 package officer
 
 import (
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/x509"
 	"fmt"
 	"strings"
 	"time"
@@ -83,6 +86,12 @@ func Describe(d *ceremony.Definition) []Line {
 	for _, ref := range d.Stopped {
 		l.add("not used any more", "%s", ref.String())
 	}
+	if d.Authority != nil {
+		l.authority(d.Authority)
+	}
+	for _, fingerprint := range d.Distrusted {
+		l.add("not believed any more", "the authority with the fingerprint %s", ceremony.FormatFingerprint(fingerprint))
+	}
 	if d.Roster != nil {
 		l = append(l, describeRoster(d.Roster)...)
 	}
@@ -111,8 +120,38 @@ func Does(k ceremony.Kind) string {
 		ceremony.Restore: "a deletion is called off; the key stays stopped", ceremony.Change: "another roster, or another quorum",
 		ceremony.Masters: "master keys of the next generation", ceremony.Retire: "older master keys are destroyed", ceremony.Attach: "a key that the token already holds",
 		ceremony.Adopt: "the register of a lost token, or one that was restored, is taken over with all its keys",
-		ceremony.Join:  "this token goes by the register of others from now on: their officers, their keys",
+		ceremony.Trust: "certificates that end at an authority are believed", ceremony.Distrust: "certificates that end at an authority are not believed any more",
+		ceremony.Join: "this token goes by the register of others from now on: their officers, their keys",
 	}[k]
+}
+
+// authority describes a certificate, which may have been checked or not.
+func (l *described) authority(a *ceremony.Authority) {
+	l.add("fingerprint", "%s", ceremony.FormatFingerprint(a.Fingerprint()))
+	l.add("believed for", "%s", strings.Join(a.Uses, ", "))
+	c, err := a.Parse()
+	if err != nil {
+		l.add("NO AUTHORITY", "%v", err)
+		return
+	}
+	l.add("subject", "%s", c.Subject)
+	if string(c.RawIssuer) != string(c.RawSubject) {
+		l.add("issuer", "%s: this is no root, and nothing above it counts", c.Issuer)
+	}
+	l.add("serial number", "%X", c.SerialNumber)
+	l.add("key", "%s", AuthorityKey(c))
+	l.add("valid", "%s to %s", c.NotBefore.UTC().Format(time.DateOnly), c.NotAfter.UTC().Format(time.DateOnly))
+}
+
+// AuthorityKey says what key a certificate has.
+func AuthorityKey(c *x509.Certificate) string {
+	switch key := c.PublicKey.(type) {
+	case *rsa.PublicKey:
+		return fmt.Sprintf("RSA, %d bits", key.N.BitLen())
+	case *ecdsa.PublicKey:
+		return key.Curve.Params().Name
+	}
+	return c.PublicKeyAlgorithm.String()
 }
 
 func (l *described) key(k *ceremony.KeySpec) {

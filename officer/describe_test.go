@@ -17,7 +17,7 @@ func TestDescribeLeavesNothingOut(t *testing.T) {
 		return &ceremony.Definition{
 			Kind: ceremony.Load, Key: &ceremony.KeySpec{Usage: "B0", IBM3624: &hsm.IBM3624Rule{}}, Under: &ceremony.KeyRef{}, Target: &ceremony.KeyRef{},
 			Export: &ceremony.BlockForm{}, Roster: &ceremony.Roster{Officers: []ceremony.Officer{{Identity: "spiffe://x"}}, Quorum: ceremony.Quorum{Usages: []ceremony.Rule{{}}}},
-			MasterKeys: &ceremony.MasterSpec{},
+			MasterKeys: &ceremony.MasterSpec{}, Authority: &ceremony.Authority{},
 		}
 	}
 	text := func(d *ceremony.Definition) string { return fmt.Sprint(Describe(d)) }

@@ -43,6 +43,7 @@ var Methods = []Method{
 	{Name: "CeremonyService/AbortCeremony"},
 	{Name: "CeremonyService/GetCeremony"},
 	{Name: "CeremonyService/ListCeremonies"},
+	{Name: "CeremonyService/ListAuthorities"},
 	{Name: "KeyService/CreateKey"},
 	{Name: "KeyService/ImportKey"},
 	{Name: "KeyService/ExportKey"},

@@ -197,7 +197,7 @@ func TestShippedPolicies(t *testing.T) {
 		read := slices.Contains([]string{"GetKey", "ListKeys", "ListKeyVersions", "GetAlias", "ListAliases", "ListTagsForResource"}, strings.TrimPrefix(m.Name, "KeyService/"))
 		change := slices.Contains([]string{ // with other officers, or what only an officer may do
 			"CeremonyService/GetModule", "CeremonyService/BeginCeremony", "CeremonyService/SubmitComponent", "CeremonyService/ApproveCeremony",
-			"CeremonyService/AbortCeremony", "CeremonyService/GetCeremony", "CeremonyService/ListCeremonies",
+			"CeremonyService/AbortCeremony", "CeremonyService/GetCeremony", "CeremonyService/ListCeremonies", "CeremonyService/ListAuthorities",
 			"KeyService/CreateKey", "KeyService/ImportKey", "KeyService/ExportKey", "KeyService/AttachKey",
 			"KeyService/StopKeyUsage", "KeyService/StartKeyUsage", "KeyService/DeleteKey", "KeyService/RestoreKey",
 			"KeyService/CreateAlias", "KeyService/UpdateAlias", "KeyService/DeleteAlias", "KeyService/TagResource", "KeyService/UntagResource",

@@ -204,6 +204,25 @@ func (b ceremonyBinding) ListCeremonies(ctx context.Context, r *keydv1.ListCerem
 	return answer, nil
 }
 
+// ListAuthorities implements keyd.v1.CeremonyService.
+func (b ceremonyBinding) ListAuthorities(ctx context.Context, _ *keydv1.ListAuthoritiesRequest) (*keydv1.ListAuthoritiesResponse, error) {
+	if err := b.access.Authorize(ctx, ceremonyService+"ListAuthorities", nil); err != nil {
+		return nil, err
+	}
+	answer := new(keydv1.ListAuthoritiesResponse)
+	for _, a := range b.officers.Authorities() {
+		c, err := a.Parse()
+		if err != nil {
+			return nil, fault.Wrap(fault.Internal, err) // a module has checked it
+		}
+		answer.Authorities = append(answer.Authorities, &keydv1.Authority{
+			Fingerprint: a.Fingerprint(), Uses: a.Uses, Certificate: a.Certificate, Subject: c.Subject.String(),
+			NotBefore: timestamppb.New(c.NotBefore), NotAfter: timestamppb.New(c.NotAfter),
+		})
+	}
+	return answer, nil
+}
+
 func signedDocument(field string, m *keydv1.SignedDocument) (ceremony.Signed, error) {
 	if len(m.GetDocument()) == 0 || len(m.GetDocument()) > ceremony.MaxDocument || len(m.GetSignature()) == 0 || len(m.GetSignature()) > 512 {
 		return ceremony.Signed{}, fault.New(fault.RequestInvalid, field+" is a document with its signature")

@@ -43,7 +43,7 @@ What is running:     keyd status --dir ./dev --as auditor`,
 		&cobra.Group{ID: "client", Title: "Clients of a running service:"},
 	)
 	root.AddCommand(
-		devCommand(), serveCommand(), initCommand(), configCommand(), auditCommand(), policyCommand(), velocityCommand(), fleetCommand(), backupCommand(), restoreCommand(),
+		devCommand(), serveCommand(), initCommand(), configCommand(), auditCommand(), policyCommand(), velocityCommand(), fleetCommand(), authorityCommand(), backupCommand(), restoreCommand(),
 		officerCommand(), ceremonyCommand(), keyCommand(),
 		statusCommand(), callCommand(), terminalCommand(),
 		internalCommand(),

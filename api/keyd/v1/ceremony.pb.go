@@ -76,7 +76,172 @@ func (x Ceremony_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Ceremony_State.Descriptor instead.
 func (Ceremony_State) EnumDescriptor() ([]byte, []int) {
-	return file_keyd_v1_ceremony_proto_rawDescGZIP(), []int{10, 0}
+	return file_keyd_v1_ceremony_proto_rawDescGZIP(), []int{13, 0}
+}
+
+type ListAuthoritiesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAuthoritiesRequest) Reset() {
+	*x = ListAuthoritiesRequest{}
+	mi := &file_keyd_v1_ceremony_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAuthoritiesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAuthoritiesRequest) ProtoMessage() {}
+
+func (x *ListAuthoritiesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_ceremony_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAuthoritiesRequest.ProtoReflect.Descriptor instead.
+func (*ListAuthoritiesRequest) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_ceremony_proto_rawDescGZIP(), []int{0}
+}
+
+type ListAuthoritiesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Authorities   []*Authority           `protobuf:"bytes,1,rep,name=authorities,proto3" json:"authorities,omitempty"` // in the order of their fingerprints
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAuthoritiesResponse) Reset() {
+	*x = ListAuthoritiesResponse{}
+	mi := &file_keyd_v1_ceremony_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAuthoritiesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAuthoritiesResponse) ProtoMessage() {}
+
+func (x *ListAuthoritiesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_ceremony_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAuthoritiesResponse.ProtoReflect.Descriptor instead.
+func (*ListAuthoritiesResponse) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_ceremony_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ListAuthoritiesResponse) GetAuthorities() []*Authority {
+	if x != nil {
+		return x.Authorities
+	}
+	return nil
+}
+
+// Authority is a certificate at which chains of others end that are believed.
+type Authority struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Fingerprint   string                 `protobuf:"bytes,1,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"` // SHA-256 of the certificate, 64 lower-case hex digits
+	Uses          []string               `protobuf:"bytes,2,rep,name=uses,proto3" json:"uses,omitempty"`               // "terminals", "hosts"
+	Certificate   []byte                 `protobuf:"bytes,3,opt,name=certificate,proto3" json:"certificate,omitempty"` // X.509, DER
+	Subject       string                 `protobuf:"bytes,4,opt,name=subject,proto3" json:"subject,omitempty"`
+	NotBefore     *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=not_before,json=notBefore,proto3" json:"not_before,omitempty"`
+	NotAfter      *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Authority) Reset() {
+	*x = Authority{}
+	mi := &file_keyd_v1_ceremony_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Authority) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Authority) ProtoMessage() {}
+
+func (x *Authority) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_ceremony_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Authority.ProtoReflect.Descriptor instead.
+func (*Authority) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_ceremony_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Authority) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
+func (x *Authority) GetUses() []string {
+	if x != nil {
+		return x.Uses
+	}
+	return nil
+}
+
+func (x *Authority) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
+func (x *Authority) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *Authority) GetNotBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NotBefore
+	}
+	return nil
+}
+
+func (x *Authority) GetNotAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NotAfter
+	}
+	return nil
 }
 
 // SignedDocument is a document with its signature: ECDSA with SHA-256, SHA-384 or SHA-512
@@ -91,7 +256,7 @@ type SignedDocument struct {
 
 func (x *SignedDocument) Reset() {
 	*x = SignedDocument{}
-	mi := &file_keyd_v1_ceremony_proto_msgTypes[0]
+	mi := &file_keyd_v1_ceremony_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -103,7 +268,7 @@ func (x *SignedDocument) String() string {
 func (*SignedDocument) ProtoMessage() {}
 
 func (x *SignedDocument) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_ceremony_proto_msgTypes[0]
+	mi := &file_keyd_v1_ceremony_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -116,7 +281,7 @@ func (x *SignedDocument) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignedDocument.ProtoReflect.Descriptor instead.
 func (*SignedDocument) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_ceremony_proto_rawDescGZIP(), []int{0}
+	return file_keyd_v1_ceremony_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *SignedDocument) GetDocument() []byte {
@@ -141,7 +306,7 @@ type GetModuleRequest struct {
 
 func (x *GetModuleRequest) Reset() {
 	*x = GetModuleRequest{}
-	mi := &file_keyd_v1_ceremony_proto_msgTypes[1]
+	mi := &file_keyd_v1_ceremony_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -153,7 +318,7 @@ func (x *GetModuleRequest) String() string {
 func (*GetModuleRequest) ProtoMessage() {}
 
 func (x *GetModuleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_ceremony_proto_msgTypes[1]
+	mi := &file_keyd_v1_ceremony_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -166,7 +331,7 @@ func (x *GetModuleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetModuleRequest.ProtoReflect.Descriptor instead.
 func (*GetModuleRequest) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_ceremony_proto_rawDescGZIP(), []int{1}
+	return file_keyd_v1_ceremony_proto_rawDescGZIP(), []int{4}
 }
 
 type GetModuleResponse struct {
@@ -188,7 +353,7 @@ type GetModuleResponse struct {
 
 func (x *GetModuleResponse) Reset() {
 	*x = GetModuleResponse{}
-	mi := &file_keyd_v1_ceremony_proto_msgTypes[2]
+	mi := &file_keyd_v1_ceremony_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -200,7 +365,7 @@ func (x *GetModuleResponse) String() string {
 func (*GetModuleResponse) ProtoMessage() {}
 
 func (x *GetModuleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_ceremony_proto_msgTypes[2]
+	mi := &file_keyd_v1_ceremony_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -213,7 +378,7 @@ func (x *GetModuleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetModuleResponse.ProtoReflect.Descriptor instead.
 func (*GetModuleResponse) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_ceremony_proto_rawDescGZIP(), []int{2}
+	return file_keyd_v1_ceremony_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *GetModuleResponse) GetIdentity() *SignedDocument {
@@ -261,7 +426,7 @@ type BeginCeremonyRequest struct {
 
 func (x *BeginCeremonyRequest) Reset() {
 	*x = BeginCeremonyRequest{}
-	mi := &file_keyd_v1_ceremony_proto_msgTypes[3]
+	mi := &file_keyd_v1_ceremony_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -273,7 +438,7 @@ func (x *BeginCeremonyRequest) String() string {
 func (*BeginCeremonyRequest) ProtoMessage() {}
 
 func (x *BeginCeremonyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_ceremony_proto_msgTypes[3]
+	mi := &file_keyd_v1_ceremony_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -286,7 +451,7 @@ func (x *BeginCeremonyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginCeremonyRequest.ProtoReflect.Descriptor instead.
 func (*BeginCeremonyRequest) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_ceremony_proto_rawDescGZIP(), []int{3}
+	return file_keyd_v1_ceremony_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *BeginCeremonyRequest) GetDefinition() []byte {
@@ -314,7 +479,7 @@ type SubmitComponentRequest struct {
 
 func (x *SubmitComponentRequest) Reset() {
 	*x = SubmitComponentRequest{}
-	mi := &file_keyd_v1_ceremony_proto_msgTypes[4]
+	mi := &file_keyd_v1_ceremony_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -326,7 +491,7 @@ func (x *SubmitComponentRequest) String() string {
 func (*SubmitComponentRequest) ProtoMessage() {}
 
 func (x *SubmitComponentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_ceremony_proto_msgTypes[4]
+	mi := &file_keyd_v1_ceremony_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -339,7 +504,7 @@ func (x *SubmitComponentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitComponentRequest.ProtoReflect.Descriptor instead.
 func (*SubmitComponentRequest) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_ceremony_proto_rawDescGZIP(), []int{4}
+	return file_keyd_v1_ceremony_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SubmitComponentRequest) GetCeremonyId() string {
@@ -373,7 +538,7 @@ type ApproveCeremonyRequest struct {
 
 func (x *ApproveCeremonyRequest) Reset() {
 	*x = ApproveCeremonyRequest{}
-	mi := &file_keyd_v1_ceremony_proto_msgTypes[5]
+	mi := &file_keyd_v1_ceremony_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -385,7 +550,7 @@ func (x *ApproveCeremonyRequest) String() string {
 func (*ApproveCeremonyRequest) ProtoMessage() {}
 
 func (x *ApproveCeremonyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_ceremony_proto_msgTypes[5]
+	mi := &file_keyd_v1_ceremony_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -398,7 +563,7 @@ func (x *ApproveCeremonyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveCeremonyRequest.ProtoReflect.Descriptor instead.
 func (*ApproveCeremonyRequest) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_ceremony_proto_rawDescGZIP(), []int{5}
+	return file_keyd_v1_ceremony_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ApproveCeremonyRequest) GetCeremonyId() string {
@@ -425,7 +590,7 @@ type AbortCeremonyRequest struct {
 
 func (x *AbortCeremonyRequest) Reset() {
 	*x = AbortCeremonyRequest{}
-	mi := &file_keyd_v1_ceremony_proto_msgTypes[6]
+	mi := &file_keyd_v1_ceremony_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -437,7 +602,7 @@ func (x *AbortCeremonyRequest) String() string {
 func (*AbortCeremonyRequest) ProtoMessage() {}
 
 func (x *AbortCeremonyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_ceremony_proto_msgTypes[6]
+	mi := &file_keyd_v1_ceremony_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -450,7 +615,7 @@ func (x *AbortCeremonyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortCeremonyRequest.ProtoReflect.Descriptor instead.
 func (*AbortCeremonyRequest) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_ceremony_proto_rawDescGZIP(), []int{6}
+	return file_keyd_v1_ceremony_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *AbortCeremonyRequest) GetCeremonyId() string {
@@ -476,7 +641,7 @@ type GetCeremonyRequest struct {
 
 func (x *GetCeremonyRequest) Reset() {
 	*x = GetCeremonyRequest{}
-	mi := &file_keyd_v1_ceremony_proto_msgTypes[7]
+	mi := &file_keyd_v1_ceremony_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -488,7 +653,7 @@ func (x *GetCeremonyRequest) String() string {
 func (*GetCeremonyRequest) ProtoMessage() {}
 
 func (x *GetCeremonyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_ceremony_proto_msgTypes[7]
+	mi := &file_keyd_v1_ceremony_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -501,7 +666,7 @@ func (x *GetCeremonyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCeremonyRequest.ProtoReflect.Descriptor instead.
 func (*GetCeremonyRequest) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_ceremony_proto_rawDescGZIP(), []int{7}
+	return file_keyd_v1_ceremony_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetCeremonyRequest) GetCeremonyId() string {
@@ -522,7 +687,7 @@ type ListCeremoniesRequest struct {
 
 func (x *ListCeremoniesRequest) Reset() {
 	*x = ListCeremoniesRequest{}
-	mi := &file_keyd_v1_ceremony_proto_msgTypes[8]
+	mi := &file_keyd_v1_ceremony_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -534,7 +699,7 @@ func (x *ListCeremoniesRequest) String() string {
 func (*ListCeremoniesRequest) ProtoMessage() {}
 
 func (x *ListCeremoniesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_ceremony_proto_msgTypes[8]
+	mi := &file_keyd_v1_ceremony_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -547,7 +712,7 @@ func (x *ListCeremoniesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCeremoniesRequest.ProtoReflect.Descriptor instead.
 func (*ListCeremoniesRequest) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_ceremony_proto_rawDescGZIP(), []int{8}
+	return file_keyd_v1_ceremony_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListCeremoniesRequest) GetState() Ceremony_State {
@@ -581,7 +746,7 @@ type ListCeremoniesResponse struct {
 
 func (x *ListCeremoniesResponse) Reset() {
 	*x = ListCeremoniesResponse{}
-	mi := &file_keyd_v1_ceremony_proto_msgTypes[9]
+	mi := &file_keyd_v1_ceremony_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -593,7 +758,7 @@ func (x *ListCeremoniesResponse) String() string {
 func (*ListCeremoniesResponse) ProtoMessage() {}
 
 func (x *ListCeremoniesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_ceremony_proto_msgTypes[9]
+	mi := &file_keyd_v1_ceremony_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -606,7 +771,7 @@ func (x *ListCeremoniesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCeremoniesResponse.ProtoReflect.Descriptor instead.
 func (*ListCeremoniesResponse) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_ceremony_proto_rawDescGZIP(), []int{9}
+	return file_keyd_v1_ceremony_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListCeremoniesResponse) GetCeremonies() []*Ceremony {
@@ -648,7 +813,7 @@ type Ceremony struct {
 
 func (x *Ceremony) Reset() {
 	*x = Ceremony{}
-	mi := &file_keyd_v1_ceremony_proto_msgTypes[10]
+	mi := &file_keyd_v1_ceremony_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -660,7 +825,7 @@ func (x *Ceremony) String() string {
 func (*Ceremony) ProtoMessage() {}
 
 func (x *Ceremony) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_ceremony_proto_msgTypes[10]
+	mi := &file_keyd_v1_ceremony_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -673,7 +838,7 @@ func (x *Ceremony) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ceremony.ProtoReflect.Descriptor instead.
 func (*Ceremony) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_ceremony_proto_rawDescGZIP(), []int{10}
+	return file_keyd_v1_ceremony_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Ceremony) GetCeremonyId() string {
@@ -792,7 +957,18 @@ var File_keyd_v1_ceremony_proto protoreflect.FileDescriptor
 
 const file_keyd_v1_ceremony_proto_rawDesc = "" +
 	"\n" +
-	"\x16keyd/v1/ceremony.proto\x12\akeyd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"J\n" +
+	"\x16keyd/v1/ceremony.proto\x12\akeyd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x18\n" +
+	"\x16ListAuthoritiesRequest\"O\n" +
+	"\x17ListAuthoritiesResponse\x124\n" +
+	"\vauthorities\x18\x01 \x03(\v2\x12.keyd.v1.AuthorityR\vauthorities\"\xf1\x01\n" +
+	"\tAuthority\x12 \n" +
+	"\vfingerprint\x18\x01 \x01(\tR\vfingerprint\x12\x12\n" +
+	"\x04uses\x18\x02 \x03(\tR\x04uses\x12 \n" +
+	"\vcertificate\x18\x03 \x01(\fR\vcertificate\x12\x18\n" +
+	"\asubject\x18\x04 \x01(\tR\asubject\x129\n" +
+	"\n" +
+	"not_before\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tnotBefore\x127\n" +
+	"\tnot_after\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\"J\n" +
 	"\x0eSignedDocument\x12\x1a\n" +
 	"\bdocument\x18\x01 \x01(\fR\bdocument\x12\x1c\n" +
 	"\tsignature\x18\x02 \x01(\fR\tsignature\"\x12\n" +
@@ -862,7 +1038,7 @@ const file_keyd_v1_ceremony_proto_rawDesc = "" +
 	"\x04OPEN\x10\x01\x12\r\n" +
 	"\tCOMPLETED\x10\x02\x12\v\n" +
 	"\aABORTED\x10\x03\x12\v\n" +
-	"\aEXPIRED\x10\x042\xfb\x03\n" +
+	"\aEXPIRED\x10\x042\xd1\x04\n" +
 	"\x0fCeremonyService\x12B\n" +
 	"\tGetModule\x12\x19.keyd.v1.GetModuleRequest\x1a\x1a.keyd.v1.GetModuleResponse\x12A\n" +
 	"\rBeginCeremony\x12\x1d.keyd.v1.BeginCeremonyRequest\x1a\x11.keyd.v1.Ceremony\x12E\n" +
@@ -870,7 +1046,8 @@ const file_keyd_v1_ceremony_proto_rawDesc = "" +
 	"\x0fApproveCeremony\x12\x1f.keyd.v1.ApproveCeremonyRequest\x1a\x11.keyd.v1.Ceremony\x12A\n" +
 	"\rAbortCeremony\x12\x1d.keyd.v1.AbortCeremonyRequest\x1a\x11.keyd.v1.Ceremony\x12=\n" +
 	"\vGetCeremony\x12\x1b.keyd.v1.GetCeremonyRequest\x1a\x11.keyd.v1.Ceremony\x12Q\n" +
-	"\x0eListCeremonies\x12\x1e.keyd.v1.ListCeremoniesRequest\x1a\x1f.keyd.v1.ListCeremoniesResponseB\x19Z\x17keyd/api/keyd/v1;keydv1b\x06proto3"
+	"\x0eListCeremonies\x12\x1e.keyd.v1.ListCeremoniesRequest\x1a\x1f.keyd.v1.ListCeremoniesResponse\x12T\n" +
+	"\x0fListAuthorities\x12\x1f.keyd.v1.ListAuthoritiesRequest\x1a .keyd.v1.ListAuthoritiesResponseB\x19Z\x17keyd/api/keyd/v1;keydv1b\x06proto3"
 
 var (
 	file_keyd_v1_ceremony_proto_rawDescOnce sync.Once
@@ -885,56 +1062,64 @@ func file_keyd_v1_ceremony_proto_rawDescGZIP() []byte {
 }
 
 var file_keyd_v1_ceremony_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_keyd_v1_ceremony_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_keyd_v1_ceremony_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_keyd_v1_ceremony_proto_goTypes = []any{
-	(Ceremony_State)(0),            // 0: keyd.v1.Ceremony.State
-	(*SignedDocument)(nil),         // 1: keyd.v1.SignedDocument
-	(*GetModuleRequest)(nil),       // 2: keyd.v1.GetModuleRequest
-	(*GetModuleResponse)(nil),      // 3: keyd.v1.GetModuleResponse
-	(*BeginCeremonyRequest)(nil),   // 4: keyd.v1.BeginCeremonyRequest
-	(*SubmitComponentRequest)(nil), // 5: keyd.v1.SubmitComponentRequest
-	(*ApproveCeremonyRequest)(nil), // 6: keyd.v1.ApproveCeremonyRequest
-	(*AbortCeremonyRequest)(nil),   // 7: keyd.v1.AbortCeremonyRequest
-	(*GetCeremonyRequest)(nil),     // 8: keyd.v1.GetCeremonyRequest
-	(*ListCeremoniesRequest)(nil),  // 9: keyd.v1.ListCeremoniesRequest
-	(*ListCeremoniesResponse)(nil), // 10: keyd.v1.ListCeremoniesResponse
-	(*Ceremony)(nil),               // 11: keyd.v1.Ceremony
-	(*timestamppb.Timestamp)(nil),  // 12: google.protobuf.Timestamp
+	(Ceremony_State)(0),             // 0: keyd.v1.Ceremony.State
+	(*ListAuthoritiesRequest)(nil),  // 1: keyd.v1.ListAuthoritiesRequest
+	(*ListAuthoritiesResponse)(nil), // 2: keyd.v1.ListAuthoritiesResponse
+	(*Authority)(nil),               // 3: keyd.v1.Authority
+	(*SignedDocument)(nil),          // 4: keyd.v1.SignedDocument
+	(*GetModuleRequest)(nil),        // 5: keyd.v1.GetModuleRequest
+	(*GetModuleResponse)(nil),       // 6: keyd.v1.GetModuleResponse
+	(*BeginCeremonyRequest)(nil),    // 7: keyd.v1.BeginCeremonyRequest
+	(*SubmitComponentRequest)(nil),  // 8: keyd.v1.SubmitComponentRequest
+	(*ApproveCeremonyRequest)(nil),  // 9: keyd.v1.ApproveCeremonyRequest
+	(*AbortCeremonyRequest)(nil),    // 10: keyd.v1.AbortCeremonyRequest
+	(*GetCeremonyRequest)(nil),      // 11: keyd.v1.GetCeremonyRequest
+	(*ListCeremoniesRequest)(nil),   // 12: keyd.v1.ListCeremoniesRequest
+	(*ListCeremoniesResponse)(nil),  // 13: keyd.v1.ListCeremoniesResponse
+	(*Ceremony)(nil),                // 14: keyd.v1.Ceremony
+	(*timestamppb.Timestamp)(nil),   // 15: google.protobuf.Timestamp
 }
 var file_keyd_v1_ceremony_proto_depIdxs = []int32{
-	1,  // 0: keyd.v1.GetModuleResponse.identity:type_name -> keyd.v1.SignedDocument
-	1,  // 1: keyd.v1.BeginCeremonyRequest.statement:type_name -> keyd.v1.SignedDocument
-	1,  // 2: keyd.v1.SubmitComponentRequest.statement:type_name -> keyd.v1.SignedDocument
-	1,  // 3: keyd.v1.ApproveCeremonyRequest.statement:type_name -> keyd.v1.SignedDocument
-	1,  // 4: keyd.v1.AbortCeremonyRequest.statement:type_name -> keyd.v1.SignedDocument
-	0,  // 5: keyd.v1.ListCeremoniesRequest.state:type_name -> keyd.v1.Ceremony.State
-	11, // 6: keyd.v1.ListCeremoniesResponse.ceremonies:type_name -> keyd.v1.Ceremony
-	0,  // 7: keyd.v1.Ceremony.state:type_name -> keyd.v1.Ceremony.State
-	1,  // 8: keyd.v1.Ceremony.opening:type_name -> keyd.v1.SignedDocument
-	1,  // 9: keyd.v1.Ceremony.submissions:type_name -> keyd.v1.SignedDocument
-	1,  // 10: keyd.v1.Ceremony.approvals:type_name -> keyd.v1.SignedDocument
-	12, // 11: keyd.v1.Ceremony.opened_at:type_name -> google.protobuf.Timestamp
-	12, // 12: keyd.v1.Ceremony.expires_at:type_name -> google.protobuf.Timestamp
-	1,  // 13: keyd.v1.Ceremony.record:type_name -> keyd.v1.SignedDocument
-	2,  // 14: keyd.v1.CeremonyService.GetModule:input_type -> keyd.v1.GetModuleRequest
-	4,  // 15: keyd.v1.CeremonyService.BeginCeremony:input_type -> keyd.v1.BeginCeremonyRequest
-	5,  // 16: keyd.v1.CeremonyService.SubmitComponent:input_type -> keyd.v1.SubmitComponentRequest
-	6,  // 17: keyd.v1.CeremonyService.ApproveCeremony:input_type -> keyd.v1.ApproveCeremonyRequest
-	7,  // 18: keyd.v1.CeremonyService.AbortCeremony:input_type -> keyd.v1.AbortCeremonyRequest
-	8,  // 19: keyd.v1.CeremonyService.GetCeremony:input_type -> keyd.v1.GetCeremonyRequest
-	9,  // 20: keyd.v1.CeremonyService.ListCeremonies:input_type -> keyd.v1.ListCeremoniesRequest
-	3,  // 21: keyd.v1.CeremonyService.GetModule:output_type -> keyd.v1.GetModuleResponse
-	11, // 22: keyd.v1.CeremonyService.BeginCeremony:output_type -> keyd.v1.Ceremony
-	11, // 23: keyd.v1.CeremonyService.SubmitComponent:output_type -> keyd.v1.Ceremony
-	11, // 24: keyd.v1.CeremonyService.ApproveCeremony:output_type -> keyd.v1.Ceremony
-	11, // 25: keyd.v1.CeremonyService.AbortCeremony:output_type -> keyd.v1.Ceremony
-	11, // 26: keyd.v1.CeremonyService.GetCeremony:output_type -> keyd.v1.Ceremony
-	10, // 27: keyd.v1.CeremonyService.ListCeremonies:output_type -> keyd.v1.ListCeremoniesResponse
-	21, // [21:28] is the sub-list for method output_type
-	14, // [14:21] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	3,  // 0: keyd.v1.ListAuthoritiesResponse.authorities:type_name -> keyd.v1.Authority
+	15, // 1: keyd.v1.Authority.not_before:type_name -> google.protobuf.Timestamp
+	15, // 2: keyd.v1.Authority.not_after:type_name -> google.protobuf.Timestamp
+	4,  // 3: keyd.v1.GetModuleResponse.identity:type_name -> keyd.v1.SignedDocument
+	4,  // 4: keyd.v1.BeginCeremonyRequest.statement:type_name -> keyd.v1.SignedDocument
+	4,  // 5: keyd.v1.SubmitComponentRequest.statement:type_name -> keyd.v1.SignedDocument
+	4,  // 6: keyd.v1.ApproveCeremonyRequest.statement:type_name -> keyd.v1.SignedDocument
+	4,  // 7: keyd.v1.AbortCeremonyRequest.statement:type_name -> keyd.v1.SignedDocument
+	0,  // 8: keyd.v1.ListCeremoniesRequest.state:type_name -> keyd.v1.Ceremony.State
+	14, // 9: keyd.v1.ListCeremoniesResponse.ceremonies:type_name -> keyd.v1.Ceremony
+	0,  // 10: keyd.v1.Ceremony.state:type_name -> keyd.v1.Ceremony.State
+	4,  // 11: keyd.v1.Ceremony.opening:type_name -> keyd.v1.SignedDocument
+	4,  // 12: keyd.v1.Ceremony.submissions:type_name -> keyd.v1.SignedDocument
+	4,  // 13: keyd.v1.Ceremony.approvals:type_name -> keyd.v1.SignedDocument
+	15, // 14: keyd.v1.Ceremony.opened_at:type_name -> google.protobuf.Timestamp
+	15, // 15: keyd.v1.Ceremony.expires_at:type_name -> google.protobuf.Timestamp
+	4,  // 16: keyd.v1.Ceremony.record:type_name -> keyd.v1.SignedDocument
+	5,  // 17: keyd.v1.CeremonyService.GetModule:input_type -> keyd.v1.GetModuleRequest
+	7,  // 18: keyd.v1.CeremonyService.BeginCeremony:input_type -> keyd.v1.BeginCeremonyRequest
+	8,  // 19: keyd.v1.CeremonyService.SubmitComponent:input_type -> keyd.v1.SubmitComponentRequest
+	9,  // 20: keyd.v1.CeremonyService.ApproveCeremony:input_type -> keyd.v1.ApproveCeremonyRequest
+	10, // 21: keyd.v1.CeremonyService.AbortCeremony:input_type -> keyd.v1.AbortCeremonyRequest
+	11, // 22: keyd.v1.CeremonyService.GetCeremony:input_type -> keyd.v1.GetCeremonyRequest
+	12, // 23: keyd.v1.CeremonyService.ListCeremonies:input_type -> keyd.v1.ListCeremoniesRequest
+	1,  // 24: keyd.v1.CeremonyService.ListAuthorities:input_type -> keyd.v1.ListAuthoritiesRequest
+	6,  // 25: keyd.v1.CeremonyService.GetModule:output_type -> keyd.v1.GetModuleResponse
+	14, // 26: keyd.v1.CeremonyService.BeginCeremony:output_type -> keyd.v1.Ceremony
+	14, // 27: keyd.v1.CeremonyService.SubmitComponent:output_type -> keyd.v1.Ceremony
+	14, // 28: keyd.v1.CeremonyService.ApproveCeremony:output_type -> keyd.v1.Ceremony
+	14, // 29: keyd.v1.CeremonyService.AbortCeremony:output_type -> keyd.v1.Ceremony
+	14, // 30: keyd.v1.CeremonyService.GetCeremony:output_type -> keyd.v1.Ceremony
+	13, // 31: keyd.v1.CeremonyService.ListCeremonies:output_type -> keyd.v1.ListCeremoniesResponse
+	2,  // 32: keyd.v1.CeremonyService.ListAuthorities:output_type -> keyd.v1.ListAuthoritiesResponse
+	25, // [25:33] is the sub-list for method output_type
+	17, // [17:25] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_keyd_v1_ceremony_proto_init() }
@@ -948,7 +1133,7 @@ func file_keyd_v1_ceremony_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyd_v1_ceremony_proto_rawDesc), len(file_keyd_v1_ceremony_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   11,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

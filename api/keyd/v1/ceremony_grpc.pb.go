@@ -28,6 +28,7 @@ const (
 	CeremonyService_AbortCeremony_FullMethodName   = "/keyd.v1.CeremonyService/AbortCeremony"
 	CeremonyService_GetCeremony_FullMethodName     = "/keyd.v1.CeremonyService/GetCeremony"
 	CeremonyService_ListCeremonies_FullMethodName  = "/keyd.v1.CeremonyService/ListCeremonies"
+	CeremonyService_ListAuthorities_FullMethodName = "/keyd.v1.CeremonyService/ListAuthorities"
 )
 
 // CeremonyServiceClient is the client API for CeremonyService service.
@@ -54,6 +55,9 @@ type CeremonyServiceClient interface {
 	GetCeremony(ctx context.Context, in *GetCeremonyRequest, opts ...grpc.CallOption) (*Ceremony, error)
 	// ListCeremonies returns ceremonies, the newest first.
 	ListCeremonies(ctx context.Context, in *ListCeremoniesRequest, opts ...grpc.CallOption) (*ListCeremoniesResponse, error)
+	// ListAuthorities returns the authorities at which chains of certificates end that are
+	// believed. Ceremonies of kind trust and distrust change them.
+	ListAuthorities(ctx context.Context, in *ListAuthoritiesRequest, opts ...grpc.CallOption) (*ListAuthoritiesResponse, error)
 }
 
 type ceremonyServiceClient struct {
@@ -134,6 +138,16 @@ func (c *ceremonyServiceClient) ListCeremonies(ctx context.Context, in *ListCere
 	return out, nil
 }
 
+func (c *ceremonyServiceClient) ListAuthorities(ctx context.Context, in *ListAuthoritiesRequest, opts ...grpc.CallOption) (*ListAuthoritiesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListAuthoritiesResponse)
+	err := c.cc.Invoke(ctx, CeremonyService_ListAuthorities_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // CeremonyServiceServer is the server API for CeremonyService service.
 // All implementations must embed UnimplementedCeremonyServiceServer
 // for forward compatibility.
@@ -158,6 +172,9 @@ type CeremonyServiceServer interface {
 	GetCeremony(context.Context, *GetCeremonyRequest) (*Ceremony, error)
 	// ListCeremonies returns ceremonies, the newest first.
 	ListCeremonies(context.Context, *ListCeremoniesRequest) (*ListCeremoniesResponse, error)
+	// ListAuthorities returns the authorities at which chains of certificates end that are
+	// believed. Ceremonies of kind trust and distrust change them.
+	ListAuthorities(context.Context, *ListAuthoritiesRequest) (*ListAuthoritiesResponse, error)
 	mustEmbedUnimplementedCeremonyServiceServer()
 }
 
@@ -188,6 +205,9 @@ func (UnimplementedCeremonyServiceServer) GetCeremony(context.Context, *GetCerem
 }
 func (UnimplementedCeremonyServiceServer) ListCeremonies(context.Context, *ListCeremoniesRequest) (*ListCeremoniesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListCeremonies not implemented")
+}
+func (UnimplementedCeremonyServiceServer) ListAuthorities(context.Context, *ListAuthoritiesRequest) (*ListAuthoritiesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListAuthorities not implemented")
 }
 func (UnimplementedCeremonyServiceServer) mustEmbedUnimplementedCeremonyServiceServer() {}
 func (UnimplementedCeremonyServiceServer) testEmbeddedByValue()                         {}
@@ -336,6 +356,24 @@ func _CeremonyService_ListCeremonies_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _CeremonyService_ListAuthorities_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListAuthoritiesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CeremonyServiceServer).ListAuthorities(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CeremonyService_ListAuthorities_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CeremonyServiceServer).ListAuthorities(ctx, req.(*ListAuthoritiesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // CeremonyService_ServiceDesc is the grpc.ServiceDesc for CeremonyService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -370,6 +408,10 @@ var CeremonyService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListCeremonies",
 			Handler:    _CeremonyService_ListCeremonies_Handler,
+		},
+		{
+			MethodName: "ListAuthorities",
+			Handler:    _CeremonyService_ListAuthorities_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -53,7 +53,7 @@ func (w *work) lookStopped() error {
 			return fault.New(fault.KeyNotFound, "the register that is taken over has no "+ref.String()+": leave it out of stopped, nobody can use it")
 		}
 	}
-	return nil
+	return w.lookDistrusted(w.adopted)
 }
 
 // join makes the link to the register of other tokens, which this one goes by from then on as
@@ -84,6 +84,7 @@ func (w *work) adopt(s *token.Session, next *ceremony.Epoch) error {
 			entry.State, entry.Until = ceremony.Stopped, 0
 		}
 	}
+	w.distrust(next)
 	if w.adopted == w.epoch {
 		return nil
 	}

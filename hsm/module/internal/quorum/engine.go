@@ -368,7 +368,7 @@ func room(k ceremony.Kind) int {
 	switch k {
 	case ceremony.Change, ceremony.Start, ceremony.Delete, ceremony.Restore, ceremony.Masters, ceremony.Retire, ceremony.Adopt:
 		return ceremony.MaxEpoch // several officers want it, and it brings no key
-	case ceremony.Stop:
+	case ceremony.Stop, ceremony.Distrust:
 		return ceremony.MaxEpoch - reserve
 	}
 	return ceremony.MaxEpoch - 2*reserve

@@ -56,6 +56,10 @@ func (e *Engine) look(s *token.Session, epoch *ceremony.Epoch, d *ceremony.Defin
 	case d.Kind == ceremony.Init:
 		return nil, fault.New(fault.DefinitionInvalid, "a token gets its first roster by keyd init, at the machine")
 	case d.Kind == ceremony.Change:
+	case d.Kind == ceremony.Trust:
+		err = w.lookAuthority()
+	case d.Kind == ceremony.Distrust:
+		err = w.lookDistrusted(epoch)
 	case d.Kind == ceremony.Masters:
 		err = w.lookMasters()
 	case d.Kind == ceremony.Adopt, d.Kind == ceremony.Join:
@@ -267,6 +271,12 @@ func (w *work) carryOut(s *token.Session, next *ceremony.Epoch, out *CarriedOut)
 		return nil
 	case ceremony.Change:
 		next.Roster = *w.def.Roster
+		return nil
+	case ceremony.Trust:
+		next.Trust(*w.def.Authority)
+		return nil
+	case ceremony.Distrust:
+		w.distrust(next)
 		return nil
 	case ceremony.Masters:
 		return w.replaceMasters(s, next)
