@@ -172,6 +172,8 @@ var verdicts = map[Reason]verdict{
 	KeyBlockInvalid:    final,
 	KeyValueRefused:    final,
 	ExportForbidden:    final,
+	InitialKeyAllotted: final,
+	LedgerUnavailable:  unsure, // a person looks whether the ceremony was carried out
 	EpochInvalid:       final,
 	Conflict:           final, // a person looks what the other one did
 

@@ -37,6 +37,8 @@ const (
 	KeyBlockInvalid        Reason = "KEY_BLOCK_INVALID"
 	KeyValueRefused        Reason = "KEY_VALUE_REFUSED"
 	ExportForbidden        Reason = "EXPORT_FORBIDDEN"
+	InitialKeyAllotted     Reason = "INITIAL_KEY_ALLOTTED"
+	LedgerUnavailable      Reason = "LEDGER_UNAVAILABLE"
 	EpochInvalid           Reason = "EPOCH_INVALID"
 	EpochStale             Reason = "EPOCH_STALE"
 	Conflict               Reason = "CONFLICT"

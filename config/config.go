@@ -52,6 +52,11 @@ type Config struct {
 	// Velocity limits how often the PIN of one account may be tried.
 	Velocity Velocity `yaml:"velocity"`
 
+	// Ledger is the file in which the modules remember for good which device an initial key
+	// belongs to; it is made when it is missing. The state directory's path with ".ledger" when
+	// it is not set.
+	Ledger string `yaml:"ledger"`
+
 	// Audit is about the audit log, which is in the directory audit of State.
 	Audit Audit `yaml:"audit"`
 
@@ -356,6 +361,9 @@ func Parse(b []byte) (c *Config, err error) {
 	}
 	if c.Velocity.File == "" && c.State != "" {
 		c.Velocity.File = filepath.Clean(c.State) + ".velocity"
+	}
+	if c.Ledger == "" && c.State != "" {
+		c.Ledger = filepath.Clean(c.State) + ".ledger"
 	}
 	if c.Audit.Checkpoints == "" && c.State != "" {
 		c.Audit.Checkpoints = filepath.Clean(c.State) + ".checkpoints"

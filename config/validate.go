@@ -44,7 +44,7 @@ func (c *Config) validate() error {
 		{"state", c.State}, {"policy", c.Policy},
 		{"tls.certificate", c.TLS.Certificate}, {"tls.key", c.TLS.Key}, {"tls.client_ca", c.TLS.ClientCA},
 		{"token.library", c.Token.Library}, {"velocity.file", c.Velocity.File},
-		{"audit.checkpoints", c.Audit.Checkpoints},
+		{"audit.checkpoints", c.Audit.Checkpoints}, {"ledger", c.Ledger},
 	}
 	if c.Token.PINFile != Prompt && c.Token.PINVault == nil {
 		paths = append(paths, struct{ name, value string }{"token.pin_file", c.Token.PINFile})

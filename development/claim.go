@@ -16,7 +16,7 @@ import (
 const markFile = ".keyd-dev"
 
 // made is what a development service consists of besides the mark.
-var made = []string{"certs", "config", "front", "token", "terminals", "pin", "ca.key", "velocity", "checkpoints", addressFile}
+var made = []string{"certs", "config", "front", "token", "terminals", "pin", "ca.key", "velocity", "checkpoints", "ledger", addressFile}
 
 // claim takes the directory: a development service already, or one that holds nothing
 // of the names that a service uses. What is there of other names is left alone.

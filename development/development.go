@@ -119,6 +119,7 @@ func (s *Service) config(listen, library string) *config.Config {
 		Modules:          2,
 		KSN:              config.KSN{RetryWindow: config.Duration(time.Minute), MaxJump: 1 << 16},
 		Velocity:         config.Velocity{File: s.path("velocity"), Entries: 1 << 14},
+		Ledger:           s.path("ledger"),
 		Audit:            config.Audit{SegmentSize: 64 << 20, SegmentAge: config.Duration(24 * time.Hour), Checkpoints: s.path("checkpoints")},
 		Tracing:          config.Tracing{Sample: 1},
 		OperationTimeout: config.Duration(2 * time.Second),

@@ -48,23 +48,25 @@ const (
 	KeyBlockInvalid    Reason = 23 // no key block of that key
 	KeyValueRefused    Reason = 24 // weak, or known already
 	ExportForbidden    Reason = 25 // by exportability or strength
-	EpochInvalid       Reason = 26 // no epoch of this token
-	EpochStale         Reason = 27 // not the one that is pinned
-	Conflict           Reason = 28 // somebody else changed it meanwhile
+	InitialKeyAllotted Reason = 26 // it was given to somebody else
+	LedgerUnavailable  Reason = 27 // it cannot be recorded whose an initial key is
+	EpochInvalid       Reason = 28 // no epoch of this token
+	EpochStale         Reason = 29 // not the one that is pinned
+	Conflict           Reason = 30 // somebody else changed it meanwhile
 
 	// Checkpoints of an audit log, which a module signs for its front.
-	CheckpointOlder        Reason = 29 // over fewer entries than one that was signed
-	CheckpointInconsistent Reason = 30 // over other entries than one that was signed
-	CheckpointNotKept      Reason = 31 // it cannot be remembered that it was signed
+	CheckpointOlder        Reason = 31 // over fewer entries than one that was signed
+	CheckpointInconsistent Reason = 32 // over other entries than one that was signed
+	CheckpointNotKept      Reason = 33 // it cannot be remembered that it was signed
 
-	KSNReplayed        Reason = 32 // the key serial number was used, or jumps too far
-	CustodyUnavailable Reason = 33 // the policy demands the token's custody, which is not to be had
-	PINBlockInvalid    Reason = 34 // the PIN block does not decipher to one
-	RateLimited        Reason = 35 // too many tries for one account, or requests of one identity
-	ModuleUnavailable  Reason = 36 // no module answered in time
-	StoreUnavailable   Reason = 37 // the database cannot be read or written
-	AuditUnavailable   Reason = 38 // the audit log cannot be written
-	Internal           Reason = 39 // a bug in keyd
+	KSNReplayed        Reason = 34 // the key serial number was used, or jumps too far
+	CustodyUnavailable Reason = 35 // the policy demands the token's custody, which is not to be had
+	PINBlockInvalid    Reason = 36 // the PIN block does not decipher to one
+	RateLimited        Reason = 37 // too many tries for one account, or requests of one identity
+	ModuleUnavailable  Reason = 38 // no module answered in time
+	StoreUnavailable   Reason = 39 // the database cannot be read or written
+	AuditUnavailable   Reason = 40 // the audit log cannot be written
+	Internal           Reason = 41 // a bug in keyd
 )
 
 // Row is a line of the table of reasons.
@@ -102,6 +104,8 @@ var Table = []Row{
 	{KeyBlockInvalid, "KEY_BLOCK_INVALID", codes.InvalidArgument, "the key block is not valid"},
 	{KeyValueRefused, "KEY_VALUE_REFUSED", codes.FailedPrecondition, "this key value is not accepted"},
 	{ExportForbidden, "EXPORT_FORBIDDEN", codes.FailedPrecondition, "the key may not leave this way"},
+	{InitialKeyAllotted, "INITIAL_KEY_ALLOTTED", codes.FailedPrecondition, "that initial key was given to somebody else"},
+	{LedgerUnavailable, "LEDGER_UNAVAILABLE", codes.Unavailable, "the modules cannot record whose an initial key is, so none leaves"},
 	{EpochInvalid, "EPOCH_INVALID", codes.FailedPrecondition, "the register of officers and keys is not one of this token"},
 	{EpochStale, "EPOCH_STALE", codes.Unavailable, "the register of officers and keys is not the newest"},
 	{Conflict, "CONFLICT", codes.Aborted, "somebody else changed it meanwhile"},

@@ -40,6 +40,8 @@ var onlyModule = map[fault.Reason]bool{
 	fault.KeyBlockInvalid:        true,
 	fault.KeyValueRefused:        true,
 	fault.ExportForbidden:        true,
+	fault.InitialKeyAllotted:     true,
+	fault.LedgerUnavailable:      true,
 	fault.EpochInvalid:           true,
 	fault.CheckpointOlder:        true,
 	fault.CheckpointInconsistent: true,

@@ -71,6 +71,7 @@ func Check(c *config.Config) (problems []error) {
 	}
 	add(checkVelocity(c.Velocity))
 	add(checkCheckpoints(c.Audit.Checkpoints))
+	add(checkLedger(c.Ledger))
 	add(audit.CheckOld(c.State))
 	if os.Geteuid() != 0 {
 		return problems
@@ -163,6 +164,18 @@ func checkCheckpoints(path string) error {
 		return fmt.Errorf("audit.checkpoints: %w", err)
 	}
 	return nil
+}
+
+// checkLedger wants the same of the ledger: whoever takes it away gets initial keys a second
+// time.
+func checkLedger(path string) error {
+	if err := checkOwn("ledger", path); err != nil {
+		return err
+	}
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil // it is made at the first start
+	}
+	return module.CheckLedger(path)
 }
 
 // checkOwn wants a file in a directory of the present user's, whom nobody else can write to.

@@ -93,6 +93,11 @@ func Run(ctx context.Context, c *config.Config, o Options) error {
 		return err
 	}
 	defer signed.Close() //nolint:errcheck // what modules wrote there is on the disk
+	allotted, err := withLedger(c, &s)
+	if err != nil {
+		return err
+	}
+	defer allotted.Close() //nolint:errcheck // what modules wrote there is on the disk
 	vaultFiles, err := withVault(c, users, &s)
 	if err != nil {
 		return err

@@ -135,6 +135,7 @@ func moduleFlags(c *cobra.Command) *module.Options {
 	f.Var((*ports)(&o.Connect), "connect", "")
 	f.IntVar(&o.EpochFD, "epoch-fd", -1, "")
 	f.IntVar(&o.CheckpointsFD, "checkpoints-fd", -1, "")
+	f.IntVar(&o.LedgerFD, "ledger-fd", -1, "")
 	f.IntVar(&o.Velocity.FD, "velocity-fd", -1, "")
 	f.StringVar(&o.Velocity.Boot, "boot-id", "", "")
 	f.Var((*velocityLimit)(&o.Velocity.Limits.Verification), "verify-limits", "")

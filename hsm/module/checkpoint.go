@@ -17,7 +17,7 @@ import (
 // audit logs they have signed, and makes it if it is missing. The supervisor calls it and hands
 // the descriptor on.
 func CreateCheckpoints(path string) (*os.File, error) {
-	return patiently(func() (*os.File, error) { return checkpoints.Create(path) }, checkpoints.ErrInUse)
+	return patiently(func() (*os.File, error) { return checkpoints.Create(path) })
 }
 
 // CheckCheckpoints says what is wrong with an existing file.

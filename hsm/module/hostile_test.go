@@ -31,6 +31,7 @@ import (
 	"keyd/hsm"
 	"keyd/hsm/internal/wire"
 	"keyd/hsm/module/internal/checkpoints"
+	"keyd/hsm/module/internal/ledger"
 	"keyd/hsm/module/internal/quorum"
 	"keyd/hsm/module/internal/register"
 	"keyd/hsm/module/internal/sealing"
@@ -102,6 +103,9 @@ func (b *siege) found(generation uint32, setUp func(*token.Session, func() time.
 	page, err := register.OpenPage(-1)
 	b.must(err)
 	var masters *sealing.Masters
+	given, err := CreateLedger(filepath.Join(t.TempDir(), "ledger"))
+	b.must(err)
+	t.Cleanup(func() { _ = given.Close() })
 	var officers *quorum.Engine
 	var keys *working.Keys
 	set := sealing.NewSet()
@@ -114,7 +118,7 @@ func (b *siege) found(generation uint32, setUp func(*token.Session, func() time.
 			return err
 		}
 		keys = working.New(tok, sealing.NewCache(tok, set, 64), 64, reg)
-		officers, err = quorum.New(s, keys, set, reg, false)
+		officers, err = quorum.New(s, keys, set, reg, ledger.Open(int(given.Fd())), false)
 		return err
 	}))
 	path := filepath.Join(t.TempDir(), "velocity")

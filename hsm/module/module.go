@@ -22,6 +22,7 @@ import (
 	"keyd/hsm/internal/wire"
 	"keyd/hsm/module/internal/checkpoints"
 	"keyd/hsm/module/internal/erase"
+	"keyd/hsm/module/internal/ledger"
 	"keyd/hsm/module/internal/locked"
 	"keyd/hsm/module/internal/quorum"
 	"keyd/hsm/module/internal/register"
@@ -52,6 +53,7 @@ type Options struct {
 	Connect       []uint16 // TCP ports that the library may connect to
 	Velocity      VelocityOptions
 	CheckpointsFD int           // file in which the modules of a host remember what checkpoints they signed, or -1: none is signed
+	LedgerFD      int           // file in which they remember which device an initial key belongs to, or -1: none leaves
 	EpochFD       int           // file of register.PageSize bytes that the modules of a host share, or -1
 	Roster        []byte        // ceremony.Roster of a development token, encoded
 	StuckAfter    time.Duration // how long a token call may take before this process is replaced
@@ -120,7 +122,7 @@ func Run(o Options) error {
 	keys := working.New(tok, sealing.NewCache(tok, set, o.CachedKeys), o.DerivedKeys, registered)
 	var officers *quorum.Engine
 	err = tok.Do(func(s *token.Session) (err error) {
-		if officers, err = quorum.New(s, keys, set, registered, o.Development); err == nil {
+		if officers, err = quorum.New(s, keys, set, registered, ledger.Open(o.LedgerFD), o.Development); err == nil {
 			err = registered.Refresh(s)
 		}
 		return err

@@ -10,6 +10,7 @@ import (
 
 	"keyd/hsm"
 	"keyd/hsm/internal/wire"
+	"keyd/hsm/module/internal/hostfile"
 	"keyd/hsm/module/internal/sealing"
 	"keyd/hsm/module/internal/token"
 	"keyd/hsm/module/internal/tries"
@@ -35,15 +36,15 @@ type VelocityLimit = velocity.Limit
 // missing. The supervisor calls it and hands the descriptor on. Modules of a supervisor
 // that was killed may have the file for a moment longer: it waits for them.
 func CreateVelocity(path string, entries int) (*os.File, error) {
-	return patiently(func() (*os.File, error) { return velocity.Create(path, entries) }, velocity.ErrInUse)
+	return patiently(func() (*os.File, error) { return velocity.Create(path, entries) })
 }
 
 // patiently opens a file of the modules, for which it waits as long as another keyd has it.
-func patiently(open func() (*os.File, error), inUse error) (*os.File, error) {
+func patiently(open func() (*os.File, error)) (*os.File, error) {
 	const patience, pause = 2 * time.Second, 50 * time.Millisecond
 	for waited := time.Duration(0); ; waited += pause {
 		f, err := open()
-		if !errors.Is(err, inUse) || waited >= patience {
+		if !errors.Is(err, hostfile.ErrInUse) || waited >= patience {
 			return f, err
 		}
 		time.Sleep(pause)

@@ -8,17 +8,14 @@ import (
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
+	"keyd/hsm/module/internal/hostfile"
 )
-
-// ErrInUse says that another keyd has the file.
-var ErrInUse = errors.New("it is in use by another keyd: stop it first, or wait until its modules have ended")
 
 // Create opens the file of a host for its modules, and makes it first if there is none. An
 // existing file must be a regular one that only its owner can use. Nobody else gets it with
 // Create while the descriptor or a copy of it is open. The supervisor calls it.
 func Create(path string) (*os.File, error) {
-	f, err := open(path, os.O_CREATE)
+	f, err := hostfile.Open(path, os.O_CREATE)
 	if err != nil {
 		return nil, fmt.Errorf("file of checkpoints %s: %w", path, err)
 	}
@@ -30,9 +27,9 @@ func Create(path string) (*os.File, error) {
 
 // Check says what is wrong with an existing file, but for its being in use.
 func Check(path string) error {
-	f, err := open(path, 0)
+	f, err := hostfile.Open(path, 0)
 	if err == nil {
-		err = errors.Join(private(f), whole(f), f.Close())
+		err = errors.Join(hostfile.Private(f), whole(f), f.Close())
 	}
 	if err != nil {
 		return fmt.Errorf("file of checkpoints %s: %w", path, err)
@@ -40,42 +37,14 @@ func Check(path string) error {
 	return nil
 }
 
-// open opens a file without following a link or waiting for the other end of a pipe.
-func open(path string, flags int) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK|flags, 0o600)
-	if errors.Is(err, unix.ELOOP) {
-		return nil, errors.New("it is a symbolic link: name the file itself")
-	}
-	return f, err
-}
-
-// private refuses what is no regular file, or open to others than its owner.
-func private(f *os.File) error {
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if !info.Mode().IsRegular() {
-		return errors.New("it is not a regular file: move it away, and start again")
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return fmt.Errorf("others than its owner have rights on it (%v): look at who may have changed it, then chmod 600", info.Mode().Perm())
-	}
-	return nil
-}
-
 // accept decides whether an opened file is one that modules may use. One that is empty, or was
 // being made when the power went, becomes one.
 func accept(f *os.File) error {
-	if err := private(f); err != nil {
+	if err := hostfile.Private(f); err != nil {
 		return err
 	}
-	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		return ErrInUse
-	}
-	if err != nil {
-		return fmt.Errorf("lock it: %w", err)
+	if err := hostfile.Claim(f); err != nil {
+		return err
 	}
 	content, err := content(f)
 	if err != nil {
@@ -88,7 +57,7 @@ func accept(f *os.File) error {
 		if err := f.Sync(); err != nil {
 			return err
 		}
-		return syncDirectory(filepath.Dir(f.Name()))
+		return hostfile.SyncDirectory(filepath.Dir(f.Name()))
 	}
 	return whole(f)
 }
@@ -127,12 +96,4 @@ func content(f *os.File) ([]byte, error) {
 		return nil, fs.ErrInvalid
 	}
 	return b[:n], nil
-}
-
-func syncDirectory(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -8,9 +8,8 @@ import (
 	"hash/crc32"
 	"sync"
 
-	"golang.org/x/sys/unix"
-
 	"keyd/checkpoint"
+	"keyd/hsm/module/internal/hostfile"
 )
 
 const (
@@ -117,71 +116,32 @@ func (s *state) of(origin string) *log {
 }
 
 // locked excludes the other modules of the host. A module that dies has let go.
-func (m *Memory) locked(do func() error) (err error) {
+func (m *Memory) locked(do func() error) error {
 	if m.fd < 0 {
 		return ErrNone
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	region := unix.Flock_t{Type: unix.F_WRLCK, Len: 1}
-	for {
-		err = unix.FcntlFlock(uintptr(m.fd), unix.F_SETLKW, &region)
-		if !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("lock the file of checkpoints: %w", err)
-	}
-	defer func() {
-		region.Type = unix.F_UNLCK
-		err = errors.Join(err, unix.FcntlFlock(uintptr(m.fd), unix.F_SETLK, &region))
-	}()
-	return do()
+	return hostfile.Alone(m.fd, do)
 }
 
 // read returns the newest state and its slot.
 func (m *Memory) read() (*state, int, error) {
 	b := make([]byte, FileSize)
-	for n := 0; n < len(b); {
-		got, err := unix.Pread(m.fd, b[n:], int64(n))
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil {
-			return nil, 0, fmt.Errorf("read the file of checkpoints: %w", err)
-		}
-		if got == 0 {
-			return nil, 0, ErrDamaged
-		}
-		n += got
+	if err := hostfile.ReadAt(m.fd, b, 0); errors.Is(err, hostfile.ErrShort) {
+		return nil, 0, ErrDamaged
+	} else if err != nil {
+		return nil, 0, fmt.Errorf("file of checkpoints: %w", err)
 	}
 	return newest(b)
 }
 
 // write writes a state to a slot, and has it on the disk.
 func (m *Memory) write(s *state, slot int) error {
-	b := s.encode()
-	for n := 0; n < len(b); {
-		wrote, err := unix.Pwrite(m.fd, b[n:], int64(slot*slotSize+n))
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("write the file of checkpoints: %w", err)
-		}
-		n += wrote
+	if err := hostfile.WriteAt(m.fd, s.encode(), int64(slot*slotSize)); err != nil {
+		return fmt.Errorf("file of checkpoints: %w", err)
 	}
-	for {
-		err := unix.Fdatasync(m.fd)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("sync the file of checkpoints: %w", err)
-		}
-		return nil
-	}
+	return nil
 }
 
 // newest returns the newest state in a file, and the slot in which it is. A file of zeros is a

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"keyd/checkpoint"
+	"keyd/hsm/module/internal/hostfile"
 )
 
 // history is a log of lines with its trees and proofs.
@@ -230,7 +231,7 @@ func TestDamage(t *testing.T) {
 
 func TestCreateRefuses(t *testing.T) {
 	_, used := memory(t)
-	if f, err := Create(used); !errors.Is(err, ErrInUse) || f != nil {
+	if f, err := Create(used); !errors.Is(err, hostfile.ErrInUse) || f != nil {
 		t.Errorf("a second keyd: %v", err)
 	}
 	if err := Check(used); err != nil {

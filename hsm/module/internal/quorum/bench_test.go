@@ -13,6 +13,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -21,6 +22,7 @@ import (
 	"keyd/ceremony"
 	"keyd/fault"
 	"keyd/hsm"
+	"keyd/hsm/module/internal/ledger"
 	"keyd/hsm/module/internal/quorum"
 	"keyd/hsm/module/internal/register"
 	"keyd/hsm/module/internal/sealing"
@@ -42,6 +44,7 @@ type bench struct {
 	register *register.Register
 	keys     *working.Keys
 	masters  *sealing.Masters
+	ledger   *ledger.Ledger
 	identity *ecdsa.PublicKey
 	now      time.Time
 	roster   ceremony.Roster
@@ -58,6 +61,10 @@ func newBench(t testing.TB, change ...func(*ceremony.Roster)) *bench {
 	t.Helper()
 	b := &bench{TB: t, fresh: tokentest.SoftHSM(t), now: time.Unix(1_900_000_000, 0), signers: make(map[string]*ecdsa.PrivateKey), sealed: make(map[ceremony.KeyRef]hsm.Key)}
 	b.token = b.fresh.Open(t, 2)
+	given, err := ledger.Create(filepath.Join(t.TempDir(), "ledger"))
+	b.must(err)
+	t.Cleanup(func() { _ = given.Close() })
+	b.ledger = ledger.Open(int(given.Fd()))
 	// Those who sign most have the curve that is fast.
 	for i, curve := range []elliptic.Curve{elliptic.P256(), elliptic.P256(), elliptic.P384(), elliptic.P521()} {
 		b.roster.Officers = append(b.roster.Officers, b.newOfficer(officerNames[i], curve))
@@ -112,7 +119,7 @@ func (b *bench) restart() {
 		set := sealing.NewSet(b.masters)
 		b.register = register.New(page, set, false, b.clock, softhsm.Store{b.fresh.Directory})
 		b.keys = working.New(b.token, sealing.NewCache(b.token, set, 64), 8, b.register)
-		if b.engine, err = quorum.New(s, b.keys, set, b.register, false); err != nil {
+		if b.engine, err = quorum.New(s, b.keys, set, b.register, b.ledger, false); err != nil {
 			return err
 		}
 		pair, err := s.FindPair("keyd identity")

@@ -12,6 +12,7 @@ import (
 	"keyd/fault"
 	"keyd/hsm"
 	"keyd/hsm/module/internal/keyblocks"
+	"keyd/hsm/module/internal/ledger"
 	"keyd/hsm/module/internal/sealing"
 	"keyd/hsm/module/internal/token"
 	"keyd/keyblock"
@@ -554,14 +555,28 @@ func TestInitialKeysAreThePublishedOnes(t *testing.T) {
 			name := fmt.Sprint("bdk-", i)
 			bdk := unhex(t, v.BDK)
 			s.load(spec(name, "B0", v.Algorithm, len(bdk), "X", "N"), bdk)
-			for under, version := range map[string]string{"a32": "D", "t24": "B"} {
+			ways := []struct{ under, version string }{{"a32", "D"}, {"t24", "B"}}
+			if i%2 == 1 {
+				slices.Reverse(ways)
+			}
+			for n, way := range ways {
+				under, version := way.under, way.version
 				weaker := v.Algorithm == "A" && under == "t24"
 				form := ceremony.BlockForm{Version: version, Exportability: "N", KSN: v.KSN, CheckValues: true}
 				if weaker {
 					_, err := s.export(name, under, form)
 					refused(t, err, fault.ExportForbidden)
 				}
-				block, err := s.export(name, under, form, func(d *ceremony.Definition) { d.AllowWeaker = weaker })
+				allowed := func(d *ceremony.Definition) { d.AllowWeaker = weaker }
+				if n == 1 { // it belongs to those who have the other key block protection key
+					_, err := s.export(name, under, form, allowed)
+					refused(t, err, fault.InitialKeyAllotted)
+					continue
+				}
+				if _, err := s.export(name, under, form, allowed); err != nil { // and got lost
+					t.Fatal(err)
+				}
+				block, err := s.export(name, under, form, allowed)
 				s.must(err)
 				h := &block.Header
 				if h.Usage != "B1" || h.Mode != 'X' || string(h.Algorithm) != v.Algorithm {
@@ -604,4 +619,14 @@ func TestExpiredKeysDoNotLeave(t *testing.T) {
 	s.now = s.now.Add(7200e9)
 	_, err := s.export("short", "a32", ceremony.BlockForm{Version: "D", Exportability: "N"})
 	refused(t, err, fault.KeyDisabled)
+}
+
+// Where it cannot be recorded whose an initial key is, none leaves.
+func TestNoInitialKeyLeavesUnrecorded(t *testing.T) {
+	s := newShelf(t, "a32")
+	s.load(spec("bdk", "B0", "A", 16, "X", "N"), random(16))
+	s.ledger = ledger.Open(-1)
+	s.restart()
+	_, err := s.export("bdk", "a32", ceremony.BlockForm{Version: "D", Exportability: "N", KSN: "1234567890123456"})
+	refused(t, err, fault.LedgerUnavailable)
 }

@@ -15,6 +15,7 @@ import (
 	"keyd/checkpoint"
 	"keyd/fault"
 	"keyd/hsm"
+	"keyd/hsm/module/internal/ledger"
 	"keyd/hsm/module/internal/register"
 	"keyd/hsm/module/internal/sealing"
 	"keyd/hsm/module/internal/token"
@@ -26,6 +27,7 @@ type Engine struct {
 	keys        *working.Keys
 	masters     *sealing.Set
 	register    *register.Register
+	ledger      *ledger.Ledger // whose initial keys are
 	identity    token.Pair
 	public      *ecdsa.PublicKey
 	fingerprint string
@@ -46,12 +48,12 @@ func CreateIdentity(s *token.Session) (token.Pair, error) {
 }
 
 // New returns the engine of a token that has an identity.
-func New(s *token.Session, keys *working.Keys, masters *sealing.Set, r *register.Register, development bool) (*Engine, error) {
+func New(s *token.Session, keys *working.Keys, masters *sealing.Set, r *register.Register, given *ledger.Ledger, development bool) (*Engine, error) {
 	pair, err := s.FindPair(identityLabel)
 	if err != nil {
 		return nil, fmt.Errorf("the token's identity: %w", err)
 	}
-	e := &Engine{keys: keys, masters: masters, register: r, development: development}
+	e := &Engine{keys: keys, masters: masters, register: r, ledger: given, development: development}
 	if err := e.identify(pair); err != nil {
 		return nil, err
 	}

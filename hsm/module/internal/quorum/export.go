@@ -1,6 +1,7 @@
 package quorum
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"keyd/fault"
 	"keyd/hsm"
 	"keyd/hsm/module/internal/keyblocks"
+	"keyd/hsm/module/internal/ledger"
 	"keyd/hsm/module/internal/sealing"
 	"keyd/hsm/module/internal/token"
 	"keyd/keyblock"
@@ -64,6 +66,9 @@ func (w *work) export(s *token.Session, out *CarriedOut) error {
 			return err
 		}
 		return fault.New(fault.ExportForbidden, err.Error())
+	}
+	if err := w.allot(h, under.Header); err != nil {
+		return err
 	}
 	out.Block = string(text)
 	w.outcome.Block = ceremony.Digest(text)
@@ -118,11 +123,11 @@ func (w *work) initialKey(s *token.Session, h *hsm.Header, block *keyblock.Heade
 		if err != nil {
 			return nil, fault.New(fault.KSNInvalid, "the counter of an initial key's KSN is 0")
 		}
-		initial := ksn.InitialKeyID()
-		if err := s.Encrypt(pkcs11.CKM_DES3_ECB, bdk.Object, out[:8], initial[:]); err != nil {
+		w.initialKeyID = ksn.InitialKeyID()
+		if err := s.Encrypt(pkcs11.CKM_DES3_ECB, bdk.Object, out[:8], w.initialKeyID[:]); err != nil {
 			return nil, err
 		}
-		if err := s.Encrypt(pkcs11.CKM_DES3_ECB, bdk.Twin, out[8:16], initial[:]); err != nil {
+		if err := s.Encrypt(pkcs11.CKM_DES3_ECB, bdk.Twin, out[8:16], w.initialKeyID[:]); err != nil {
 			return nil, err
 		}
 		block.Blocks = append(block.Blocks, keyblock.NewKS([10]byte(id)))
@@ -135,6 +140,7 @@ func (w *work) initialKey(s *token.Session, h *hsm.Header, block *keyblock.Heade
 	if err != nil {
 		return nil, fault.New(fault.KSNInvalid, "")
 	}
+	w.initialKeyID = ksn.InitialKeyID()
 	kind, err := dukpt.AESKeyType(int(h.Length))
 	if err != nil {
 		return nil, err
@@ -152,6 +158,32 @@ func (w *work) initialKey(s *token.Session, h *hsm.Header, block *keyblock.Heade
 	}
 	block.Blocks = append(block.Blocks, keyblock.NewIK([8]byte(id)))
 	return out[:kind.Size()], nil
+}
+
+// allot records that an initial key belongs to those who have a key block protection key, before
+// it leaves for them. Before anybody approves it only looks whether it could.
+func (w *work) allot(h, under *hsm.Header) error {
+	if w.def.Export.KSN == "" {
+		return nil
+	}
+	entry := ledger.NewEntry(h.Fingerprint, w.initialKeyID, ledger.Device(sha256.Sum256([]byte("key block protection key\x00"+under.Fingerprint))))
+	record := w.engine.ledger.Bind
+	if w.rehearsing {
+		record = w.engine.ledger.Look
+	}
+	err := record(entry)
+	if errors.Is(err, ledger.ErrAllotted) {
+		return fault.New(fault.InitialKeyAllotted, "")
+	}
+	if err == nil {
+		return nil
+	}
+	for _, known := range []error{ledger.ErrNone, ledger.ErrDamaged, ledger.ErrFull} {
+		if errors.Is(err, known) {
+			return fault.New(fault.LedgerUnavailable, known.Error())
+		}
+	}
+	return fault.New(fault.LedgerUnavailable, "their file cannot be written or read")
 }
 
 // addBlocks adds the optional blocks that the definition asks for.

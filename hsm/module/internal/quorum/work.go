@@ -31,7 +31,10 @@ type work struct {
 	region     *locked.Region  // clear values
 	key        []byte          // the value, in region; nil while there is none
 	checkValue string          // of the value
-	outcome    ceremony.Outcome
+	rehearsing bool            // nothing leaves
+
+	initialKeyID [8]byte // Export of an initial key
+	outcome      ceremony.Outcome
 }
 
 // Where things lie in a work's locked memory.
@@ -207,6 +210,8 @@ func (w *work) rehearse(s *token.Session) error {
 	}
 	defer w.wipe()
 	if w.def.Kind == ceremony.Export {
+		w.rehearsing = true
+		defer func() { w.rehearsing = false }()
 		return w.export(s, new(CarriedOut)) // which goes nowhere
 	}
 	return nil

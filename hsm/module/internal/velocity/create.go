@@ -11,10 +11,9 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-)
 
-// ErrInUse says that another keyd has the file.
-var ErrInUse = errors.New("it is in use by another keyd: stop it first, or wait until its modules have ended")
+	"keyd/hsm/module/internal/hostfile"
+)
 
 // Create opens the velocity file of a host for its modules, and makes it first if there
 // is none: with room for so many entries, 1,024 to 67,108,864, rounded up to a power of
@@ -34,7 +33,7 @@ func openOrMake(path string, entries int, fill func(*os.File, uint64) error) (*o
 	}
 	sets := setsFor(entries)
 	for range attempts {
-		f, err := open(path, 0)
+		f, err := hostfile.Open(path, 0)
 		if errors.Is(err, fs.ErrNotExist) {
 			f, err = create(path, sets, fill)
 			if errors.Is(err, fs.ErrExist) {
@@ -69,11 +68,11 @@ func Check(path string, entries int) error {
 // Attach opens the velocity file beside a keyd that may be running, for [Table.Permit].
 // It makes none.
 func Attach(path string) (*os.File, error) {
-	f, err := open(path, 0)
+	f, err := hostfile.Open(path, 0)
 	if err != nil {
 		return nil, fmt.Errorf("velocity file %s: %w", path, err)
 	}
-	if err := private(f); err != nil {
+	if err := hostfile.Private(f); err != nil {
 		return nil, errors.Join(fmt.Errorf("velocity file %s: %w", path, err), f.Close())
 	}
 	if _, err := checkHeader(int(f.Fd())); err != nil {
@@ -109,21 +108,12 @@ func MarkClean(f *os.File, boot [16]byte) error {
 	return nil
 }
 
-// open opens a file without following a link or waiting for the other end of a pipe.
-func open(path string, flags int) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK|flags, 0o600)
-	if errors.Is(err, unix.ELOOP) {
-		return nil, errors.New("it is a symbolic link: name the file itself")
-	}
-	return f, err
-}
-
 // accept decides whether an opened file is one that modules may use.
 func accept(f *os.File, sets uint64) error {
-	if err := private(f); err != nil {
+	if err := hostfile.Private(f); err != nil {
 		return err
 	}
-	if err := lock(f); err != nil {
+	if err := hostfile.Claim(f); err != nil {
 		return err
 	}
 	return matches(f, sets)
@@ -141,38 +131,12 @@ func matches(f *os.File, sets uint64) error {
 	return nil
 }
 
-// private refuses what is no regular file, or open to others than its owner.
-func private(f *os.File) error {
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if !info.Mode().IsRegular() {
-		return errors.New("it is not a regular file: move it away, and start again")
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return fmt.Errorf("others than its owner have rights on it (%v): look at who may have changed it, then chmod 600", info.Mode().Perm())
-	}
-	return nil
-}
-
-func lock(f *os.File) error {
-	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		return ErrInUse
-	}
-	if err != nil {
-		return fmt.Errorf("lock it: %w", err)
-	}
-	return nil
-}
-
 // create makes the file under another name and then gives it its own, which fails with
 // [fs.ErrExist] if there is one by now. What an earlier attempt left is used again, or
 // removed if it got so far that the file had both names.
 func create(path string, sets uint64, fill func(*os.File, uint64) error) (f *os.File, err error) {
 	temporary := path + ".new"
-	f, err = open(temporary, os.O_CREATE)
+	f, err = hostfile.Open(temporary, os.O_CREATE)
 	if err != nil {
 		return nil, err
 	}
@@ -186,10 +150,10 @@ func create(path string, sets uint64, fill func(*os.File, uint64) error) (f *os.
 			f = nil
 		}
 	}()
-	if err := private(f); err != nil {
+	if err := hostfile.Private(f); err != nil {
 		return f, fmt.Errorf("%s: %w", temporary, err)
 	}
-	if err := lock(f); err != nil {
+	if err := hostfile.Claim(f); err != nil {
 		return f, err
 	}
 	// Only now is it known that nobody else writes it; but it may have been renamed.
@@ -216,7 +180,7 @@ func create(path string, sets uint64, fill func(*os.File, uint64) error) (f *os.
 	if err := os.Remove(temporary); err != nil {
 		return f, err
 	}
-	return f, syncDirectory(filepath.Dir(path))
+	return f, hostfile.SyncDirectory(filepath.Dir(path))
 }
 
 // same reports whether a name still belongs to an opened file.
@@ -267,12 +231,4 @@ func zeros(f *os.File, size int64) error {
 		}
 	}
 	return nil
-}
-
-func syncDirectory(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"keyd/hsm/module/internal/hostfile"
 )
 
 func newPath(t testing.TB) string { return filepath.Join(t.TempDir(), "velocity") }
@@ -36,7 +38,7 @@ func TestCreate(t *testing.T) {
 	if left, err := os.ReadDir(filepath.Dir(path)); err != nil || len(left) != 1 {
 		t.Errorf("%v, %v", left, err)
 	}
-	if _, err := Create(path, 2*minEntries); !errors.Is(err, ErrInUse) {
+	if _, err := Create(path, 2*minEntries); !errors.Is(err, hostfile.ErrInUse) {
 		t.Errorf("in use: %v", err)
 	}
 
@@ -177,7 +179,7 @@ func TestOneKeydOnly(t *testing.T) {
 	for i := range got {
 		group.Go(func() {
 			f, err := Create(path, minEntries)
-			if err != nil && !errors.Is(err, ErrInUse) {
+			if err != nil && !errors.Is(err, hostfile.ErrInUse) {
 				t.Error(err)
 			}
 			got[i] = f

@@ -8,6 +8,8 @@ import (
 	"os"
 	"time"
 	"unsafe"
+
+	"keyd/hsm/module/internal/hostfile"
 )
 
 // CreateSpent makes the file of a host whose counts are lost, when its database is restored:
@@ -38,7 +40,7 @@ func CreateSpent(path string, entries int, now time.Time) (made bool, err error)
 // RemoveUnused removes a file in which nobody has counted yet, as an attempt to restore may
 // leave one, whose time has run on since.
 func RemoveUnused(path string) error {
-	f, err := open(path, 0)
+	f, err := hostfile.Open(path, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -53,10 +55,10 @@ func RemoveUnused(path string) error {
 }
 
 func removeUnused(f *os.File, path string) error {
-	if err := private(f); err != nil {
+	if err := hostfile.Private(f); err != nil {
 		return err
 	}
-	if err := lock(f); err != nil {
+	if err := hostfile.Claim(f); err != nil {
 		return err
 	}
 	if _, err := checkHeader(int(f.Fd())); err != nil {

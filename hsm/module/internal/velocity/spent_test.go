@@ -5,6 +5,8 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"keyd/hsm/module/internal/hostfile"
 )
 
 // Where counts are lost with the machine, nobody has a try left for a day, of whatever kind;
@@ -24,7 +26,7 @@ func TestSpent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := CreateSpent(path, minEntries, c.wall); !errors.Is(err, ErrInUse) {
+	if _, err := CreateSpent(path, minEntries, c.wall); !errors.Is(err, hostfile.ErrInUse) {
 		t.Errorf("in use: %v", err)
 	}
 	limits := Limits{Verification: Limit{Minute: 3, Hour: 10, Day: 12}, Translation: Limit{Hour: 4}, Card: Limit{Day: MaxLimit}}
