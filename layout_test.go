@@ -17,7 +17,7 @@ import (
 var layout = []string{
 	"e2e", "bench", "examples", "client", "cmd/keyd", "service", "front", "development", "officer", "simulator", "config", "admin", "metrics", "tracing",
 	"server", "pinsvc", "datasvc", "keyuse", "terminals", "voids", "backup", "keys", "ksn", "policies", "web", "audit", "store", "softhsm-config",
-	"hsm/module", "ceremony", "hsm", "vault", "supervisor", "dukpt", "pinblock", "keyblock", "checkpoint", "fault", "gather", "api",
+	"hsm/module", "ceremony", "hsm", "vault", "supervisor", "keyagreement", "dukpt", "pinblock", "keyblock", "checkpoint", "fault", "gather", "api",
 }
 
 // frontSide is the code of the process that strangers reach: it never meets a clear
@@ -27,7 +27,7 @@ var frontSide = []string{
 }
 
 // secretSide is what the front never reaches.
-var secretSide = []string{"keyd/pinblock", "keyd/dukpt/software", "keyd/hsm/module", "github.com/miekg/pkcs11"}
+var secretSide = []string{"keyd/keyagreement", "keyd/pinblock", "keyd/dukpt/software", "keyd/hsm/module", "github.com/miekg/pkcs11"}
 
 // present are the folders without which the tests below would prove nothing.
 var present = []string{
