@@ -28,6 +28,8 @@ type KeySpec struct {
 	KSNCheck      string           `json:"ksn,omitempty"`          // B0: "monotonic"
 	IBM3624       *hsm.IBM3624Rule `json:"ibm3624,omitempty"`      // V1
 	AllowChange   bool             `json:"allow_change,omitempty"` // V1, V2
+
+	AllowInjection bool `json:"allow_injection,omitempty"` // B0: initial keys go to terminals over the network
 }
 
 // Header returns the header that the key is sealed under; the module fills in generation,
@@ -37,7 +39,7 @@ func (k *KeySpec) Header() hsm.Header {
 		Name: k.Name, Version: k.Version, Usage: k.Usage, Algorithm: k.Algorithm, Length: k.Length, Mode: k.Mode,
 		Exportability: k.Exportability, NotBefore: k.NotBefore, NotAfter: k.NotAfter,
 		Custody: hsm.CustodyToken, Direction: k.Direction, Peers: k.Peers, Formats: k.Formats,
-		DataModes: k.DataModes, MACLength: k.MACLength, KSNCheck: k.KSNCheck, IBM3624: k.IBM3624, AllowChange: k.AllowChange,
+		DataModes: k.DataModes, MACLength: k.MACLength, KSNCheck: k.KSNCheck, IBM3624: k.IBM3624, AllowChange: k.AllowChange, AllowInjection: k.AllowInjection,
 	}
 }
 
@@ -126,6 +128,8 @@ func (k *KeySpec) validateUse() error {
 		return wrong("key.ibm3624 belongs to V1 keys, which need it")
 	case k.AllowChange && k.Usage != "V1" && k.Usage != "V2":
 		return wrong("key.allow_change belongs to V1 and V2 keys")
+	case k.AllowInjection && (k.Usage != "B0" || k.Mode != "X" && k.Mode != "N"):
+		return wrong("key.allow_injection belongs to B0 keys of mode of use X or N")
 	}
 	for _, m := range k.DataModes {
 		if m != hsm.CBC.String() && m != hsm.CTR.String() {

@@ -157,25 +157,29 @@ var verdicts = map[Reason]verdict{
 	PermitMissing:        final,
 
 	// What officers sign is right or wrong, whoever is asked.
-	DefinitionInvalid:  final,
-	OfficerUnknown:     final,
-	SignatureInvalid:   final,
-	StatementMismatch:  final,
-	CeremonyNotFound:   final,
-	CeremonyClosed:     final,
-	CeremonyExpired:    final,
-	OfficerRepeated:    final,
-	QuorumMissing:      final,
-	ComponentInvalid:   final,
-	CheckValueMismatch: final,
-	KeyExists:          final,
-	KeyBlockInvalid:    final,
-	KeyValueRefused:    final,
-	ExportForbidden:    final,
-	InitialKeyAllotted: final,
-	LedgerUnavailable:  unsure, // a person looks whether the ceremony was carried out
-	EpochInvalid:       final,
-	Conflict:           final, // a person looks what the other one did
+	DefinitionInvalid:    final,
+	OfficerUnknown:       final,
+	SignatureInvalid:     final,
+	StatementMismatch:    final,
+	CeremonyNotFound:     final,
+	CeremonyClosed:       final,
+	CeremonyExpired:      final,
+	OfficerRepeated:      final,
+	QuorumMissing:        final,
+	ComponentInvalid:     final,
+	CheckValueMismatch:   final,
+	KeyExists:            final,
+	KeyBlockInvalid:      final,
+	KeyValueRefused:      final,
+	ExportForbidden:      final,
+	InitialKeyAllotted:   final,
+	LedgerUnavailable:    unsure, // a person looks whether the ceremony was carried out
+	EpochInvalid:         final,
+	CertificateInvalid:   final,
+	CertificateExpired:   final,
+	CertificateUntrusted: final,
+	CertificateRevoked:   final,
+	Conflict:             final, // a person looks what the other one did
 
 	// A module without the newest register refuses every key before it does anything; its
 	// front brings it within moments, and another keyd may have it. Only where the token lost

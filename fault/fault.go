@@ -54,19 +54,25 @@ const (
 	EpochStale         Reason = 29 // not the one that is pinned
 	Conflict           Reason = 30 // somebody else changed it meanwhile
 
-	// Checkpoints of an audit log, which a module signs for its front.
-	CheckpointOlder        Reason = 31 // over fewer entries than one that was signed
-	CheckpointInconsistent Reason = 32 // over other entries than one that was signed
-	CheckpointNotKept      Reason = 33 // it cannot be remembered that it was signed
+	// Terminals and their certificates.
+	CertificateInvalid   Reason = 31 // not one that a terminal can have
+	CertificateExpired   Reason = 32 // not valid now
+	CertificateUntrusted Reason = 33 // leads to no root for terminals
+	CertificateRevoked   Reason = 34 // by its issuer
 
-	KSNReplayed        Reason = 34 // the key serial number was used, or jumps too far
-	CustodyUnavailable Reason = 35 // the policy demands the token's custody, which is not to be had
-	PINBlockInvalid    Reason = 36 // the PIN block does not decipher to one
-	RateLimited        Reason = 37 // too many tries for one account, or requests of one identity
-	ModuleUnavailable  Reason = 38 // no module answered in time
-	StoreUnavailable   Reason = 39 // the database cannot be read or written
-	AuditUnavailable   Reason = 40 // the audit log cannot be written
-	Internal           Reason = 41 // a bug in keyd
+	// Checkpoints of an audit log, which a module signs for its front.
+	CheckpointOlder        Reason = 35 // over fewer entries than one that was signed
+	CheckpointInconsistent Reason = 36 // over other entries than one that was signed
+	CheckpointNotKept      Reason = 37 // it cannot be remembered that it was signed
+
+	KSNReplayed        Reason = 38 // the key serial number was used, or jumps too far
+	CustodyUnavailable Reason = 39 // the policy demands the token's custody, which is not to be had
+	PINBlockInvalid    Reason = 40 // the PIN block does not decipher to one
+	RateLimited        Reason = 41 // too many tries for one account, or requests of one identity
+	ModuleUnavailable  Reason = 42 // no module answered in time
+	StoreUnavailable   Reason = 43 // the database cannot be read or written
+	AuditUnavailable   Reason = 44 // the audit log cannot be written
+	Internal           Reason = 45 // a bug in keyd
 )
 
 // Row is a line of the table of reasons.
@@ -109,6 +115,10 @@ var Table = []Row{
 	{EpochInvalid, "EPOCH_INVALID", codes.FailedPrecondition, "the register of officers and keys is not one of this token"},
 	{EpochStale, "EPOCH_STALE", codes.Unavailable, "the register of officers and keys is not the newest"},
 	{Conflict, "CONFLICT", codes.Aborted, "somebody else changed it meanwhile"},
+	{CertificateInvalid, "CERTIFICATE_INVALID", codes.InvalidArgument, "this is no certificate of a terminal"},
+	{CertificateExpired, "CERTIFICATE_EXPIRED", codes.FailedPrecondition, "the certificate is not valid now"},
+	{CertificateUntrusted, "CERTIFICATE_UNTRUSTED", codes.FailedPrecondition, "the certificate leads to no root for terminals"},
+	{CertificateRevoked, "CERTIFICATE_REVOKED", codes.FailedPrecondition, "the certificate was revoked"},
 	{CheckpointOlder, "CHECKPOINT_OLDER", codes.FailedPrecondition, "the audit log has fewer entries than it had"},
 	{CheckpointInconsistent, "CHECKPOINT_INCONSISTENT", codes.FailedPrecondition, "the audit log does not have the entries that it had"},
 	{CheckpointNotKept, "CHECKPOINT_NOT_KEPT", codes.Unavailable, "the modules cannot remember a checkpoint, so none is signed"},

@@ -54,6 +54,10 @@ type Header struct {
 	// PAN: another cardholder's block often passes for one of this PAN. It is set by
 	// officers who accept that, and for known test keys.
 	AllowChange bool `json:"allow_change,omitempty"`
+
+	// AllowInjection lets initial keys of a base derivation key (B0) go to terminals over the
+	// network, each to one device whose certificate ends at an authority that officers believe.
+	AllowInjection bool `json:"allow_injection,omitempty"`
 }
 
 // OptionalBlock is an optional block of a key block, as text.

@@ -203,6 +203,9 @@ func writeKey(w io.Writer, k *keydv1.Key) {
 	if k.AllowChange {
 		row(w, "allowed", "values for changed PINs, in ways that tell more than a try does")
 	}
+	if k.AllowInjection {
+		row(w, "allowed", "its initial keys go to terminals over the network, each to one device")
+	}
 	switch k.KeyCustody {
 	case "token":
 		row(w, "custody", "token: no process ever reads it")

@@ -31,6 +31,7 @@ import (
 	"keyd/hsm"
 	"keyd/hsm/internal/wire"
 	"keyd/hsm/module/internal/checkpoints"
+	"keyd/hsm/module/internal/injection"
 	"keyd/hsm/module/internal/ledger"
 	"keyd/hsm/module/internal/quorum"
 	"keyd/hsm/module/internal/register"
@@ -132,7 +133,7 @@ func (b *siege) found(generation uint32, setUp func(*token.Session, func() time.
 	signed, err := CreateCheckpoints(filepath.Join(t.TempDir(), "checkpoints"))
 	b.must(err)
 	t.Cleanup(func() { _ = signed.Close() })
-	s := newServer(newEngines(keys, tries.New(table), officers, reg, checkpoints.Open(int(signed.Fd()))), tok.Sessions(),
+	s := newServer(newEngines(keys, tries.New(table), officers, reg, checkpoints.Open(int(signed.Fd())), injection.New(keys, set, reg, ledger.Open(int(given.Fd())))), tok.Sessions(),
 		func() *wire.Description {
 			d := &wire.Description{Label: "test"}
 			d.EpochLoaded, d.EpochPinned = reg.Loaded()

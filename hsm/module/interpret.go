@@ -9,6 +9,7 @@ import (
 	"keyd/hsm/module/internal/cardops"
 	"keyd/hsm/module/internal/checkpoints"
 	"keyd/hsm/module/internal/dataops"
+	"keyd/hsm/module/internal/injection"
 	"keyd/hsm/module/internal/macops"
 	"keyd/hsm/module/internal/pinops"
 	"keyd/hsm/module/internal/quorum"
@@ -30,11 +31,12 @@ type engines struct {
 	register *register.Register
 
 	checkpoints *checkpoints.Memory
+	injection   *injection.Engine
 }
 
-func newEngines(keys *working.Keys, counting *tries.Tries, officers *quorum.Engine, r *register.Register, signed *checkpoints.Memory) engines {
+func newEngines(keys *working.Keys, counting *tries.Tries, officers *quorum.Engine, r *register.Register, signed *checkpoints.Memory, injecting *injection.Engine) engines {
 	return engines{
-		keys: keys, tries: counting, officers: officers, register: r, checkpoints: signed,
+		keys: keys, tries: counting, officers: officers, register: r, checkpoints: signed, injection: injecting,
 		pins: pinops.NewEngine(keys, counting), macs: macops.NewEngine(keys),
 		data: dataops.NewEngine(keys), cards: cardops.NewEngine(keys, counting),
 	}
@@ -133,6 +135,8 @@ func (s *server) interpret(f wire.Frame) (operation, error) {
 		return other(f, new(wire.LastCheckpoint), lastCheckpoint, s.lastCheckpoint, checkpointKept)
 	case wire.OpSignCheckpoint:
 		return other(f, new(wire.SignCheckpoint), signCheckpoint, s.signCheckpoint, checkpointSigned)
+	case wire.OpInjectByAgreement:
+		return other(f, new(wire.InjectByAgreement), injectByAgreement, s.injectByAgreement, injectedByAgreement)
 	case wire.OpSealBackup:
 		return other(f, new(wire.SealBackup), sealBackup, s.sealBackup, backupSealed)
 	case wire.OpDescribe:

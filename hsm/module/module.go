@@ -22,6 +22,7 @@ import (
 	"keyd/hsm/internal/wire"
 	"keyd/hsm/module/internal/checkpoints"
 	"keyd/hsm/module/internal/erase"
+	"keyd/hsm/module/internal/injection"
 	"keyd/hsm/module/internal/ledger"
 	"keyd/hsm/module/internal/locked"
 	"keyd/hsm/module/internal/quorum"
@@ -120,9 +121,10 @@ func Run(o Options) error {
 	atStart := token.FailureCount() // what was tried out until now is no fault of the token
 	dead := make(chan error, 1)
 	keys := working.New(tok, sealing.NewCache(tok, set, o.CachedKeys), o.DerivedKeys, registered)
+	given := ledger.Open(o.LedgerFD)
 	var officers *quorum.Engine
 	err = tok.Do(func(s *token.Session) (err error) {
-		if officers, err = quorum.New(s, keys, set, registered, ledger.Open(o.LedgerFD), o.Development); err == nil {
+		if officers, err = quorum.New(s, keys, set, registered, given, o.Development); err == nil {
 			err = registered.Refresh(s)
 		}
 		return err
@@ -131,7 +133,7 @@ func Run(o Options) error {
 		return err
 	}
 	server := newServer(
-		newEngines(keys, tries.New(table), officers, registered, checkpoints.Open(o.CheckpointsFD)), tok.Sessions(),
+		newEngines(keys, tries.New(table), officers, registered, checkpoints.Open(o.CheckpointsFD), injection.New(keys, set, registered, given)), tok.Sessions(),
 		func() *wire.Description {
 			return describe(o, keys, registered, table, masters, report, passed, atStart)
 		},

@@ -73,7 +73,7 @@ func newTestServer(t *testing.T) (*server, chan error) {
 	}
 	dead := make(chan error, 8)
 	cache := sealing.NewCache(tok, sealing.NewSet(masters), 16)
-	s := newServer(newEngines(working.New(tok, cache, 16, sealedtest.Unregistered(time.Now)), nil, nil, nil, nil), tok.Sessions(),
+	s := newServer(newEngines(working.New(tok, cache, 16, sealedtest.Unregistered(time.Now)), nil, nil, nil, nil, nil), tok.Sessions(),
 		func() *wire.Description { return &wire.Description{Label: "test"} },
 		slog.New(slog.NewTextHandler(io.Discard, nil)), func(err error) { dead <- err })
 	return s, dead

@@ -46,6 +46,8 @@ const (
 	OpFollowEpoch   Op = 42
 	OpSealBackup    Op = 50
 
+	OpInjectByAgreement Op = 51
+
 	OpLastCheckpoint Op = 43
 	OpSignCheckpoint Op = 44
 

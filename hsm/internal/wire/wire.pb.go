@@ -4154,6 +4154,195 @@ func (x *Measure) GetDetail() string {
 	return ""
 }
 
+// InjectByAgreement answers a terminal's request for keys (package keyagreement).
+type InjectByAgreement struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Request          []byte                 `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	Host             *SealedKey             `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`                                                 // key pair with which the host signs
+	HostCertificates [][]byte               `protobuf:"bytes,3,rep,name=host_certificates,json=hostCertificates,proto3" json:"host_certificates,omitempty"` // DER, the first is of that key pair
+	RevocationLists  [][]byte               `protobuf:"bytes,4,rep,name=revocation_lists,json=revocationLists,proto3" json:"revocation_lists,omitempty"`    // DER
+	Keys             []*InitialKey          `protobuf:"bytes,5,rep,name=keys,proto3" json:"keys,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *InjectByAgreement) Reset() {
+	*x = InjectByAgreement{}
+	mi := &file_wire_wire_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InjectByAgreement) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InjectByAgreement) ProtoMessage() {}
+
+func (x *InjectByAgreement) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InjectByAgreement.ProtoReflect.Descriptor instead.
+func (*InjectByAgreement) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *InjectByAgreement) GetRequest() []byte {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *InjectByAgreement) GetHost() *SealedKey {
+	if x != nil {
+		return x.Host
+	}
+	return nil
+}
+
+func (x *InjectByAgreement) GetHostCertificates() [][]byte {
+	if x != nil {
+		return x.HostCertificates
+	}
+	return nil
+}
+
+func (x *InjectByAgreement) GetRevocationLists() [][]byte {
+	if x != nil {
+		return x.RevocationLists
+	}
+	return nil
+}
+
+func (x *InjectByAgreement) GetKeys() []*InitialKey {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+type InitialKey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Bdk           *SealedKey             `protobuf:"bytes,1,opt,name=bdk,proto3" json:"bdk,omitempty"`
+	Id            []byte                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InitialKey) Reset() {
+	*x = InitialKey{}
+	mi := &file_wire_wire_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InitialKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InitialKey) ProtoMessage() {}
+
+func (x *InitialKey) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InitialKey.ProtoReflect.Descriptor instead.
+func (*InitialKey) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *InitialKey) GetBdk() *SealedKey {
+	if x != nil {
+		return x.Bdk
+	}
+	return nil
+}
+
+func (x *InitialKey) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+type InjectedByAgreement struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Answer        []byte                 `protobuf:"bytes,1,opt,name=answer,proto3" json:"answer,omitempty"`
+	Device        []byte                 `protobuf:"bytes,2,opt,name=device,proto3" json:"device,omitempty"` // SHA-256 of the device's public key
+	CheckValues   []string               `protobuf:"bytes,3,rep,name=check_values,json=checkValues,proto3" json:"check_values,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InjectedByAgreement) Reset() {
+	*x = InjectedByAgreement{}
+	mi := &file_wire_wire_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InjectedByAgreement) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InjectedByAgreement) ProtoMessage() {}
+
+func (x *InjectedByAgreement) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InjectedByAgreement.ProtoReflect.Descriptor instead.
+func (*InjectedByAgreement) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *InjectedByAgreement) GetAnswer() []byte {
+	if x != nil {
+		return x.Answer
+	}
+	return nil
+}
+
+func (x *InjectedByAgreement) GetDevice() []byte {
+	if x != nil {
+		return x.Device
+	}
+	return nil
+}
+
+func (x *InjectedByAgreement) GetCheckValues() []string {
+	if x != nil {
+		return x.CheckValues
+	}
+	return nil
+}
+
 // Failure is a refusal: a reason and a sentence fixed in the module's code. The
 // reason for a malformed PIN block never has a sentence.
 type Failure struct {
@@ -4166,7 +4355,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_wire_wire_proto_msgTypes[67]
+	mi := &file_wire_wire_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4178,7 +4367,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[67]
+	mi := &file_wire_wire_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4191,7 +4380,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{67}
+	return file_wire_wire_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *Failure) GetReason() uint32 {
@@ -4509,7 +4698,21 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\aMeasure\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
-	"\x06detail\x18\x03 \x01(\tR\x06detail\"9\n" +
+	"\x06detail\x18\x03 \x01(\tR\x06detail\"\xda\x01\n" +
+	"\x11InjectByAgreement\x12\x18\n" +
+	"\arequest\x18\x01 \x01(\fR\arequest\x12(\n" +
+	"\x04host\x18\x02 \x01(\v2\x14.keyd.wire.SealedKeyR\x04host\x12+\n" +
+	"\x11host_certificates\x18\x03 \x03(\fR\x10hostCertificates\x12)\n" +
+	"\x10revocation_lists\x18\x04 \x03(\fR\x0frevocationLists\x12)\n" +
+	"\x04keys\x18\x05 \x03(\v2\x15.keyd.wire.InitialKeyR\x04keys\"D\n" +
+	"\n" +
+	"InitialKey\x12&\n" +
+	"\x03bdk\x18\x01 \x01(\v2\x14.keyd.wire.SealedKeyR\x03bdk\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\fR\x02id\"h\n" +
+	"\x13InjectedByAgreement\x12\x16\n" +
+	"\x06answer\x18\x01 \x01(\fR\x06answer\x12\x16\n" +
+	"\x06device\x18\x02 \x01(\fR\x06device\x12!\n" +
+	"\fcheck_values\x18\x03 \x03(\tR\vcheckValues\"9\n" +
 	"\aFailure\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\rR\x06reason\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detailB\x18Z\x16keyd/hsm/internal/wireb\x06proto3"
@@ -4526,7 +4729,7 @@ func file_wire_wire_proto_rawDescGZIP() []byte {
 	return file_wire_wire_proto_rawDescData
 }
 
-var file_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 68)
+var file_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 71)
 var file_wire_wire_proto_goTypes = []any{
 	(*SealedKey)(nil),            // 0: keyd.wire.SealedKey
 	(*PinKey)(nil),               // 1: keyd.wire.PinKey
@@ -4595,7 +4798,10 @@ var file_wire_wire_proto_goTypes = []any{
 	(*Limits)(nil),               // 64: keyd.wire.Limits
 	(*TokenCalls)(nil),           // 65: keyd.wire.TokenCalls
 	(*Measure)(nil),              // 66: keyd.wire.Measure
-	(*Failure)(nil),              // 67: keyd.wire.Failure
+	(*InjectByAgreement)(nil),    // 67: keyd.wire.InjectByAgreement
+	(*InitialKey)(nil),           // 68: keyd.wire.InitialKey
+	(*InjectedByAgreement)(nil),  // 69: keyd.wire.InjectedByAgreement
+	(*Failure)(nil),              // 70: keyd.wire.Failure
 }
 var file_wire_wire_proto_depIdxs = []int32{
 	0,  // 0: keyd.wire.PinKey.key:type_name -> keyd.wire.SealedKey
@@ -4661,11 +4867,14 @@ var file_wire_wire_proto_depIdxs = []int32{
 	64, // 60: keyd.wire.Velocity.verifications:type_name -> keyd.wire.Limits
 	64, // 61: keyd.wire.Velocity.translations:type_name -> keyd.wire.Limits
 	64, // 62: keyd.wire.Velocity.cards:type_name -> keyd.wire.Limits
-	63, // [63:63] is the sub-list for method output_type
-	63, // [63:63] is the sub-list for method input_type
-	63, // [63:63] is the sub-list for extension type_name
-	63, // [63:63] is the sub-list for extension extendee
-	0,  // [0:63] is the sub-list for field type_name
+	0,  // 63: keyd.wire.InjectByAgreement.host:type_name -> keyd.wire.SealedKey
+	68, // 64: keyd.wire.InjectByAgreement.keys:type_name -> keyd.wire.InitialKey
+	0,  // 65: keyd.wire.InitialKey.bdk:type_name -> keyd.wire.SealedKey
+	66, // [66:66] is the sub-list for method output_type
+	66, // [66:66] is the sub-list for method input_type
+	66, // [66:66] is the sub-list for extension type_name
+	66, // [66:66] is the sub-list for extension extendee
+	0,  // [0:66] is the sub-list for field type_name
 }
 
 func init() { file_wire_wire_proto_init() }
@@ -4691,7 +4900,7 @@ func file_wire_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_wire_proto_rawDesc), len(file_wire_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   68,
+			NumMessages:   71,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

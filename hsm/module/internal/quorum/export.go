@@ -8,12 +8,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/miekg/pkcs11"
-
 	"keyd/ceremony"
-	"keyd/dukpt"
 	"keyd/fault"
 	"keyd/hsm"
+	"keyd/hsm/module/internal/initialkey"
 	"keyd/hsm/module/internal/keyblocks"
 	"keyd/hsm/module/internal/ledger"
 	"keyd/hsm/module/internal/sealing"
@@ -99,11 +97,10 @@ func (w *work) leaving(s *token.Session, h *hsm.Header, block *keyblock.Header) 
 	return out[:n], err
 }
 
-// initialKey derives the initial key of a terminal (X9.24-1:2009 A.6, X9.24-3:2017 6.3.3).
-// The BDK itself stays in the token.
+// initialKey derives the initial key of a terminal. The BDK itself stays in the token.
 func (w *work) initialKey(s *token.Session, h *hsm.Header, block *keyblock.Header, out []byte) ([]byte, error) {
-	if h.Usage != "B0" || h.Mode != "X" && h.Mode != "N" {
-		return nil, fault.New(fault.KeyUsageMismatch, "initial_key_id is for base derivation keys (B0, mode of use X)")
+	if err := initialkey.Check(h); err != nil {
+		return nil, err
 	}
 	id, err := hex.DecodeString(w.def.Export.KSN)
 	if err != nil {
@@ -114,50 +111,14 @@ func (w *work) initialKey(s *token.Session, h *hsm.Header, block *keyblock.Heade
 		return nil, err
 	}
 	defer bdk.Release()
+	initial, err := initialkey.Derive(s, &bdk, id, out)
+	if err != nil {
+		return nil, err
+	}
 	block.Usage, block.Mode = "B1", 'X'
-	if h.Algorithm == "T" {
-		if len(id) != dukpt.TDESKSNSize {
-			return nil, fault.New(fault.KSNInvalid, "a TDES BDK takes 10 bytes")
-		}
-		ksn, err := dukpt.ParseInitialKSN(id)
-		if err != nil {
-			return nil, fault.New(fault.KSNInvalid, "the counter of an initial key's KSN is 0")
-		}
-		w.initialKeyID = ksn.InitialKeyID()
-		if err := s.Encrypt(pkcs11.CKM_DES3_ECB, bdk.Object, out[:8], w.initialKeyID[:]); err != nil {
-			return nil, err
-		}
-		if err := s.Encrypt(pkcs11.CKM_DES3_ECB, bdk.Twin, out[8:16], w.initialKeyID[:]); err != nil {
-			return nil, err
-		}
-		block.Blocks = append(block.Blocks, keyblock.NewKS([10]byte(id)))
-		return out[:16], nil
-	}
-	if len(id) != 8 {
-		return nil, fault.New(fault.KSNInvalid, "an AES BDK takes an initial key ID of 8 bytes")
-	}
-	ksn, err := dukpt.ParseInitialKSN(append(id[:8:8], 0, 0, 0, 0))
-	if err != nil {
-		return nil, fault.New(fault.KSNInvalid, "")
-	}
-	w.initialKeyID = ksn.InitialKeyID()
-	kind, err := dukpt.AESKeyType(int(h.Length))
-	if err != nil {
-		return nil, err
-	}
-	path, err := dukpt.NewInitialKeyPath(ksn, kind)
-	if err != nil {
-		return nil, err
-	}
-	if path.Len() != 1 {
-		return nil, errors.New("an initial key is derived in one step")
-	}
-	step := path.Step(0)
-	if err := s.DeriveReadable(bdk.Object, step.Data[:step.DataLen], out[:kind.Size()]); err != nil {
-		return nil, err
-	}
-	block.Blocks = append(block.Blocks, keyblock.NewIK([8]byte(id)))
-	return out[:kind.Size()], nil
+	block.Blocks = append(block.Blocks, initial.Block)
+	w.initialKeyID = initial.ID
+	return initial.Value, nil
 }
 
 // allot records that an initial key belongs to those who have a key block protection key, before
@@ -171,19 +132,7 @@ func (w *work) allot(h, under *hsm.Header) error {
 	if w.rehearsing {
 		record = w.engine.ledger.Look
 	}
-	err := record(entry)
-	if errors.Is(err, ledger.ErrAllotted) {
-		return fault.New(fault.InitialKeyAllotted, "")
-	}
-	if err == nil {
-		return nil
-	}
-	for _, known := range []error{ledger.ErrNone, ledger.ErrDamaged, ledger.ErrFull} {
-		if errors.Is(err, known) {
-			return fault.New(fault.LedgerUnavailable, known.Error())
-		}
-	}
-	return fault.New(fault.LedgerUnavailable, "their file cannot be written or read")
+	return ledger.Refusal(record(entry))
 }
 
 // addBlocks adds the optional blocks that the definition asks for.

@@ -208,6 +208,7 @@ func (e *Entry) Header() (hsm.Header, error) {
 		h.IBM3624 = rule
 	}
 	h.AllowChange = h.Usage == "V1" || h.Usage == "V2" // known keys are taken as they are
+	h.AllowInjection = h.Usage == "B0"
 	return h, nil
 }
 

@@ -1,0 +1,77 @@
+package module
+
+import (
+	"crypto/x509"
+	"errors"
+
+	"google.golang.org/protobuf/proto"
+
+	"keyd/fault"
+	"keyd/hsm/internal/wire"
+	"keyd/hsm/module/internal/injection"
+	"keyd/hsm/module/internal/token"
+	"keyd/keyagreement"
+	"keyd/trust"
+)
+
+func injectByAgreement(m *wire.InjectByAgreement) (a *injection.Agreement, err error) {
+	if len(m.HostCertificates) == 0 || len(m.HostCertificates) > keyagreement.MaxCertificates || len(m.Keys) == 0 || len(m.Keys) > injection.MaxKeys {
+		return nil, malformed
+	}
+	a = &injection.Agreement{Request: m.Request}
+	if a.Host, err = key(m.Host); err != nil {
+		return nil, err
+	}
+	for _, der := range m.HostCertificates {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, malformed
+		}
+		a.Certificates = append(a.Certificates, c)
+	}
+	if a.Lists, err = trust.ParseLists(m.RevocationLists); err != nil {
+		return nil, malformed
+	}
+	for _, k := range m.Keys {
+		bdk, err := key(k.GetBdk())
+		if err != nil {
+			return nil, err
+		}
+		a.Keys = append(a.Keys, injection.InitialKey{BDK: bdk, ID: k.GetId()})
+	}
+	return a, nil
+}
+
+func (s *server) injectByAgreement(a *injection.Agreement) (*injection.Injected, error) {
+	return withSession(s, func(session *token.Session) (*injection.Injected, error) {
+		i, err := s.engines.injection.Agree(session, a)
+		return i, injectionRefusal(err)
+	})
+}
+
+func injectedByAgreement(i *injection.Injected) proto.Message {
+	return &wire.InjectedByAgreement{Answer: i.Answer, Device: i.Device[:], CheckValues: i.CheckValues}
+}
+
+// injectionRefusal turns what is wrong with a device's message or certificate into a refusal.
+func injectionRefusal(err error) error {
+	for _, r := range injectionReasons {
+		if errors.Is(err, r.err) {
+			return fault.New(r.reason, r.err.Error())
+		}
+	}
+	return err
+}
+
+var injectionReasons = []struct {
+	err    error
+	reason fault.Reason
+}{
+	{keyagreement.ErrTooLarge, fault.RequestInvalid}, {keyagreement.ErrEncoding, fault.RequestInvalid}, {keyagreement.ErrVersion, fault.RequestInvalid},
+	{keyagreement.ErrCurve, fault.RequestInvalid}, {keyagreement.ErrPoint, fault.RequestInvalid}, {keyagreement.ErrCertificate, fault.CertificateInvalid},
+	{keyagreement.ErrWeaker, fault.CertificateInvalid}, {keyagreement.ErrSignature, fault.SignatureInvalid},
+	{trust.ErrChain, fault.CertificateInvalid}, {trust.ErrAuthority, fault.CertificateInvalid}, {trust.ErrUsage, fault.CertificateInvalid},
+	{trust.ErrKey, fault.CertificateInvalid}, {trust.ErrCritical, fault.CertificateInvalid},
+	{trust.ErrNotYet, fault.CertificateExpired}, {trust.ErrExpired, fault.CertificateExpired}, {trust.ErrForeign, fault.CertificateUntrusted},
+	{trust.ErrRevoked, fault.CertificateRevoked}, {trust.ErrList, fault.CertificateInvalid}, {trust.ErrListStale, fault.CertificateInvalid},
+}

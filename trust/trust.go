@@ -1,0 +1,179 @@
+// Package trust decides whether a certificate of a device or a host is good: whether its chain
+// ends at an anchor that officers believe, is valid and not revoked.
+//
+// It is pure: no file, no network, no clock. The module goes by it before a key leaves, the front
+// before it registers a terminal.
+package trust
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Limits.
+const (
+	MaxChain = 5 // certificates: the holder's, then its issuers, without the anchor
+	MaxLists = 8 // revocation lists
+
+	minRSA = 2048 // bits
+	maxRSA = 8192 // more only costs time
+)
+
+// Errors of [Anchors.Verify], each of which says what is wrong and nothing of what was sent.
+var (
+	ErrChain     = errors.New("there are 1 to 5 certificates: the holder's, then its issuers without the anchor")
+	ErrAuthority = errors.New("the first certificate is an authority's: the holder's comes first")
+	ErrUsage     = errors.New("the key usage of the certificate does not allow this")
+	ErrKey       = errors.New("a certificate has a weak or unknown public key: RSA has 2048 to 8192 bits, a curve is P-256, P-384 or P-521")
+	ErrCritical  = errors.New("a certificate has a critical extension that is not known here")
+	ErrNotYet    = errors.New("a certificate is not valid yet")
+	ErrExpired   = errors.New("a certificate is not valid any more")
+	ErrForeign   = errors.New("the chain ends at no authority that is believed for this, or an issuer is missing")
+	ErrRevoked   = errors.New("a certificate is revoked")
+	ErrList      = errors.New("a revocation list cannot be read, is altered, or covers a part only")
+	ErrListStale = errors.New("the newest revocation list of an issuer is not valid now: get another")
+)
+
+// Anchors are certificates at which chains may end.
+type Anchors []*x509.Certificate
+
+// Verify checks a chain: the holder's certificate first, then its issuers in any order, without
+// the anchor. The holder's has the key usage, if it has any at all (RFC 5280 4.2.1.3), and is no
+// authority's. lists are revocation lists (RFC 5280 5) of issuers in the chain or of the anchor;
+// others are skipped. The newest of an issuer must be valid at the time; each of them revokes.
+func (a Anchors) Verify(chain []*x509.Certificate, usage x509.KeyUsage, lists []*x509.RevocationList, at time.Time) error {
+	if len(chain) == 0 || len(chain) > MaxChain || len(lists) > MaxLists {
+		return ErrChain
+	}
+	holder := chain[0]
+	switch {
+	case holder.IsCA || holder.KeyUsage&(x509.KeyUsageCertSign|x509.KeyUsageCRLSign) != 0 || a.has(holder):
+		return ErrAuthority
+	case holder.KeyUsage != 0 && holder.KeyUsage&usage == 0:
+		return ErrUsage
+	}
+	for _, c := range chain {
+		switch {
+		case !StrongKey(c.PublicKey):
+			return ErrKey
+		case len(c.UnhandledCriticalExtensions) > 0:
+			return ErrCritical
+		case at.Before(c.NotBefore):
+			return ErrNotYet
+		case at.After(c.NotAfter):
+			return ErrExpired
+		}
+	}
+	options := x509.VerifyOptions{
+		Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	}
+	for _, c := range a {
+		options.Roots.AddCert(c)
+	}
+	for _, c := range chain[1:] {
+		options.Intermediates.AddCert(c)
+	}
+	paths, err := holder.Verify(options)
+	var invalid x509.CertificateInvalidError
+	switch {
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return ErrExpired
+	case err != nil:
+		return fmt.Errorf("%w (%s)", ErrForeign, reason(err))
+	}
+	// Any path may do, but a certificate that is revoked is not good by another way to the anchor.
+	for _, path := range paths {
+		for i := range len(path) - 1 {
+			if err := revoked(path[i], path[i+1], lists, at); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (a Anchors) has(c *x509.Certificate) bool {
+	for _, anchor := range a {
+		if anchor.Equal(c) {
+			return true
+		}
+	}
+	return false
+}
+
+// reason is what an error of crypto/x509 is about, without names out of certificates.
+func reason(err error) string {
+	var unknown x509.UnknownAuthorityError
+	var invalid x509.CertificateInvalidError
+	switch {
+	case errors.As(err, &unknown):
+		return "unknown authority"
+	case errors.As(err, &invalid):
+		return fmt.Sprintf("not valid: reason %d of crypto/x509", invalid.Reason)
+	}
+	return "not valid"
+}
+
+// revoked looks for a certificate in the lists of its issuer.
+func revoked(c, issuer *x509.Certificate, lists []*x509.RevocationList, at time.Time) error {
+	var newest *x509.RevocationList
+	for _, list := range lists {
+		if !bytes.Equal(list.RawIssuer, issuer.RawSubject) {
+			continue
+		}
+		// Whether the key usage has cRLSign is not looked at: makers' authorities sign lists
+		// with keyCertSign alone.
+		if issuer.CheckSignature(list.SignatureAlgorithm, list.RawTBSRevocationList, list.Signature) != nil {
+			return ErrList
+		}
+		for _, e := range list.Extensions {
+			if e.Critical { // a delta, or one that covers a part only
+				return ErrList
+			}
+		}
+		for _, entry := range list.RevokedCertificateEntries {
+			if entry.SerialNumber.Cmp(c.SerialNumber) == 0 {
+				return ErrRevoked
+			}
+		}
+		if newest == nil || list.ThisUpdate.After(newest.ThisUpdate) {
+			newest = list
+		}
+	}
+	if newest != nil && (at.Before(newest.ThisUpdate) || !at.Before(newest.NextUpdate)) { // also where it names no next one
+		return ErrListStale
+	}
+	return nil
+}
+
+// ParseLists reads revocation lists, each in DER. The error is [ErrList].
+func ParseLists(ders [][]byte) (lists []*x509.RevocationList, err error) {
+	if len(ders) > MaxLists {
+		return nil, ErrList
+	}
+	for _, der := range ders {
+		list, err := x509.ParseRevocationList(der)
+		if err != nil {
+			return nil, ErrList
+		}
+		lists = append(lists, list)
+	}
+	return lists, nil
+}
+
+// StrongKey reports whether a public key is one of RSA with 2,048 to 8,192 bits, or of P-256,
+// P-384 or P-521.
+func StrongKey(key any) bool {
+	switch k := key.(type) {
+	case *rsa.PublicKey:
+		return k.N.BitLen() >= minRSA && k.N.BitLen() <= maxRSA
+	case *ecdsa.PublicKey:
+		return k.Curve.Params().BitSize >= 256
+	}
+	return false
+}
