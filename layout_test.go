@@ -32,7 +32,7 @@ var secretSide = []string{"keyd/tr34", "keyd/keyagreement", "keyd/pinblock", "ke
 // present are the folders without which the tests below would prove nothing.
 var present = []string{
 	"front", "admin", "metrics", "tracing", "server", "pinsvc", "datasvc", "keyuse", "backup", "keys", "ksn", "policies", "audit", "store", "hsm", "hsm/module", "supervisor", "checkpoint",
-	"dukpt", "dukpt/software", "pinblock", "cmd/keyd", "client", "ceremony", "keyblock", "officer", "tr34",
+	"dukpt", "dukpt/software", "pinblock", "cmd/keyd", "client", "ceremony", "keyblock", "officer", "tr34", "terminals",
 }
 
 // graph has the direct imports of every package, those of other modules included.

@@ -77,6 +77,17 @@ func filled(t testing.TB) *store.SQLite {
 	must(s.AddCeremony(ctx, store.CeremonyRecord{
 		ID: strings.Repeat("0a", 16), Kind: "load", Subject: "a?version=1", State: store.CeremonyOpen, Papers: []byte("{}"), OpenedAt: at, ExpiresAt: at.Add(time.Hour),
 	}))
+	terminal := store.TerminalRecord{
+		ID: "t-1", Owner: "m-1", Model: "P400 Plus", Serial: "805-1", Site: "zürich", State: store.TerminalRegistered, Revision: 1,
+		Certificates: []byte{0x30}, PublicKey: bytes.Repeat([]byte{9}, 32), RegisteredAt: at, ChangedAt: at,
+	}
+	event := store.TerminalEvent{Kind: "registered", Actor: "spiffe://a/b", At: at}
+	must(s.AddTerminal(ctx, terminal, event))
+	other := terminal
+	other.ID, other.Certificates, other.PublicKey, other.Site = "t-0", nil, nil, ""
+	must(s.AddTerminal(ctx, other, event))
+	other.State, other.ReplacedBy = store.TerminalReplaced, "t-1"
+	must(s.UpdateTerminal(ctx, other, store.TerminalEvent{Kind: "replaced", Detail: "by t-1", At: at}))
 	must(s.AdoptEpoch(ctx, 7, []byte("register")))
 	must(s.ProposeEpoch(ctx, "", 8, []byte("next"), store.Change{}))
 	must(s.AdvanceEpoch(ctx, 8, nil, []byte("link")))
@@ -178,7 +189,7 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 			t.Errorf("item %d: %v, want %v (%v, %v)", i, got[i], want[i], err, err2)
 		}
 	}
-	if !reflect.DeepEqual(*r.Header(), header) || r.Trailer().Counts != (Counts{Keys: 3, Aliases: 1, Tags: 2, Usage: 1, Ceremonies: 1, Links: 1, Advances: 3}) || r.Trailer().Register != 8 {
+	if !reflect.DeepEqual(*r.Header(), header) || r.Trailer().Counts != (Counts{Keys: 3, Aliases: 1, Tags: 2, Usage: 1, Ceremonies: 1, Links: 1, Terminals: 2, Events: 3, Advances: 3}) || r.Trailer().Register != 8 {
 		t.Errorf("%+v, %+v", r.Header(), r.Trailer())
 	}
 	if said, key, _ := r.Seal(); said.Epoch != 7 || !key.Equal(by.key.Public()) {

@@ -25,7 +25,7 @@ const frameHeader = 1 + 4
 // kind is what a frame holds.
 type kind byte
 
-// The kinds, in their order.
+// The kinds, in their order but for those that say otherwise.
 const (
 	kindHeader   kind = 1
 	kindKey      kind = 2
@@ -37,6 +37,8 @@ const (
 	kindLink     kind = 8
 	kindCounter  kind = 9
 	kindAdvances kind = 10
+	kindTerminal kind = 11 // after the links
+	kindEvent    kind = 12 // after the terminals
 	kindTrailer  kind = 254
 	kindSeal     kind = 255
 )
@@ -78,8 +80,10 @@ type Counts struct {
 	Usage      uint64 `json:"usage"`
 	Ceremonies uint64 `json:"ceremonies"`
 	Links      uint64 `json:"links"`
-	Counters   uint64 `json:"counters"` // of key serial numbers
-	Advances   uint64 `json:"advances"` // rows that set such counters higher
+	Terminals  uint64 `json:"terminals,omitempty"`
+	Events     uint64 `json:"events,omitempty"` // of terminals
+	Counters   uint64 `json:"counters"`         // of key serial numbers
+	Advances   uint64 `json:"advances"`         // rows that set such counters higher
 }
 
 // Item is one thing of a backup: one of [store.Item], or Advances.
@@ -147,6 +151,30 @@ type ceremonyDocument struct {
 	ExpiresAt int64               `json:"expires_at"`
 }
 
+type terminalDocument struct {
+	ID           string              `json:"id"`
+	Owner        string              `json:"owner"`
+	Model        string              `json:"model"`
+	Serial       string              `json:"serial"`
+	Site         string              `json:"site,omitempty"`
+	State        store.TerminalState `json:"state"`
+	Certificates []byte              `json:"certificates,omitempty"`
+	PublicKey    []byte              `json:"public_key,omitempty"`
+	ReplacedBy   string              `json:"replaced_by,omitempty"`
+	Revision     uint64              `json:"revision"`
+	RegisteredAt int64               `json:"registered_at"`
+	ChangedAt    int64               `json:"changed_at"`
+}
+
+type eventDocument struct {
+	Terminal string `json:"terminal"`
+	Number   uint64 `json:"number"`
+	Kind     string `json:"kind"`
+	Actor    string `json:"actor,omitempty"`
+	Detail   string `json:"detail,omitempty"`
+	At       int64  `json:"at"`
+}
+
 // encode returns the frame of an item, appended to b.
 func encode(b []byte, i *Item) ([]byte, error) {
 	switch {
@@ -169,6 +197,14 @@ func encode(b []byte, i *Item) ([]byte, error) {
 		return frame(b, kindEpoch, binary.BigEndian.AppendUint64(nil, i.Epoch.Version), i.Epoch.Sealed)
 	case i.Link != nil:
 		return frame(b, kindLink, binary.BigEndian.AppendUint64(nil, i.Link.Version), i.Link.Link)
+	case i.Terminal != nil:
+		r := i.Terminal
+		return document(b, kindTerminal, &terminalDocument{
+			r.ID, r.Owner, r.Model, r.Serial, r.Site, r.State, r.Certificates, r.PublicKey, r.ReplacedBy, r.Revision, r.RegisteredAt.UnixMicro(), r.ChangedAt.UnixMicro(),
+		})
+	case i.Event != nil:
+		e := i.Event
+		return document(b, kindEvent, &eventDocument{e.Terminal, e.Number, e.Kind, e.Actor, e.Detail, e.At.UnixMicro()})
 	case i.Counter != nil:
 		c := i.Counter
 		numbers := binary.BigEndian.AppendUint32(nil, c.Counter)
@@ -230,6 +266,21 @@ func decode(k kind, payload []byte) (i Item, err error) {
 		} else {
 			i.Link = &store.EpochLink{Version: version, Link: rest}
 		}
+	case kindTerminal:
+		d, err := parse[terminalDocument](payload)
+		if err != nil {
+			return i, err
+		}
+		i.Terminal = &store.TerminalRecord{
+			ID: d.ID, Owner: d.Owner, Model: d.Model, Serial: d.Serial, Site: d.Site, State: d.State, Certificates: d.Certificates, PublicKey: d.PublicKey,
+			ReplacedBy: d.ReplacedBy, Revision: d.Revision, RegisteredAt: at(d.RegisteredAt), ChangedAt: at(d.ChangedAt),
+		}
+	case kindEvent:
+		d, err := parse[eventDocument](payload)
+		if err != nil {
+			return i, err
+		}
+		i.Event = &store.TerminalEvent{Terminal: d.Terminal, Number: d.Number, Kind: d.Kind, Actor: d.Actor, Detail: d.Detail, At: at(d.At)}
 	case kindCounter:
 		if len(payload) != 4+8+sequenceSize {
 			return i, wrong("a counter has another size")
@@ -314,6 +365,10 @@ func (c *Counts) of(k kind) *uint64 {
 		return &c.Ceremonies
 	case kindLink:
 		return &c.Links
+	case kindTerminal:
+		return &c.Terminals
+	case kindEvent:
+		return &c.Events
 	case kindCounter:
 		return &c.Counters
 	case kindAdvances:

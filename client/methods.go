@@ -107,21 +107,34 @@ var methods = map[string]repeatable{
 	// A certificate signing request is signed anew each time, and says the same.
 	keydv1.KeyService_GetCertificateSigningRequest_FullMethodName: freely,
 
+	// A terminal that is registered with the same content already is left as it is. A change
+	// of its state that was made cannot be made again, so a repeat would be refused, which
+	// hides that the first was made. A person looks what happened.
+	keydv1.TerminalService_RegisterTerminal_FullMethodName:         freely,
+	keydv1.TerminalService_RenewTerminalCertificate_FullMethodName: freely, // likewise
+	keydv1.TerminalService_SuspendTerminal_FullMethodName:          never,
+	keydv1.TerminalService_ResumeTerminal_FullMethodName:           never,
+	keydv1.TerminalService_RetireTerminal_FullMethodName:           never,
+	keydv1.TerminalService_ReplaceTerminal_FullMethodName:          never,
+
 	// These only look.
-	keydv1.AuditService_ListEntries_FullMethodName:         freely,
-	keydv1.AuditService_GetCheckpoint_FullMethodName:       freely,
-	keydv1.AuditService_GetInclusionProof_FullMethodName:   freely,
-	keydv1.AuditService_GetConsistencyProof_FullMethodName: freely,
-	keydv1.CeremonyService_GetModule_FullMethodName:        freely,
-	keydv1.CeremonyService_GetCeremony_FullMethodName:      freely,
-	keydv1.CeremonyService_ListCeremonies_FullMethodName:   freely,
-	keydv1.CeremonyService_ListAuthorities_FullMethodName:  freely,
-	keydv1.KeyService_GetKey_FullMethodName:                freely,
-	keydv1.KeyService_ListKeys_FullMethodName:              freely,
-	keydv1.KeyService_ListKeyVersions_FullMethodName:       freely,
-	keydv1.KeyService_GetAlias_FullMethodName:              freely,
-	keydv1.KeyService_ListAliases_FullMethodName:           freely,
-	keydv1.KeyService_ListTagsForResource_FullMethodName:   freely,
+	keydv1.TerminalService_GetTerminal_FullMethodName:        freely,
+	keydv1.TerminalService_ListTerminals_FullMethodName:      freely,
+	keydv1.TerminalService_ListTerminalEvents_FullMethodName: freely,
+	keydv1.AuditService_ListEntries_FullMethodName:           freely,
+	keydv1.AuditService_GetCheckpoint_FullMethodName:         freely,
+	keydv1.AuditService_GetInclusionProof_FullMethodName:     freely,
+	keydv1.AuditService_GetConsistencyProof_FullMethodName:   freely,
+	keydv1.CeremonyService_GetModule_FullMethodName:          freely,
+	keydv1.CeremonyService_GetCeremony_FullMethodName:        freely,
+	keydv1.CeremonyService_ListCeremonies_FullMethodName:     freely,
+	keydv1.CeremonyService_ListAuthorities_FullMethodName:    freely,
+	keydv1.KeyService_GetKey_FullMethodName:                  freely,
+	keydv1.KeyService_ListKeys_FullMethodName:                freely,
+	keydv1.KeyService_ListKeyVersions_FullMethodName:         freely,
+	keydv1.KeyService_GetAlias_FullMethodName:                freely,
+	keydv1.KeyService_ListAliases_FullMethodName:             freely,
+	keydv1.KeyService_ListTagsForResource_FullMethodName:     freely,
 }
 
 // verdict is what an error says about another try.
@@ -157,34 +170,41 @@ var verdicts = map[Reason]verdict{
 	PermitMissing:        final,
 
 	// What officers sign is right or wrong, whoever is asked.
-	DefinitionInvalid:    final,
-	OfficerUnknown:       final,
-	SignatureInvalid:     final,
-	StatementMismatch:    final,
-	CeremonyNotFound:     final,
-	CeremonyClosed:       final,
-	CeremonyExpired:      final,
-	OfficerRepeated:      final,
-	QuorumMissing:        final,
-	ComponentInvalid:     final,
-	CheckValueMismatch:   final,
-	KeyExists:            final,
-	KeyBlockInvalid:      final,
-	KeyValueRefused:      final,
-	ExportForbidden:      final,
-	InitialKeyAllotted:   final,
-	LedgerUnavailable:    unsure, // a person looks whether the ceremony was carried out
-	EpochInvalid:         final,
-	CertificateInvalid:   final,
-	CertificateExpired:   final,
-	CertificateUntrusted: final,
-	CertificateRevoked:   final,
-	Conflict:             final, // a person looks what the other one did
+	DefinitionInvalid:  final,
+	OfficerUnknown:     final,
+	SignatureInvalid:   final,
+	StatementMismatch:  final,
+	CeremonyNotFound:   final,
+	CeremonyClosed:     final,
+	CeremonyExpired:    final,
+	OfficerRepeated:    final,
+	QuorumMissing:      final,
+	ComponentInvalid:   final,
+	CheckValueMismatch: final,
+	KeyExists:          final,
+	KeyBlockInvalid:    final,
+	KeyValueRefused:    final,
+	ExportForbidden:    final,
+	InitialKeyAllotted: final,
+	LedgerUnavailable:  unsure, // a person looks whether the ceremony was carried out
+	EpochInvalid:       final,
+	Conflict:           final, // a person looks what the other one did
 
 	// A module without the newest register refuses every key before it does anything; its
 	// front brings it within moments, and another keyd may have it. Only where the token lost
 	// its sessions at the same time may a try have been counted. No KSN was recorded.
 	EpochStale: unrecorded,
+
+	// The inventory of terminals, and certificates, are as they are.
+	TerminalNotFound:     final,
+	CertificateInvalid:   final,
+	CertificateRole:      final,
+	CertificateExpired:   final,
+	CertificateRevoked:   final,
+	CertificateUntrusted: final,
+	TerminalExists:       final,
+	PublicKeyKnown:       final,
+	TerminalState:        final,
 
 	// Between a front and its modules; no method of a caller's meets them.
 	CheckpointOlder:        final,

@@ -76,6 +76,10 @@ func TestWhatIsSentAgain(t *testing.T) {
 		"KeyService/GetKey": attempts, "KeyService/ListKeys": attempts, "KeyService/ListKeyVersions": attempts,
 		"KeyService/GetAlias": attempts, "KeyService/ListAliases": attempts, "KeyService/ListTagsForResource": attempts,
 		"KeyService/GetCertificateSigningRequest": attempts,
+
+		"TerminalService/RegisterTerminal": attempts, "TerminalService/RenewTerminalCertificate": attempts, // the same again changes nothing
+		"TerminalService/SuspendTerminal": 1, "TerminalService/ResumeTerminal": 1, "TerminalService/RetireTerminal": 1, "TerminalService/ReplaceTerminal": 1,
+		"TerminalService/GetTerminal": attempts, "TerminalService/ListTerminals": attempts, "TerminalService/ListTerminalEvents": attempts,
 	}
 	type failure struct {
 		name   string

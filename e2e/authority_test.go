@@ -21,27 +21,57 @@ import (
 	"keyd/ceremony"
 )
 
-// rootFile writes the certificate of an authority to a file, in PEM, and returns it with the
-// fingerprint.
-func rootFile(t *testing.T, name string) (file, fingerprint string) {
+// root is an authority that makes certificates of terminals.
+type root struct {
+	certificate *x509.Certificate
+	der         []byte
+	key         *ecdsa.PrivateKey
+}
+
+func newRoot(t *testing.T, name string) *root {
+	t.Helper()
+	r := &root{key: newECKey(t)}
+	r.certificate = &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(10, 0, 0),
+		BasicConstraintsValid: true, IsCA: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+	}
+	r.der = r.sign(t, r.certificate, r.key)
+	return r
+}
+
+func newECKey(t *testing.T) *ecdsa.PrivateKey {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(10, 0, 0),
-		BasicConstraintsValid: true, IsCA: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	return key
+}
+
+func (r *root) sign(t *testing.T, template *x509.Certificate, key *ecdsa.PrivateKey) []byte {
+	t.Helper()
+	der, err := x509.CreateCertificate(rand.Reader, template, r.certificate, key.Public(), r.key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	file = filepath.Join(t.TempDir(), "root.pem")
+	return der
+}
+
+// deviceFile writes the certificate of a new device to a file, in PEM.
+func deviceFile(t *testing.T, by *root) string {
+	t.Helper()
+	return pemFile(t, by.sign(t, &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "device"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(5, 0, 0), KeyUsage: x509.KeyUsageDigitalSignature,
+	}, newECKey(t)))
+}
+
+func pemFile(t *testing.T, der []byte) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "certificate.pem")
 	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	return file, ceremony.Digest(der)
+	return file
 }
 
 // TestOfficersDecideWhomTheyBelieve from the command line: two trust, one alone distrusts,
@@ -62,7 +92,8 @@ func TestOfficersDecideWhomTheyBelieve(t *testing.T) {
 	if said := run(as(1, "authority", "list")...); !strings.Contains(said, "no authority is believed") {
 		t.Error(said)
 	}
-	file, fingerprint := rootFile(t, "Maker of Terminals")
+	root := newRoot(t, "Maker of Terminals")
+	file, fingerprint := pemFile(t, root.der), ceremony.Digest(root.der)
 	var begun keydv1.Ceremony
 	if err := protojson.Unmarshal([]byte(run(as(1, "authority", "trust", file, "--use", "terminals", "--yes", "-o", "json")...)), &begun); err != nil {
 		t.Fatal(err)
@@ -87,6 +118,12 @@ func TestOfficersDecideWhomTheyBelieve(t *testing.T) {
 	}
 	if l := listed(); len(l) != 1 || l[0].Fingerprint != fingerprint || l[0].Subject != "CN=Maker of Terminals" || l[0].Uses[0] != "terminals" {
 		t.Errorf("%v", l)
+	}
+	// A terminal of that maker can be registered from then on, and no other's.
+	device, stranger := deviceFile(t, root), deviceFile(t, newRoot(t, "Maker of Terminals"))
+	run(as(1, "terminal", "register", "t-1", "--owner", "shop-1", "--model", "X1", "--serial", "4711", "--certificate", device)...)
+	if said, err := s.command("", as(1, "terminal", "register", "t-2", "--owner", "shop-1", "--model", "X1", "--serial", "4712", "--certificate", stranger)...); err == nil {
+		t.Errorf("another maker's is registered:\n%s", said)
 	}
 	s.stop()
 	s = startIn(t, s.dir)

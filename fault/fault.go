@@ -55,24 +55,29 @@ const (
 	Conflict           Reason = 30 // somebody else changed it meanwhile
 
 	// Terminals and their certificates.
-	CertificateInvalid   Reason = 31 // not one that a terminal can have
-	CertificateExpired   Reason = 32 // not valid now
-	CertificateUntrusted Reason = 33 // leads to no root for terminals
-	CertificateRevoked   Reason = 34 // by its issuer
+	TerminalNotFound     Reason = 31 // no terminal of that identifier
+	CertificateInvalid   Reason = 32 // not one that a terminal can have
+	CertificateRole      Reason = 33 // of a distribution host, or something else that is no terminal
+	CertificateExpired   Reason = 34 // not valid now
+	CertificateRevoked   Reason = 35 // by its issuer
+	CertificateUntrusted Reason = 36 // leads to no root for terminals
+	TerminalExists       Reason = 37 // that identifier
+	PublicKeyKnown       Reason = 38 // it is another terminal's, or the terminal's is another
+	TerminalState        Reason = 39 // its state does not allow it
 
 	// Checkpoints of an audit log, which a module signs for its front.
-	CheckpointOlder        Reason = 35 // over fewer entries than one that was signed
-	CheckpointInconsistent Reason = 36 // over other entries than one that was signed
-	CheckpointNotKept      Reason = 37 // it cannot be remembered that it was signed
+	CheckpointOlder        Reason = 40 // over fewer entries than one that was signed
+	CheckpointInconsistent Reason = 41 // over other entries than one that was signed
+	CheckpointNotKept      Reason = 42 // it cannot be remembered that it was signed
 
-	KSNReplayed        Reason = 38 // the key serial number was used, or jumps too far
-	CustodyUnavailable Reason = 39 // the policy demands the token's custody, which is not to be had
-	PINBlockInvalid    Reason = 40 // the PIN block does not decipher to one
-	RateLimited        Reason = 41 // too many tries for one account, or requests of one identity
-	ModuleUnavailable  Reason = 42 // no module answered in time
-	StoreUnavailable   Reason = 43 // the database cannot be read or written
-	AuditUnavailable   Reason = 44 // the audit log cannot be written
-	Internal           Reason = 45 // a bug in keyd
+	KSNReplayed        Reason = 43 // the key serial number was used, or jumps too far
+	CustodyUnavailable Reason = 44 // the policy demands the token's custody, which is not to be had
+	PINBlockInvalid    Reason = 45 // the PIN block does not decipher to one
+	RateLimited        Reason = 46 // too many tries for one account, or requests of one identity
+	ModuleUnavailable  Reason = 47 // no module answered in time
+	StoreUnavailable   Reason = 48 // the database cannot be read or written
+	AuditUnavailable   Reason = 49 // the audit log cannot be written
+	Internal           Reason = 50 // a bug in keyd
 )
 
 // Row is a line of the table of reasons.
@@ -115,10 +120,15 @@ var Table = []Row{
 	{EpochInvalid, "EPOCH_INVALID", codes.FailedPrecondition, "the register of officers and keys is not one of this token"},
 	{EpochStale, "EPOCH_STALE", codes.Unavailable, "the register of officers and keys is not the newest"},
 	{Conflict, "CONFLICT", codes.Aborted, "somebody else changed it meanwhile"},
+	{TerminalNotFound, "TERMINAL_NOT_FOUND", codes.NotFound, "there is no such terminal"},
 	{CertificateInvalid, "CERTIFICATE_INVALID", codes.InvalidArgument, "this is no certificate of a terminal"},
+	{CertificateRole, "CERTIFICATE_ROLE", codes.FailedPrecondition, "the certificate is of something other than a terminal"},
 	{CertificateExpired, "CERTIFICATE_EXPIRED", codes.FailedPrecondition, "the certificate is not valid now"},
-	{CertificateUntrusted, "CERTIFICATE_UNTRUSTED", codes.FailedPrecondition, "the certificate leads to no root for terminals"},
 	{CertificateRevoked, "CERTIFICATE_REVOKED", codes.FailedPrecondition, "the certificate was revoked"},
+	{CertificateUntrusted, "CERTIFICATE_UNTRUSTED", codes.FailedPrecondition, "the certificate leads to no root for terminals"},
+	{TerminalExists, "TERMINAL_EXISTS", codes.AlreadyExists, "there is another terminal of this identifier"},
+	{PublicKeyKnown, "PUBLIC_KEY_KNOWN", codes.FailedPrecondition, "this public key is not the terminal's"},
+	{TerminalState, "TERMINAL_STATE", codes.FailedPrecondition, "the terminal's state does not allow this"},
 	{CheckpointOlder, "CHECKPOINT_OLDER", codes.FailedPrecondition, "the audit log has fewer entries than it had"},
 	{CheckpointInconsistent, "CHECKPOINT_INCONSISTENT", codes.FailedPrecondition, "the audit log does not have the entries that it had"},
 	{CheckpointNotKept, "CHECKPOINT_NOT_KEPT", codes.Unavailable, "the modules cannot remember a checkpoint, so none is signed"},

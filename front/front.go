@@ -29,6 +29,7 @@ import (
 	"keyd/store"
 	"keyd/supervisor/child"
 	"keyd/supervisor/confine"
+	"keyd/terminals"
 	"keyd/tracing"
 )
 
@@ -325,7 +326,7 @@ func (f *front) serve(control *child.Control, report confine.Report) error {
 	}
 	processes := func() []child.ChildState { return control.State().Children }
 	config := server.Config{
-		TLS: identity.Config, Policy: policy, Audit: f.log, Keys: f.inventory, Officers: f.officers, Serials: f.serials, Backups: f.database, Modules: f.modules, Log: f.Log,
+		TLS: identity.Config, Policy: policy, Audit: f.log, Keys: f.inventory, Officers: f.officers, Serials: f.serials, Terminals: terminals.New(f.database, f.officers), Backups: f.database, Modules: f.modules, Log: f.Log,
 		Version:     f.Version,
 		Processes:   processes,
 		Confinement: append(measures(report), hsm.SeparateUsers(f.Separated)),

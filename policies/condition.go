@@ -157,7 +157,7 @@ func firstLine(e ast.Expr, info *ast.SourceInfo) int {
 // evaluationError keeps an error short and on one line: it may quote what the caller
 // sent.
 func evaluationError(err error) error {
-	for _, known := range []error{errNoAddress, errNoTime} {
+	for _, known := range []error{errNoAddress, errNoTime, errNoTerminal} {
 		if errors.Is(err, known) || strings.Contains(err.Error(), known.Error()) {
 			return known
 		}

@@ -112,6 +112,12 @@ func TestConditions(t *testing.T) {
 		{"now < timestamp('2026-07-02T00:00:00Z')", nil, true},
 		{"now < timestamp('2026-07-01T00:00:00Z')", nil, false},
 
+		{"terminal.owner == identity.last", []func(*Request){func(r *Request) { r.Terminal = &Terminal{ID: "t-1", Owner: "FFFF9876543210E0"} }}, true},
+		{"terminal.id == 't-1' && terminal.model.startsWith('P')", []func(*Request){func(r *Request) { r.Terminal = &Terminal{ID: "t-1", Model: "P400"} }}, true},
+		{"has(terminal.owner)", []func(*Request){func(r *Request) { r.Terminal = &Terminal{ID: "t-1"} }}, false},
+		{"terminal.owner == ''", nil, false},
+		{"terminal.owner != 'x'", nil, false},
+
 		// What is needed is there, whatever cannot be evaluated beside it.
 		{"method.startsWith('Pin') || address.within('10.0.0.0/8')", []func(*Request){func(r *Request) { r.Address = netip.Addr{} }}, true},
 	} {
@@ -131,6 +137,7 @@ func TestConditionErrorDenies(t *testing.T) {
 		why    string
 	}{
 		"address.within('10.0.0.0/8')":                             {func(r *Request) { r.Address = netip.Addr{} }, "rule terminal[0] fits but its condition (line 10) could not be evaluated: the client's address is not known"},
+		"terminal.owner == 'x'":                                    {func(*Request) {}, "the request is about no terminal"},
 		"now.during('Mon-Fri 08:00-18:00', 'UTC')":                 {func(r *Request) { r.At = time.Time{} }, "the time is not known"},
 		"identity.path[5] == ''":                                   {func(*Request) {}, "index out of bounds"},
 		"identity.path.all(a, identity.path.all(b, a + b != 'x'))": {func(r *Request) { r.Identity += strings.Repeat("/a", 900) }, "cost"},

@@ -39,6 +39,7 @@ func TestDocumentedRules(t *testing.T) {
 		address string
 		at      string
 		want    bool
+		about   *Terminal
 	}
 	bdk, visa := Key{Name: "acquirer.bdk.1", Usage: "B0", KSN: tdesKSN}, Key{Name: "network.zpk.visa", Usage: "P0"}
 	data, pvk := Key{Name: "support.data", Usage: "D0"}, Key{Name: "issuer.pvk", Usage: "V2"}
@@ -48,64 +49,72 @@ func TestDocumentedRules(t *testing.T) {
 	own := "FFFF9876543210E0"
 	questions := [][]question{
 		{ // key names and usages
-			{"x", translate, []Key{bdk, visa}, "10.0.0.1", office, true},
-			{"x", translate, []Key{bdk, {Name: "network.zpk.other", Usage: "P0"}}, "10.0.0.1", office, false},
-			{"x", translate, []Key{{Name: "acquirer.bdk.1", Usage: "K0"}, visa}, "10.0.0.1", office, false},
-			{"x", verify, []Key{bdk, visa}, "10.0.0.1", office, false},
+			{"x", translate, []Key{bdk, visa}, "10.0.0.1", office, true, nil},
+			{"x", translate, []Key{bdk, {Name: "network.zpk.other", Usage: "P0"}}, "10.0.0.1", office, false, nil},
+			{"x", translate, []Key{{Name: "acquirer.bdk.1", Usage: "K0"}, visa}, "10.0.0.1", office, false, nil},
+			{"x", verify, []Key{bdk, visa}, "10.0.0.1", office, false, nil},
 		},
 		{ // by their usages
-			{"x", translate, []Key{bdk, visa}, "10.0.0.1", office, true},
-			{"x", translate, []Key{visa, bdk}, "10.0.0.1", office, false},
-			{"x", translate, []Key{zone, visa}, "10.0.0.1", office, false},
-			{"x", translate, []Key{bdk, zone}, "10.0.0.1", office, false},
+			{"x", translate, []Key{bdk, visa}, "10.0.0.1", office, true, nil},
+			{"x", translate, []Key{visa, bdk}, "10.0.0.1", office, false, nil},
+			{"x", translate, []Key{zone, visa}, "10.0.0.1", office, false, nil},
+			{"x", translate, []Key{bdk, zone}, "10.0.0.1", office, false, nil},
 		},
 		{ // custody
-			{"x", translate, []Key{visa, visa}, "10.0.0.1", office, true},
+			{"x", translate, []Key{visa, visa}, "10.0.0.1", office, true, nil},
 		},
 		{ // client networks
-			{"x", verify, issuer, "10.20.3.4", office, true},
-			{"x", verify, issuer, "2001:db8:20::7", office, true},
-			{"x", verify, issuer, "10.21.3.4", office, false},
-			{"x", verify, issuer, "", office, false},
+			{"x", verify, issuer, "10.20.3.4", office, true, nil},
+			{"x", verify, issuer, "2001:db8:20::7", office, true, nil},
+			{"x", verify, issuer, "10.21.3.4", office, false, nil},
+			{"x", verify, issuer, "", office, false, nil},
 		},
 		{ // time of day
-			{"x", "DataService/DecryptData", []Key{data}, "10.0.0.1", office, true},
-			{"x", "DataService/DecryptData", []Key{data}, "10.0.0.1", night, false},
-			{"x", "DataService/DecryptData", []Key{data}, "10.0.0.1", "2026-07-04T12:00:00+02:00", false}, // a Saturday
-			{"x", "DataService/DecryptData", []Key{data}, "10.0.0.1", "", false},
+			{"x", "DataService/DecryptData", []Key{data}, "10.0.0.1", office, true, nil},
+			{"x", "DataService/DecryptData", []Key{data}, "10.0.0.1", night, false, nil},
+			{"x", "DataService/DecryptData", []Key{data}, "10.0.0.1", "2026-07-04T12:00:00+02:00", false, nil}, // a Saturday
+			{"x", "DataService/DecryptData", []Key{data}, "10.0.0.1", "", false, nil},
 		},
 		{ // until a date
-			{"x", "MacService/GenerateMac", []Key{mac}, "10.0.0.1", "2026-12-31T23:59:59Z", true},
-			{"x", "MacService/GenerateMac", []Key{mac}, "10.0.0.1", "2027-01-01T00:00:00Z", false},
+			{"x", "MacService/GenerateMac", []Key{mac}, "10.0.0.1", "2026-12-31T23:59:59Z", true, nil},
+			{"x", "MacService/GenerateMac", []Key{mac}, "10.0.0.1", "2027-01-01T00:00:00Z", false, nil},
 		},
 		{ // peers of the keys
-			{"x", translate, []Key{{Name: "a", Usage: "B0", Peers: []string{"acquirer"}}, {Name: "b", Usage: "P0", Peers: []string{"issuer", "acquirer"}}}, "10.0.0.1", office, true},
-			{"x", translate, []Key{{Name: "a", Usage: "B0", Peers: []string{"acquirer"}}, {Name: "b", Usage: "P0", Peers: []string{"issuer"}}}, "10.0.0.1", office, false},
-			{"x", translate, []Key{{Name: "a", Usage: "B0"}, {Name: "b", Usage: "P0", Peers: []string{"acquirer"}}}, "10.0.0.1", office, false},
+			{"x", translate, []Key{{Name: "a", Usage: "B0", Peers: []string{"acquirer"}}, {Name: "b", Usage: "P0", Peers: []string{"issuer", "acquirer"}}}, "10.0.0.1", office, true, nil},
+			{"x", translate, []Key{{Name: "a", Usage: "B0", Peers: []string{"acquirer"}}, {Name: "b", Usage: "P0", Peers: []string{"issuer"}}}, "10.0.0.1", office, false, nil},
+			{"x", translate, []Key{{Name: "a", Usage: "B0"}, {Name: "b", Usage: "P0", Peers: []string{"acquirer"}}}, "10.0.0.1", office, false, nil},
 		},
 		{ // a terminal's own key serial numbers
-			{own, "MacService/VerifyMac", []Key{bdk}, "10.0.0.1", office, true},
-			{"FFFF9876543210C0", "MacService/VerifyMac", []Key{bdk}, "10.0.0.1", office, false},
-			{own, "MacService/VerifyMac", []Key{{Name: "acquirer.bdk.1", Usage: "B0"}}, "10.0.0.1", office, false},
-			{"1234567890123456", "DataService/EncryptData", []Key{{Name: "acquirer.bdk.a", Usage: "B0", KSN: aesKSN}}, "10.0.0.1", office, true},
+			{own, "MacService/VerifyMac", []Key{bdk}, "10.0.0.1", office, true, nil},
+			{"FFFF9876543210C0", "MacService/VerifyMac", []Key{bdk}, "10.0.0.1", office, false, nil},
+			{own, "MacService/VerifyMac", []Key{{Name: "acquirer.bdk.1", Usage: "B0"}}, "10.0.0.1", office, false, nil},
+			{"1234567890123456", "DataService/EncryptData", []Key{{Name: "acquirer.bdk.a", Usage: "B0", KSN: aesKSN}}, "10.0.0.1", office, true, nil},
 		},
 		{ // officers
-			{"x", "CeremonyService/ApproveCeremony", nil, "10.0.0.1", office, true},
-			{"x", "KeyService/CreateKey", nil, "10.0.0.1", office, true},
-			{"x", "KeyService/TagResource", []Key{visa}, "10.0.0.1", office, true},
-			{"x", "KeyService/TagResource", []Key{pvk}, "10.0.0.1", office, false},
-			{"x", "KeyService/UpdateAlias", []Key{visa, pvk}, "10.0.0.1", office, false},
-			{"x", "KeyService/GetKey", []Key{{Name: "acquirer.new"}}, "10.0.0.1", office, true}, // there is none of that name: it may be told so
-			{"x", translate, []Key{bdk, visa}, "10.0.0.1", office, false},
+			{"x", "CeremonyService/ApproveCeremony", nil, "10.0.0.1", office, true, nil},
+			{"x", "KeyService/CreateKey", nil, "10.0.0.1", office, true, nil},
+			{"x", "KeyService/TagResource", []Key{visa}, "10.0.0.1", office, true, nil},
+			{"x", "KeyService/TagResource", []Key{pvk}, "10.0.0.1", office, false, nil},
+			{"x", "KeyService/UpdateAlias", []Key{visa, pvk}, "10.0.0.1", office, false, nil},
+			{"x", "KeyService/GetKey", []Key{{Name: "acquirer.new"}}, "10.0.0.1", office, true, nil}, // there is none of that name: it may be told so
+			{"x", translate, []Key{bdk, visa}, "10.0.0.1", office, false, nil},
 		},
 		{ // an auditor who reads keys
-			{"x", "KeyService/GetKey", []Key{bdk}, "10.0.0.1", office, true},
-			{"x", "KeyService/GetKey", []Key{visa}, "10.0.0.1", office, false},
-			{"x", "KeyService/ListTagsForResource", []Key{zone}, "10.0.0.1", office, true},
-			{"x", "KeyService/ListKeys", nil, "10.0.0.1", office, true},
-			{"x", "KeyService/TagResource", []Key{bdk}, "10.0.0.1", office, false},
-			{"x", "KeyService/DeleteKey", nil, "10.0.0.1", office, false},
-			{"x", "CeremonyService/ListCeremonies", nil, "10.0.0.1", office, false},
+			{"x", "KeyService/GetKey", []Key{bdk}, "10.0.0.1", office, true, nil},
+			{"x", "KeyService/GetKey", []Key{visa}, "10.0.0.1", office, false, nil},
+			{"x", "KeyService/ListTagsForResource", []Key{zone}, "10.0.0.1", office, true, nil},
+			{"x", "KeyService/ListKeys", nil, "10.0.0.1", office, true, nil},
+			{"x", "KeyService/TagResource", []Key{bdk}, "10.0.0.1", office, false, nil},
+			{"x", "KeyService/DeleteKey", nil, "10.0.0.1", office, false, nil},
+			{"x", "CeremonyService/ListCeremonies", nil, "10.0.0.1", office, false, nil},
+		},
+		{ // the terminals of one merchant
+			{"m-17", "TerminalService/RegisterTerminal", nil, "10.0.0.1", office, true, &Terminal{ID: "t-1", Owner: "m-17", Model: "P400"}},
+			{"m-17", "TerminalService/RetireTerminal", nil, "10.0.0.1", office, false, &Terminal{ID: "t-2", Owner: "m-18", Model: "P400"}},
+			{"m-17", "TerminalService/GetTerminal", nil, "10.0.0.1", office, false, &Terminal{ID: "t-none"}},
+			{"m-17", "TerminalService/ListTerminals", nil, "10.0.0.1", office, true, &Terminal{Owner: "m-17"}},
+			{"m-17", "TerminalService/ListTerminals", nil, "10.0.0.1", office, false, &Terminal{}},
+			{"m-17", "TerminalService/ListTerminals", nil, "10.0.0.1", office, false, nil},
 		},
 	}
 	if len(rules) != len(questions) {
@@ -114,7 +123,7 @@ func TestDocumentedRules(t *testing.T) {
 	for i, rule := range rules {
 		p := mustParse(t, []byte("version: 1\nidentities: [{id: spiffe://bank.example/host/*, roles: [a]}]\nroles:\n  a:\n    "+strings.ReplaceAll(rule, "\n", "\n    ")+"\n"))
 		for _, q := range questions[i] {
-			r := Request{Identity: "spiffe://bank.example/host/" + q.last, Method: q.method, Keys: q.keys}
+			r := Request{Identity: "spiffe://bank.example/host/" + q.last, Method: q.method, Keys: q.keys, Terminal: q.about}
 			if q.address != "" {
 				r.Address = netip.MustParseAddr(q.address)
 			}
@@ -131,12 +140,15 @@ func TestDocumentedRules(t *testing.T) {
 		}
 	}
 	// What can be looked at is in the document, and what is documented can be.
-	for name, table := range map[string]string{identityTypeName: "| variable |", keyTypeName: "| field of a key |"} {
+	for name, table := range map[string]string{identityTypeName: "| variable |", terminalTypeName: "| variable |", keyTypeName: "| field of a key |"} {
 		_, rows, _ := strings.Cut(string(b), "\n"+table)
 		rows, _, _ = strings.Cut(rows, "\n\n")
 		prefix := ""
-		if name == identityTypeName {
+		switch name {
+		case identityTypeName:
 			prefix = "identity."
+		case terminalTypeName:
+			prefix = "terminal."
 		}
 		var want, documented []string
 		for _, f := range facts[name] {

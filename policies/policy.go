@@ -26,6 +26,10 @@ type Request struct {
 	Method   string // "PinService/TranslatePinData"
 	Keys     []Key  // every key that the method would use
 
+	// Terminal is the one that the request is about, for conditions only. nil for methods
+	// that are about none; a condition that asks for it does not hold then.
+	Terminal *Terminal
+
 	// Address is the client's, and At is when the request came. Conditions ask for them;
 	// one that needs what is not known (the zero value) does not hold.
 	Address netip.Addr
@@ -49,6 +53,13 @@ type Key struct {
 	Direction string   // "incoming", "outgoing" or "both", from the key's header
 	Peers     []string // peer groups, from the key's header; "*" is every group
 	KSN       string   // key serial number in 20 (TDES) or 24 (AES) upper-case hex digits
+}
+
+// Terminal is a terminal as a condition sees it. What the inventory does not have of it is empty.
+type Terminal struct {
+	ID    string
+	Owner string // of a list: the one that it is limited to, empty for none
+	Model string // likewise
 }
 
 // Decision is the answer to a [Request]. The zero value denies.

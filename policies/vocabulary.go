@@ -31,6 +31,7 @@ import (
 const (
 	identityTypeName = "keyd.Identity"
 	keyTypeName      = "keyd.Key"
+	terminalTypeName = "keyd.Terminal"
 	addressTypeName  = "keyd.Address"
 
 	functionWithin = "within" // address.within("10.0.0.0/8")
@@ -40,6 +41,7 @@ const (
 var (
 	identityType = types.NewObjectType(identityTypeName)
 	keyType      = types.NewObjectType(keyTypeName)
+	terminalType = types.NewObjectType(terminalTypeName)
 	addressType  = types.NewOpaqueType(addressTypeName)
 )
 
@@ -47,7 +49,7 @@ var (
 // and nothing else.
 type value struct {
 	of    *types.Type
-	inner any // *identityFacts, *Key, netip.Addr
+	inner any // *identityFacts, *Key, *Terminal, netip.Addr
 }
 
 var _ ref.Val = value{}
@@ -101,7 +103,7 @@ type fact struct {
 
 func (f fact) isSet(v any) bool { return !reflect.ValueOf(f.get(v)).IsZero() }
 
-// facts are the fields of both types, in the order of the documentation.
+// facts are the fields of the types, in the order of the documentation.
 var facts = map[string][]fact{
 	identityTypeName: {
 		{"id", types.StringType, func(v any) any { return v.(*identityFacts).id }},
@@ -119,6 +121,11 @@ var facts = map[string][]fact{
 		{"peers", types.NewListType(types.StringType), func(v any) any { return v.(*Key).Peers }},
 		{"ksn", types.StringType, func(v any) any { return v.(*Key).KSN }},
 		{"initial_key_id", types.StringType, func(v any) any { return v.(*Key).initialKeyID() }},
+	},
+	terminalTypeName: {
+		{"id", types.StringType, func(v any) any { return v.(*Terminal).ID }},
+		{"owner", types.StringType, func(v any) any { return v.(*Terminal).Owner }},
+		{"model", types.StringType, func(v any) any { return v.(*Terminal).Model }},
 	},
 }
 
@@ -154,6 +161,8 @@ func (provider) FindStructType(name string) (*types.Type, bool) {
 		return types.NewTypeTypeWithParam(identityType), true
 	case keyTypeName:
 		return types.NewTypeTypeWithParam(keyType), true
+	case terminalTypeName:
+		return types.NewTypeTypeWithParam(terminalType), true
 	}
 	return nil, false
 }
@@ -216,6 +225,7 @@ func newEnvironment() (*cel.Env, error) {
 		cel.Variable("identity", identityType),
 		cel.Variable("method", types.StringType),
 		cel.Variable("keys", types.NewListType(keyType)),
+		cel.Variable("terminal", terminalType),
 		cel.Variable("address", addressType),
 		cel.Variable("now", types.TimestampType),
 		cel.Function(functionWithin, cel.MemberOverload("address_within_network",
@@ -286,8 +296,9 @@ func newScene(r Request) *scene { return &scene{request: r} }
 
 // Why a condition cannot be evaluated: what it asks for is not known.
 var (
-	errNoAddress = errors.New("the client's address is not known")
-	errNoTime    = errors.New("the time is not known")
+	errNoAddress  = errors.New("the client's address is not known")
+	errNoTime     = errors.New("the time is not known")
+	errNoTerminal = errors.New("the request is about no terminal")
 )
 
 // Parent implements CEL's activation: there is none.
@@ -312,6 +323,11 @@ func (s *scene) ResolveName(name string) (any, bool) {
 			s.keys = types.NewRefValList(types.DefaultTypeAdapter, list)
 		}
 		return s.keys, true
+	case "terminal":
+		if s.request.Terminal == nil {
+			return types.WrapErr(errNoTerminal), true
+		}
+		return value{terminalType, s.request.Terminal}, true
 	case "address":
 		if !s.request.Address.IsValid() {
 			return types.WrapErr(errNoAddress), true

@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -43,9 +44,6 @@ var onlyModule = map[fault.Reason]bool{
 	fault.InitialKeyAllotted:     true,
 	fault.LedgerUnavailable:      true,
 	fault.EpochInvalid:           true,
-	fault.CertificateInvalid:     true,
-	fault.CertificateExpired:     true,
-	fault.CertificateUntrusted:   true,
 	fault.CertificateRevoked:     true,
 	fault.CheckpointOlder:        true,
 	fault.CheckpointInconsistent: true,
@@ -161,6 +159,32 @@ var provocations = map[fault.Reason]func(*front) (any, error){
 		c := keydv1.NewKeyServiceClient(f.withOfficers().start().as("officer-1"))
 		return nilAnswer(c.UpdateAlias(f.t.Context(), &keydv1.UpdateAliasRequest{AliasName: "may.alias", KeyId: "may.zone", ExpectedKeyId: "may.stopped"}))
 	},
+	fault.TerminalNotFound: func(f *front) (any, error) {
+		c := keydv1.NewTerminalServiceClient(f.start().as("officer-1"))
+		return nilAnswer(c.GetTerminal(f.t.Context(), &keydv1.GetTerminalRequest{TerminalId: "t-none"}))
+	},
+	fault.CertificateInvalid: func(f *front) (any, error) { return f.start().register("t-1", []byte("none")) },
+	fault.CertificateRole: func(f *front) (any, error) {
+		return f.start().register("t-1", f.device(func(c *x509.Certificate) { c.Subject.CommonName = "KDH 1" }))
+	},
+	fault.CertificateExpired: func(f *front) (any, error) {
+		return f.start().register("t-1", f.device(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }))
+	},
+	fault.CertificateUntrusted: func(f *front) (any, error) { return f.start().register("t-1", f.device()) },
+	fault.TerminalExists: func(f *front) (any, error) {
+		f.trust().putTerminal("t-1", f.device())
+		return f.start().register("t-1", f.device())
+	},
+	fault.PublicKeyKnown: func(f *front) (any, error) {
+		device := f.device()
+		f.trust().putTerminal("t-0", device)
+		return f.start().register("t-1", device)
+	},
+	fault.TerminalState: func(f *front) (any, error) {
+		f.putTerminal("t-1")
+		c := keydv1.NewTerminalServiceClient(f.start().as("officer-1"))
+		return nilAnswer(c.ResumeTerminal(f.t.Context(), &keydv1.ChangeTerminalRequest{TerminalId: "t-1"}))
+	},
 	fault.ModuleUnavailable: func(f *front) (any, error) { return f.start().translate("switch") },
 	fault.StoreUnavailable: func(f *front) (any, error) {
 		if err := f.store.Close(); err != nil {
@@ -191,6 +215,15 @@ var officersMethods = map[fault.Reason]string{
 	fault.CeremonyExpired:   "CeremonyService/ApproveCeremony",
 	fault.EpochStale:        "CeremonyService/ApproveCeremony",
 	fault.Conflict:          "KeyService/UpdateAlias",
+
+	fault.TerminalNotFound:     "TerminalService/GetTerminal",
+	fault.CertificateInvalid:   "TerminalService/RegisterTerminal",
+	fault.CertificateRole:      "TerminalService/RegisterTerminal",
+	fault.CertificateExpired:   "TerminalService/RegisterTerminal",
+	fault.CertificateUntrusted: "TerminalService/RegisterTerminal",
+	fault.TerminalExists:       "TerminalService/RegisterTerminal",
+	fault.PublicKeyKnown:       "TerminalService/RegisterTerminal",
+	fault.TerminalState:        "TerminalService/ResumeTerminal",
 }
 
 const (

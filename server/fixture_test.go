@@ -36,6 +36,7 @@ import (
 	"keyd/ksn"
 	"keyd/policies"
 	"keyd/store"
+	"keyd/terminals"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -50,7 +51,12 @@ identities:
     roles: [officer]
   - id: spiffe://test.example/officer-2
     roles: [officer]
+  - id: spiffe://test.example/m-1
+    roles: [merchant]
 roles:
+  merchant:
+    - methods: ["TerminalService/*"]
+      when: 'terminal.owner == identity.last'
   switch:
     - methods: ["PinService/*"]
       keys: ["may.*"]
@@ -61,6 +67,7 @@ roles:
     - methods: ["CeremonyService/*", "KeyService/*"]
       keys: ["may.*"]
       usages: [P0]
+    - methods: ["TerminalService/*"]
 `
 
 // front is everything a server needs, real and on loopback.
@@ -70,6 +77,7 @@ type front struct {
 	store   *store.SQLite
 	path    string // of the audit log
 	ca      *authority
+	roots   *roots // for terminals
 	log     *logged
 	address string
 	server  *Server
@@ -80,7 +88,7 @@ func newFront(t *testing.T) *front {
 	t.Helper()
 	dir := t.TempDir()
 	ca := newAuthority(t)
-	f := &front{t: t, ca: ca, log: &logged{}, path: filepath.Join(dir, "audit")}
+	f := &front{t: t, ca: ca, roots: &roots{}, log: &logged{}, path: filepath.Join(dir, "audit")}
 	var err error
 	if f.store, err = store.OpenSQLite(context.Background(), filepath.Join(dir, "keys.db")); err != nil {
 		t.Fatal(err)
@@ -109,6 +117,7 @@ func newFront(t *testing.T) *front {
 		}
 	})
 	f.config.Backups = f.store
+	f.config.Terminals = terminals.New(f.store, f.roots)
 	f.config.Modules = hsm.NewClient(time.Minute, f.config.Log)
 	t.Cleanup(f.config.Modules.Close)
 	f.config.Officers = keys.NewCeremonies(f.store, f.config.Keys, f.config.Modules)
@@ -292,6 +301,17 @@ func (f *front) records() []audit.Record {
 
 // segment is the file that the log's entries are in.
 func (f *front) segment() string { return filepath.Join(f.path, "audit-0000000000000001.log") }
+
+// roots are those for terminals.
+type roots struct{ list []*x509.Certificate }
+
+// Roots implements [terminals.Authorities].
+func (r *roots) Roots(use string) ([]*x509.Certificate, error) {
+	if use != ceremony.UseTerminals {
+		return nil, nil
+	}
+	return r.list, nil
+}
 
 // lastRecord expects n entries in the audit log and returns the newest.
 func (f *front) lastRecord(n int) audit.Record {

@@ -26,7 +26,12 @@ var _ keyuse.Authorizer = gate{}
 
 // Authorize implements [keyuse.Authorizer]. Why a request was denied is for the audit
 // log and the operator, never for the caller.
-func (gate) Authorize(ctx context.Context, action string, named []policies.Key) error {
+func (g gate) Authorize(ctx context.Context, action string, named []policies.Key) error {
+	return g.about(ctx, action, named, nil)
+}
+
+// about is Authorize of what is about a terminal.
+func (gate) about(ctx context.Context, action string, named []policies.Key, terminal *policies.Terminal) error {
 	c := callOf(ctx)
 	if c == nil || c.identity == "" {
 		return fault.Wrap(fault.Internal, fmt.Errorf("%s: authorisation was asked without a request or an identity", action))
@@ -36,7 +41,7 @@ func (gate) Authorize(ctx context.Context, action string, named []policies.Key) 
 		return fault.Wrap(fault.Internal, fmt.Errorf("%s asked for authorisation of %s", c.method, action))
 	}
 	d := c.policy.Authorize(policies.Request{
-		Identity: c.identity, Method: action, Keys: named, Address: addressOf(ctx), At: c.started,
+		Identity: c.identity, Method: action, Keys: named, Terminal: terminal, Address: addressOf(ctx), At: c.started,
 	})
 	c.allowed = d.Allowed && (c.allowed || !c.asked)
 	c.asked = true

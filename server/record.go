@@ -55,8 +55,12 @@ func (r recorder) record(c *call, err error) error {
 	entry := c.entry
 	entry.RequestID, entry.Identity, entry.Method = c.id, c.identity, c.method
 	said := entry.Detail // by the binding, of what was done
-	if entry.Decision, entry.Reason, entry.Detail = decision(err); entry.Detail == "" {
+	entry.Decision, entry.Reason, entry.Detail = decision(err)
+	switch {
+	case entry.Detail == "":
 		entry.Detail = said
+	case said != "":
+		entry.Detail = said + ": " + entry.Detail
 	}
 	if entry.Decision != audit.Allowed {
 		entry.Custody = ""

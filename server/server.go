@@ -28,6 +28,7 @@ import (
 	"keyd/policies"
 	"keyd/store"
 	"keyd/supervisor/child"
+	"keyd/terminals"
 )
 
 // Config is what a server is made of. Everything is needed unless it says otherwise.
@@ -50,6 +51,9 @@ type Config struct {
 	// Serials is the record of key serial numbers that were used. The server does not
 	// close it.
 	Serials *ksn.Ledger
+
+	// Terminals is the inventory of terminals.
+	Terminals *terminals.Inventory
 
 	// Backups is the database, as a backup has it.
 	Backups store.Backups
@@ -102,8 +106,8 @@ func New(c Config) (*Server, error) {
 	if err := checkTLS(c.TLS); err != nil {
 		return nil, fmt.Errorf("server: %w", err)
 	}
-	if c.Audit == nil || c.Keys == nil || c.Officers == nil || c.Serials == nil || c.Backups == nil || c.Modules == nil || c.Log == nil {
-		return nil, errors.New("server: audit log, keys, officers, serial numbers, database, modules and log are all needed")
+	if c.Audit == nil || c.Keys == nil || c.Officers == nil || c.Serials == nil || c.Terminals == nil || c.Backups == nil || c.Modules == nil || c.Log == nil {
+		return nil, errors.New("server: audit log, keys, officers, serial numbers, terminals, database, modules and log are all needed")
 	}
 	if c.Processes == nil {
 		c.Processes = func() []child.ChildState { return nil }
@@ -121,6 +125,7 @@ func New(c Config) (*Server, error) {
 	keydv1.RegisterVelocityServiceServer(s.grpc, velocityBinding{pins: pins})
 	keydv1.RegisterCeremonyServiceServer(s.grpc, ceremonyBinding{access: access, officers: c.Officers})
 	keydv1.RegisterKeyServiceServer(s.grpc, keyBinding{access: access, officers: c.Officers, inventory: c.Keys})
+	keydv1.RegisterTerminalServiceServer(s.grpc, terminalBinding{access: access, inventory: c.Terminals})
 	keydv1.RegisterFleetServiceServer(s.grpc, fleetBinding{access: access, officers: c.Officers})
 	keydv1.RegisterAuditServiceServer(s.grpc, auditBinding{access: access, log: c.Audit})
 	keydv1.RegisterBackupServiceServer(s.grpc, backupBinding{

@@ -13,8 +13,8 @@ type Backups interface {
 	// Export calls each for everything that a backup holds, of one moment and in a fixed
 	// order, so that equal databases make equal backups: keys by name and version, aliases
 	// by name, tags by key and tag, usage by name and version, ceremonies by ID, the
-	// current epoch, the proposal, links by version, counters by sequence, journal rows by
-	// number. An item is only lent. An error of each ends it and is returned as it is.
+	// current epoch, the proposal, links by version, terminals by identifier, their events
+	// by identifier and number, counters by sequence, journal rows by number. An item is only lent. An error of each ends it and is returned as it is.
 	Export(ctx context.Context, each func(Item) error) error
 
 	// Import takes what Export handed out, in its order, into an empty database, in one
@@ -39,6 +39,8 @@ type Item struct {
 	Epoch    *Epoch // the current one
 	Proposal *Proposal
 	Link     *EpochLink
+	Terminal *TerminalRecord
+	Event    *TerminalEvent
 	Counter  *Counter
 	Row      *JournalRow
 }
@@ -105,6 +107,12 @@ func (i Item) kind() (kind int, err error) {
 	if i.Link != nil {
 		take(itemLink, i.Link.Validate)
 	}
+	if i.Terminal != nil {
+		take(itemTerminal, i.Terminal.Validate)
+	}
+	if i.Event != nil {
+		take(itemEvent, i.Event.Validate)
+	}
 	if i.Counter != nil {
 		take(itemCounter, i.Counter.Validate)
 	}
@@ -127,6 +135,8 @@ const (
 	itemEpoch
 	itemProposal
 	itemLink
+	itemTerminal
+	itemEvent
 	itemCounter
 	itemRow
 )

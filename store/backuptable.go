@@ -17,6 +17,8 @@ const (
 	exportUsage      = `SELECT name, version, uses, last_used FROM key_usage ORDER BY name, version`
 	exportCeremonies = `SELECT ` + ceremonyColumns + ` FROM ceremonies ORDER BY id`
 	exportLinks      = `SELECT version, link FROM epoch_links ORDER BY version`
+	exportTerminals  = `SELECT ` + terminalColumns + ` FROM terminals ORDER BY id`
+	exportEvents     = `SELECT ` + eventColumns + ` FROM terminal_events ORDER BY terminal, number`
 	exportCounters   = `SELECT sequence, counter, receipt, accepted_at FROM counters ORDER BY sequence`
 
 	importUsage   = `INSERT INTO key_usage (name, version, uses, last_used) VALUES ($1, $2, $3, $4)`
@@ -29,6 +31,7 @@ const (
 	// isFilled has an answer when anything is kept that an import brings.
 	isFilled = `SELECT 1 FROM keys UNION ALL SELECT 1 FROM aliases UNION ALL SELECT 1 FROM key_tags UNION ALL SELECT 1 FROM key_usage
 		UNION ALL SELECT 1 FROM ceremonies UNION ALL SELECT 1 FROM epochs UNION ALL SELECT 1 FROM epoch_links
+		UNION ALL SELECT 1 FROM terminals UNION ALL SELECT 1 FROM terminal_events
 		UNION ALL SELECT 1 FROM counters UNION ALL SELECT 1 FROM counter_journal`
 
 	markRestored = `UPDATE marks SET restored = 1`
@@ -82,6 +85,12 @@ func (s *tables) Export(ctx context.Context, do func(Item) error) error {
 			},
 			func() error {
 				return export(ctx, tx, scanLink, func(l EpochLink) error { return hand(Item{Link: &l}) }, exportLinks)
+			},
+			func() error {
+				return export(ctx, tx, scanTerminal, func(r TerminalRecord) error { return hand(Item{Terminal: &r}) }, exportTerminals)
+			},
+			func() error {
+				return export(ctx, tx, scanEvent, func(e TerminalEvent) error { return hand(Item{Event: &e}) }, exportEvents)
 			},
 			func() error {
 				return export(ctx, tx, scanCounter, func(c Counter) error { return hand(Item{Counter: &c}) }, exportCounters)
@@ -151,13 +160,14 @@ type importer struct {
 	*tables
 
 	tx      *sql.Tx
-	kind    int    // of the item before
-	place   []byte // of it, within its kind
-	count   int    // items in a row that are of the same key, where they are limited
-	of      string // that key
-	row     uint64 // number of the last journal row
-	current uint64 // version of the epoch
-	link    uint64 // version of the last link
+	kind    int            // of the item before
+	place   []byte         // of it, within its kind
+	count   int            // items in a row that are of the same key, where they are limited
+	of      string         // that key
+	row     uint64         // number of the last journal row
+	current uint64         // version of the epoch
+	link    uint64         // version of the last link
+	event   *TerminalEvent // the last one
 
 	prepared map[string]*sql.Stmt
 }
@@ -206,6 +216,13 @@ func (in *importer) insert(ctx context.Context, i Item) error {
 		}
 		in.link = i.Link.Version
 		return in.exec(ctx, addLink, int64(i.Link.Version), notNull(i.Link.Link))
+	case i.Terminal != nil:
+		if err := keyIsFree(ctx, in.tx, i.Terminal); err != nil {
+			return err
+		}
+		return in.exec(ctx, addTerminal, terminalValues(i.Terminal)...)
+	case i.Event != nil:
+		return in.ofTerminal(ctx, i.Event)
 	case i.Counter != nil:
 		c := i.Counter
 		return in.exec(ctx, importCounter, c.Sequence, int64(c.Counter), notNull(c.Receipt), c.AcceptedAt.UnixMicro())
@@ -215,6 +232,23 @@ func (in *importer) insert(ctx context.Context, i Item) error {
 	}
 	in.row = i.Row.Number
 	return in.exec(ctx, importRow, int64(i.Row.Number), i.Row.Batch)
+}
+
+// ofTerminal inserts an event of a terminal that is there, which follows the one before.
+func (in *importer) ofTerminal(ctx context.Context, e *TerminalEvent) error {
+	number := uint64(1)
+	if in.event != nil && in.event.Terminal == e.Terminal {
+		number = in.event.Number + 1
+	}
+	there, err := exists(ctx, in.tx, hasEvents, e.Terminal, int64(e.Number))
+	switch {
+	case err != nil:
+		return err
+	case !there || e.Number != number:
+		return fmt.Errorf("%w: terminal %s: its events in a backup have a gap, or are more than it had", ErrInvalid, e.Terminal)
+	}
+	in.event = e
+	return in.exec(ctx, addEvent, eventValues(e)...)
 }
 
 // exec prepares a statement once: there may be a million counters.
@@ -297,6 +331,10 @@ func (i Item) place() []byte {
 		return name(i.Ceremony.ID)
 	case i.Link != nil:
 		return number(nil, i.Link.Version)
+	case i.Terminal != nil:
+		return name(i.Terminal.ID)
+	case i.Event != nil:
+		return number(name(i.Event.Terminal), i.Event.Number)
 	case i.Counter != nil:
 		return bytes.Clone(i.Counter.Sequence)
 	case i.Row != nil:

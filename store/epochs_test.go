@@ -105,7 +105,7 @@ func TestUpgradeToNodes(t *testing.T) {
 	}
 	closeStore(t, s)
 	execute("ALTER TABLE ceremonies DROP COLUMN node; ALTER TABLE epochs DROP COLUMN node;"+
-		"DROP TABLE marks; DROP TABLE epoch_links; DROP TABLE nodes; DELETE FROM goose_db_version WHERE version_id >= 4")(t, path)
+		"DROP TABLE marks; DROP TABLE epoch_links; DROP TABLE nodes; DROP TABLE terminals; DROP TABLE terminal_events; DELETE FROM goose_db_version WHERE version_id >= 4")(t, path)
 	s = open(t, path)
 	p, err := s.ProposedEpoch(t.Context())
 	if err != nil || p.Version != 2 || p.Node != "" || p.Change.Ceremony == nil {
@@ -135,7 +135,7 @@ func TestUpgradeToNodes(t *testing.T) {
 func TestUpgrade(t *testing.T) {
 	path := sound(t)
 	execute("DROP TABLE ceremonies; DROP TABLE epochs; DROP TABLE aliases; DROP TABLE key_tags; DROP TABLE key_usage;"+
-		"DROP TABLE marks; DROP TABLE epoch_links; DROP TABLE nodes; DELETE FROM goose_db_version WHERE version_id >= 3")(t, path)
+		"DROP TABLE marks; DROP TABLE epoch_links; DROP TABLE nodes; DROP TABLE terminals; DROP TABLE terminal_events; DELETE FROM goose_db_version WHERE version_id >= 3")(t, path)
 	s := open(t, path)
 	l, err := s.List(t.Context(), "", store.MaxList)
 	if err != nil || len(l) != 200 {

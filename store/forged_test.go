@@ -41,6 +41,17 @@ func TestForgedInventoryIsNotServed(t *testing.T) {
 		"usage of version 0":  "INSERT INTO key_usage VALUES ('zpk', 0, 1, 0)",
 		"negative count":      "INSERT INTO key_usage VALUES ('zpk', 1, -1, 0)",
 		"count as text":       "INSERT INTO key_usage VALUES ('zpk', 1, 'canary', 0)",
+		"terminal's state":    terminalRow("'t', 'o', 'm', 's', '', 'canary', x'', x'', '', 1, 0, 0"),
+		"terminal's owner":    terminalRow("'t', '', 'm', 's', '', 'REGISTERED', x'', x'', '', 1, 0, 0"),
+		"a key of no size":    terminalRow("'t', 'o', 'm', 's', '', 'REGISTERED', x'00', x'00', '', 1, 0, 0"),
+		"a key without more":  terminalRow("'t', 'o', 'm', 's', '', 'REGISTERED', x'', zeroblob(32), '', 1, 0, 0"),
+		"long certificates":   terminalRow("'t', 'o', 'm', 's', '', 'REGISTERED', zeroblob(16385), zeroblob(32), '', 1, 0, 0"),
+		"replaced by nothing": terminalRow("'t', 'o', 'm', 's', '', 'REPLACED', x'', x'', '', 1, 0, 0"),
+		"replaced by itself":  terminalRow("'t', 'o', 'm', 's', '', 'REPLACED', x'', x'', 't', 1, 0, 0"),
+		"terminal's revision": terminalRow("'t', 'o', 'm', 's', '', 'REGISTERED', x'', x'', '', 'canary', 0, 0"),
+		"event's kind":        eventRow("'t', 1, '', 'a', '', 0"),
+		"event's number":      eventRow("'t', 'canary', 'registered', 'a', '', 0"),
+		"event's detail":      eventRow("'t', 1, 'registered', 'a', 'canary' || char(10), 0"),
 		"time of use":         "INSERT INTO key_usage VALUES ('zpk', 1, 1, 9223372036854775807)",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -48,6 +59,8 @@ func TestForgedInventoryIsNotServed(t *testing.T) {
 			execute("DROP TABLE ceremonies; CREATE TABLE ceremonies (id, kind, node, subject, state, revision, papers, record, opened_at, expires_at);"+
 				"DROP TABLE epochs; CREATE TABLE epochs (version, state, sealed, change, ceremony, node);"+
 				"DROP TABLE aliases; CREATE TABLE aliases (alias, target); DROP TABLE key_tags; CREATE TABLE key_tags (name, tag, value);"+
+				"DROP TABLE terminals; CREATE TABLE terminals (id, owner, model, serial, site, state, certificates, public_key, replaced_by, revision, registered_at, changed_at);"+
+				"DROP TABLE terminal_events; CREATE TABLE terminal_events (terminal, number, kind, actor, detail, at);"+
 				"DROP TABLE key_usage; CREATE TABLE key_usage (name, version, uses, last_used);"+statement)(t, path)
 			s := open(t, path)
 			ctx := t.Context()
@@ -59,9 +72,13 @@ func TestForgedInventoryIsNotServed(t *testing.T) {
 			_, aliases := s.Aliases(ctx, "", 10)
 			_, tags := s.Tags(ctx, "zpk")
 			_, usage := s.UsageOf(ctx, "zpk")
+			_, terminal := s.Terminal(ctx, "t")
+			_, terminals := s.Terminals(ctx, store.TerminalFilter{}, "", 10)
+			_, events := s.TerminalEvents(ctx, "t", 0, 10)
 			corrupt := 0
 			for call, err := range map[string]error{
 				"Ceremony": ceremony, "Ceremonies": ceremonies, "CurrentEpoch": current, "ProposedEpoch": proposed, "Alias": alias, "Aliases": aliases, "Tags": tags, "UsageOf": usage,
+				"Terminal": terminal, "Terminals": terminals, "TerminalEvents": events,
 				"AdvanceEpoch": s.AdvanceEpoch(ctx, 2, nil, nil),
 			} {
 				switch {
@@ -80,6 +97,10 @@ func TestForgedInventoryIsNotServed(t *testing.T) {
 		})
 	}
 }
+
+func terminalRow(values string) string { return "INSERT INTO terminals VALUES (" + values + ")" }
+
+func eventRow(values string) string { return "INSERT INTO terminal_events VALUES (" + values + ")" }
 
 // A damaged proposal can be withdrawn, and the next one takes effect.
 func TestWithdrawDamagedProposal(t *testing.T) {

@@ -95,6 +95,7 @@ type Store interface {
 	Tags
 	Uses
 	Nodes
+	Terminals
 	Changes
 	Backups
 

@@ -44,6 +44,10 @@ func TestPostgresForgedRowsAreNotServed(t *testing.T) {
 		"long link":           {"epoch_links (version bigint, link bytea)", "1, decode(repeat('00', 257), 'hex')"},
 		"node's name":         {"nodes (name text, version text, epoch bigint, instance text, detail text, last_seen bigint)", "'a canary', '', 0, '', '', 0"},
 		"node's time":         {"nodes (name text, version text, epoch bigint, instance text, detail text, last_seen bigint)", "'n', '', 0, '', '', 9223372036854775807"},
+		"terminal's state":    {"terminals (id text, owner text, model text, serial text, site text, state text, certificates bytea, public_key bytea, replaced_by text, revision bigint, registered_at bigint, changed_at bigint)", "'t', 'o', 'm', 's', '', 'canary', '\\x', '\\x', '', 1, 0, 0"},
+		"a key of no size":    {"terminals (id text, owner text, model text, serial text, site text, state text, certificates bytea, public_key bytea, replaced_by text, revision bigint, registered_at bigint, changed_at bigint)", "'t', 'o', 'm', 's', '', 'REGISTERED', '\\x00', '\\x00', '', 1, 0, 0"},
+		"replaced by nothing": {"terminals (id text, owner text, model text, serial text, site text, state text, certificates bytea, public_key bytea, replaced_by text, revision bigint, registered_at bigint, changed_at bigint)", "'t', 'o', 'm', 's', '', 'REPLACED', '\\x', '\\x', '', 1, 0, 0"},
+		"event's detail":      {"terminal_events (terminal text, number bigint, kind text, actor text, detail text, at bigint)", "'t', 1, 'registered', 'a', 'canary' || chr(10), 0"},
 		"negative revision":   {"marks (one bigint, revision bigint, restored bigint)", "1, -1, 0"},
 		"restored":            {"marks (one bigint, revision bigint, restored bigint)", "1, 0, 2"},
 	} {
@@ -89,7 +93,11 @@ func readings(t *testing.T, s store.Store, ceremonyID string) map[string]error {
 	_, nodes := s.Nodes(ctx)
 	_, revision := s.Revision(ctx)
 	_, restored := s.Restored(ctx)
+	_, terminal := s.Terminal(ctx, "t")
+	_, terminals := s.Terminals(ctx, store.TerminalFilter{}, "", 10)
+	_, events := s.TerminalEvents(ctx, "t", 0, 10)
 	return map[string]error{
+		"Terminal": terminal, "Terminals": terminals, "TerminalEvents": events,
 		"Get": get, "List": list, "Counter": counter, "ReceiptKeys": receiptKeys, "Ceremony": ceremony, "CurrentEpoch": current, "ProposedEpoch": proposed,
 		"Alias": alias, "Tags": tags, "UsageOf": usage, "EpochLinks": links, "Nodes": nodes, "Revision": revision, "Restored": restored,
 		"ReadJournal":   s.ReadJournal(ctx, func(uint64, []byte) error { return nil }),

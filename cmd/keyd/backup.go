@@ -216,6 +216,7 @@ func writeBackup(w io.Writer, r *backup.Reader) {
 	c := s.Counts
 	row(w, "holds", fmt.Sprintf("%d versions of keys, %d aliases, %d tags, %d ceremonies", c.Keys, c.Aliases, c.Tags, c.Ceremonies))
 	row(w, "", fmt.Sprintf("%d counters of key serial numbers, and %d rows that raise them", c.Counters, c.Advances))
+	row(w, "", fmt.Sprintf("%d terminals, and %d events of theirs", c.Terminals, c.Events))
 	row(w, "", fmt.Sprintf("a policy of %d bytes", len(s.Header.Policy)))
 }
 

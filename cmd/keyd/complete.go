@@ -80,6 +80,24 @@ func keyNames(conn *connection, prefix string) ([]string, cobra.ShellCompDirecti
 	})
 }
 
+// completeTerminals completes the identifiers of at most so many terminals in a state, of any if
+// unspecified.
+func completeTerminals(conn *connection, most int, state keydv1.Terminal_State) completion {
+	return func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if len(args) >= most {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return askFor(conn, func(ctx context.Context, c grpc.ClientConnInterface) ([]string, error) {
+			list, err := keydv1.NewTerminalServiceClient(c).ListTerminals(ctx, &keydv1.ListTerminalsRequest{State: state})
+			var names []string
+			for _, t := range list.GetTerminals() {
+				names = append(names, fmt.Sprintf("%s\t%s %s", printable(t.TerminalId), printable(t.Owner), printable(t.Model)))
+			}
+			return names, err
+		})
+	}
+}
+
 func aliasNames(ctx context.Context, k keydv1.KeyServiceClient) ([]string, error) {
 	list, err := k.ListAliases(ctx, &keydv1.ListAliasesRequest{})
 	var names []string

@@ -12,6 +12,9 @@ import (
 func TestOfficersHelp(t *testing.T) {
 	root := &cobra.Command{Use: "keyd"}
 	root.AddCommand(officerCommand(), ceremonyCommand(), keyCommand(), initCommand(), auditCommand())
+	terminal := &cobra.Command{Use: "terminal"}
+	terminal.AddCommand(terminalInventory()...)
+	root.AddCommand(terminal)
 	var walk func(*cobra.Command)
 	walk = func(c *cobra.Command) {
 		for _, sub := range c.Commands() {

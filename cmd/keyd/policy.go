@@ -86,6 +86,7 @@ func policyExplain() *cobra.Command {
 	var out output
 	var identity, method, address, at string
 	var keys, serials []string
+	var terminal policies.Terminal
 	c := &cobra.Command{
 		Use:   "explain FILE",
 		Short: "Why would this identity be allowed or refused this?",
@@ -109,6 +110,9 @@ Status 0: it would be allowed. Status 3: it would be refused.`,
 	f.StringVar(&method, "method", "", "SERVICE/METHOD, for example PinService/TranslatePinData")
 	f.StringArrayVar(&keys, "key", nil, "NAME[:USAGE][,FIELD=VALUE...], once for each key of the request")
 	f.StringArrayVar(&serials, "ksn", nil, "key serial number of the keys with usage B0 (or without one), in their order; a single one is for all")
+	f.StringVar(&terminal.ID, "terminal", "", "terminal that the request is about")
+	f.StringVar(&terminal.Owner, "terminal-owner", "", "its owner, or the one that a list is limited to")
+	f.StringVar(&terminal.Model, "terminal-model", "", "its model, or the one that a list is limited to")
 	f.StringVar(&address, "address", "", "IP address of the caller; without it conditions about it do not hold")
 	f.StringVar(&at, "at", "", "when, as 2026-07-01T08:30:00+02:00 (default: now)")
 	for _, name := range []string{"identity", "method"} {
@@ -123,6 +127,9 @@ Status 0: it would be allowed. Status 3: it would be refused.`,
 			return err
 		}
 		r := policies.Request{Identity: identity, Method: method, At: time.Now()}
+		if strings.HasPrefix(method, "TerminalService/") {
+			r.Terminal = &terminal
+		}
 		if at != "" {
 			if r.At, err = time.Parse(time.RFC3339, at); err != nil {
 				return fmt.Errorf("--at %q is no time; write it as 2026-07-01T08:30:00+02:00", at)

@@ -21,11 +21,12 @@ func terminalCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "terminal",
 		GroupID: "client",
-		Short:   "Simulate a payment terminal",
+		Short:   "The inventory of payment terminals, and a simulated one",
 		Args:    cobra.NoArgs,
 		RunE:    needsSubcommand,
 	}
 	c.AddCommand(terminalEncryptPIN())
+	c.AddCommand(terminalInventory()...)
 	return c
 }
 

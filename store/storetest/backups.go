@@ -111,6 +111,14 @@ func TestBackup(t *testing.T, open func(t *testing.T) store.Store) {
 		usage, lost := Usage("zpk", 1, 3), Usage("zpk", 2, 3)
 		counter, later := Counter("a", 1), Counter("b", 1)
 		ceremony := Ceremony(1)
+		terminal := Terminal(1)
+		event := func(n uint64) store.Item {
+			e := Event("registered")
+			e.Terminal, e.Number = terminal.ID, n
+			return store.Item{Event: &e}
+		}
+		twin := Terminal(2)
+		twin.PublicKey = terminal.PublicKey
 		tags := []store.Item{item(key)}
 		for n := range store.MaxTags + 1 {
 			tags = append(tags, store.Item{Tag: &store.Tag{Key: "zpk", Tag: fmt.Sprintf("t%03d", n)}})
@@ -142,6 +150,11 @@ func TestBackup(t *testing.T, open func(t *testing.T) store.Store) {
 			"a link of no epoch":   {link(1)},
 			"a link too late":      {epoch(3), link(4)},
 			"links with a gap":     {epoch(3), link(1), link(3)},
+			"a terminal twice":     {{Terminal: &terminal}, {Terminal: &terminal}},
+			"one key twice":        {{Terminal: &terminal}, {Terminal: &twin}},
+			"an event of none":     {event(1)},
+			"events with a gap":    {{Terminal: &terminal}, event(2)},
+			"an event too many":    {{Terminal: &terminal}, event(1), event(2)},
 			"counters in disorder": {{Counter: &later}, {Counter: &counter}},
 			"a counter twice":      {{Counter: &counter}, {Counter: &counter}},
 			"row 0":                {row(0)},
@@ -209,6 +222,11 @@ func fillAll(t *testing.T, s store.Store) {
 	if err := s.ProposeEpoch(t.Context(), "node-b", 4, Epoch(4), change); err != nil {
 		t.Fatal(err)
 	}
+	addTerminal(t, s, Terminal(1))
+	addTerminal(t, s, Terminal(2))
+	retired := Terminal(1)
+	retired.State = store.TerminalRetired
+	updateTerminal(t, s, retired, "retired")
 	fold(t, s, Counter("q", 1), Counter("\x00", 2), Counter("\xff", 0))
 	for n := uint64(1); n <= 3; n++ {
 		appendRow(t, s, n, fmt.Sprint("row ", n))

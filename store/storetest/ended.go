@@ -36,7 +36,13 @@ func inventoryCalls(ctx context.Context, s store.Store) map[string]error {
 	_, links := s.EpochLinks(ctx, 0, 10)
 	_, nodes := s.Nodes(ctx)
 	_, restored := s.Restored(ctx)
+	_, terminal := s.Terminal(ctx, Terminal(1).ID)
+	_, ofKey := s.TerminalOfKey(ctx, Terminal(1).PublicKey)
+	_, terminals := s.Terminals(ctx, store.TerminalFilter{}, "", 10)
+	_, events := s.TerminalEvents(ctx, Terminal(1).ID, 0, 10)
 	return map[string]error{
+		"Terminal": terminal, "TerminalOfKey": ofKey, "Terminals": terminals, "TerminalEvents": events,
+		"AddTerminal": s.AddTerminal(ctx, Terminal(2), Event("registered")), "UpdateTerminal": s.UpdateTerminal(ctx, Terminal(1), Event("suspended")),
 		"Revision": revision, "EpochLinks": links, "Nodes": nodes, "Restored": restored,
 		"ReportNode": s.ReportNode(ctx, Node("late")), "RemoveNode": s.RemoveNode(ctx, "node"),
 		"Export": s.Export(ctx, func(store.Item) error { return nil }), "Import": s.Import(ctx, hand(nil)),
@@ -62,6 +68,7 @@ func prepareInventory(t *testing.T, s store.Store) {
 	t.Helper()
 	put(t, s, Record("zpk", 1))
 	addCeremony(t, s, Ceremony(1))
+	addTerminal(t, s, Terminal(1))
 	adopt(t, s, 1)
 	propose(t, s, 2, store.Change{Keys: []store.KeyRecord{Record("new", 1)}})
 	setAlias(t, s, "a", "zpk", "")
@@ -85,6 +92,7 @@ func testInventoryEnded(t *testing.T, s store.Store) {
 	names(t, s, "zpk")
 	same(t, get(t, s, "zpk"), Record("zpk", 1))
 	sameCeremony(t, s, Ceremony(1))
+	sameTerminal(t, s, Terminal(1))
 	epochs(t, s, 1, 2)
 	standsFor(t, s, "a", "zpk")
 	hasTags(t, s, "zpk", map[string]string{"t": "v"})
