@@ -112,16 +112,64 @@ func (e *Epoch) Authority(fingerprint string) *Authority {
 	return nil
 }
 
-// Trust adds an authority, in the place of what there was of the same certificate.
+// Distrusted is the key of an authority in which officers have ended the belief. No chain goes
+// over it any more, whatever certificate it has and whoever is believed above it.
+type Distrusted struct {
+	Key   string `json:"k"` // SHA-256 of its SubjectPublicKeyInfo, in hex
+	Epoch uint64 `json:"v"` // that came of it
+}
+
+// MaxDistrusted bounds how many are remembered; the oldest is forgotten then.
+const MaxDistrusted = 256
+
+// Trust adds an authority, in the place of what there was of the same certificate. Its key is
+// distrusted no more.
 func (e *Epoch) Trust(a Authority) {
-	e.Distrust(a.Fingerprint())
+	e.remove(a.Fingerprint())
+	key := a.key()
+	e.Distrusted = slices.DeleteFunc(slices.Clone(e.Distrusted), func(d Distrusted) bool { return d.Key == key })
 	e.Authorities = append(e.Authorities, a)
 	slices.SortFunc(e.Authorities, func(a, b Authority) int { return strings.Compare(a.Fingerprint(), b.Fingerprint()) })
 }
 
-// Distrust removes an authority.
+// Distrust removes an authority, and remembers that its key is distrusted from the next epoch on.
 func (e *Epoch) Distrust(fingerprint string) {
+	a := e.Authority(fingerprint)
+	if a == nil {
+		return
+	}
+	key := a.key()
+	e.remove(fingerprint)
+	e.Distrusted = slices.DeleteFunc(slices.Clone(e.Distrusted), func(d Distrusted) bool { return d.Key == key })
+	e.Distrusted = append(e.Distrusted, Distrusted{Key: key, Epoch: e.Version + 1})
+	if n := len(e.Distrusted); n > MaxDistrusted {
+		e.Distrusted = e.Distrusted[n-MaxDistrusted:]
+	}
+}
+
+func (e *Epoch) remove(fingerprint string) {
 	e.Authorities = slices.DeleteFunc(slices.Clone(e.Authorities), func(a Authority) bool { return a.Fingerprint() == fingerprint })
+}
+
+// Distrusts reports whether the key of a certificate is one that officers have distrusted.
+func (e *Epoch) Distrusts(c *x509.Certificate) bool {
+	key := Digest(c.RawSubjectPublicKeyInfo)
+	return slices.ContainsFunc(e.Distrusted, func(d Distrusted) bool { return d.Key == key })
+}
+
+// DistrustedSince reports whether an authority's key was distrusted in a later epoch than that.
+func (e *Epoch) DistrustedSince(a *Authority, version uint64) bool {
+	key := a.key()
+	return slices.ContainsFunc(e.Distrusted, func(d Distrusted) bool { return d.Key == key && d.Epoch > version })
+}
+
+// key returns the digest of the authority's key, in hex; of what cannot be read, one of nobody's.
+func (a *Authority) key() string {
+	c, err := x509.ParseCertificate(a.Certificate)
+	if err != nil {
+		return Digest(nil)
+	}
+	return Digest(c.RawSubjectPublicKeyInfo)
 }
 
 // Roots returns the certificates of the authorities with a use that are valid at a time.
@@ -135,7 +183,7 @@ func (e *Epoch) Roots(use string, at time.Time) (roots []*x509.Certificate, err 
 		if err != nil {
 			return nil, err
 		}
-		if !at.Before(c.NotBefore) && !at.After(c.NotAfter) {
+		if !at.Before(c.NotBefore) && !at.After(c.NotAfter) && !e.Distrusts(c) {
 			roots = append(roots, c)
 		}
 	}

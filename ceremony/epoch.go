@@ -26,7 +26,8 @@ type Epoch struct {
 	Keys       []Entry `json:"keys,omitempty"`    // in the order of name and version
 	Done       []Done  `json:"done,omitempty"`    // ceremonies that could be carried out again
 
-	Authorities []Authority `json:"authorities,omitempty"` // in the order of their fingerprints
+	Authorities []Authority  `json:"authorities,omitempty"` // in the order of their fingerprints
+	Distrusted  []Distrusted `json:"distrusted,omitempty"`  // keys of those that were, and are no more
 }
 
 // Entry is what is remembered of one version of a key. It stays when the key is deleted.
@@ -163,6 +164,7 @@ func (n *Entry) Usable(at int64) bool {
 func (e *Epoch) Clone() *Epoch {
 	c := *e
 	c.Keys, c.Done, c.Authorities = slices.Clone(e.Keys), slices.Clone(e.Done), slices.Clone(e.Authorities)
+	c.Distrusted = slices.Clone(e.Distrusted)
 	return &c
 }
 

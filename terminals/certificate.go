@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"keyd/ceremony"
 	"keyd/fault"
@@ -60,7 +59,7 @@ func verify(ders [][]byte, authorities Authorities, now time.Time) (*verified, e
 		if !trust.StrongKey(c.PublicKey) {
 			return nil, invalid("%s has a weak or unknown public key: RSA has 2048 to 8192 bits, a curve is P-256, P-384 or P-521", which(i))
 		}
-		if why := otherRole(c); why != "" {
+		if why := trust.OtherRole(c); why != "" {
 			return nil, fault.New(fault.CertificateRole, which(i)+" "+why)
 		}
 		if now.Before(c.NotBefore) || now.After(c.NotAfter) {
@@ -118,23 +117,6 @@ func usages(c *x509.Certificate) x509.KeyUsage {
 		return x509.KeyUsageKeyEncipherment | x509.KeyUsageDataEncipherment | x509.KeyUsageDigitalSignature
 	}
 	return x509.KeyUsageKeyAgreement | x509.KeyUsageDigitalSignature
-}
-
-// otherRole says which role other than a terminal's a certificate names, or nothing. A
-// distribution host (the KDH of ANSI X9 TR-34) is named in the subject: by the word KDH in its
-// common name or in an organisational unit. Of the extended key usages that Go knows a device
-// may have that of a TLS client; those of makers count for nothing.
-func otherRole(c *x509.Certificate) string {
-	for _, name := range append(slices.Clone(c.Subject.OrganizationalUnit), c.Subject.CommonName) {
-		words := strings.FieldsFunc(name, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) })
-		if slices.ContainsFunc(words, func(w string) bool { return strings.EqualFold(w, "KDH") }) {
-			return "names a key distribution host (KDH) in its subject"
-		}
-	}
-	if slices.ContainsFunc(c.ExtKeyUsage, func(u x509.ExtKeyUsage) bool { return u != x509.ExtKeyUsageClientAuth && u != x509.ExtKeyUsageAny }) {
-		return "has an extended key usage for something other than a terminal"
-	}
-	return ""
 }
 
 // trusted checks that the first certificate leads, by the others, to one of the roots.

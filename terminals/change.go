@@ -91,8 +91,8 @@ func (v *Inventory) canReplace(ctx context.Context, r *store.TerminalRecord, by 
 		return fault.New(fault.TerminalNotFound, "that of replaced_by")
 	case err != nil:
 		return refused(ctx, err)
-	case other.Owner != r.Owner:
-		return fault.New(fault.TerminalState, "the other terminal has another owner, and cannot take its place")
+	case other.Owner != r.Owner: // whose operators this caller need not be one of
+		return fault.New(fault.TerminalNotFound, "that of replaced_by")
 	case other.State != store.TerminalRegistered:
 		return fault.New(fault.TerminalState, "the other terminal is "+word(other.State)+", and cannot take its place")
 	}

@@ -79,10 +79,12 @@ func (v *Inventory) there(ctx context.Context, r *store.TerminalRecord) (*Termin
 		return nil, v.keyIsFree(ctx, r)
 	case err != nil:
 		return nil, refused(ctx, err)
+	case found.Owner != r.Owner: // whose operators this caller need not be one of
+		return nil, fault.New(fault.TerminalExists, "")
 	case found.State.Final():
 		return nil, fault.New(fault.TerminalExists, "it is "+word(found.State)+", and never comes back")
-	case found.Owner != r.Owner || found.Model != r.Model || found.Serial != r.Serial || found.Site != r.Site:
-		return nil, fault.New(fault.TerminalExists, "owner, model, serial number or site differ")
+	case found.Model != r.Model || found.Serial != r.Serial || found.Site != r.Site:
+		return nil, fault.New(fault.TerminalExists, "model, serial number or site differ")
 	case !bytes.Equal(found.Certificates, r.Certificates):
 		return nil, fault.New(fault.TerminalExists, "its certificate is another")
 	}

@@ -126,6 +126,9 @@ func revoked(c, issuer *x509.Certificate, lists []*x509.RevocationList, at time.
 		if !bytes.Equal(list.RawIssuer, issuer.RawSubject) {
 			continue
 		}
+		if len(list.AuthorityKeyId) > 0 && len(issuer.SubjectKeyId) > 0 && !bytes.Equal(list.AuthorityKeyId, issuer.SubjectKeyId) {
+			continue // by another of that name, whose key is another
+		}
 		// Whether the key usage has cRLSign is not looked at: makers' authorities sign lists
 		// with keyCertSign alone.
 		if issuer.CheckSignature(list.SignatureAlgorithm, list.RawTBSRevocationList, list.Signature) != nil {

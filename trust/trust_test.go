@@ -112,6 +112,8 @@ func TestVerify(t *testing.T) {
 	same := issue(t, nil, p256(), authority, func(c *x509.Certificate) { c.Subject = root.cert.Subject })
 	unlimited := issue(t, lower, p256(), func(c *x509.Certificate) { c.KeyUsage = 0 })
 	anchors := Anchors{root.cert, old.cert}
+	altered := list(t, lower, nil)
+	altered.Signature[len(altered.Signature)-1] ^= 1
 	for name, c := range map[string]struct {
 		chain []*holder
 		lists []*x509.RevocationList
@@ -158,7 +160,8 @@ func TestVerify(t *testing.T) {
 		"a list for a part": {[]*holder{device, lower, upper}, []*x509.RevocationList{list(t, lower, func(l *x509.RevocationList) {
 			l.ExtraExtensions = []pkix.Extension{{Id: []int{2, 5, 29, 28}, Critical: true, Value: []byte{0x30, 0}}}
 		})}, ErrList},
-		"a list by another of that name": {[]*holder{issue(t, root, p256())}, []*x509.RevocationList{list(t, same, nil)}, ErrList},
+		"a list by another of that name": {[]*holder{issue(t, root, p256())}, []*x509.RevocationList{list(t, same, nil)}, nil},
+		"an altered list":                {[]*holder{device, lower, upper}, []*x509.RevocationList{altered}, ErrList},
 		"nine lists":                     {[]*holder{device, lower, upper}, make([]*x509.RevocationList, 9), ErrChain},
 	} {
 		var chain []*x509.Certificate

@@ -314,6 +314,8 @@ func TestInjectionsThatAreRefused(t *testing.T) {
 		"expired":                            {f.begin(f.device(elliptic.P256(), func(c *x509.Certificate) { c.NotAfter = f.now.Add(-time.Minute) }), keyagreement.P256, f.issuer.cert).Request(), nil, nil, fault.CertificateExpired},
 		"not yet valid":                      {f.begin(f.device(elliptic.P256(), func(c *x509.Certificate) { c.NotBefore = f.now.Add(time.Minute) }), keyagreement.P256, f.issuer.cert).Request(), nil, nil, fault.CertificateExpired},
 		"for enciphering only":               {f.begin(f.device(elliptic.P256(), func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyEncipherment }), keyagreement.P256, f.issuer.cert).Request(), nil, nil, fault.CertificateInvalid},
+		"a host":                             {f.begin(f.issue(f.issuer, "KDH 1", elliptic.P256()), keyagreement.P256, f.issuer.cert).Request(), nil, nil, fault.CertificateRole},
+		"a TLS server":                       {f.begin(f.device(elliptic.P256(), func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }), keyagreement.P256, f.issuer.cert).Request(), nil, nil, fault.CertificateRole},
 		"revoked":                            {request, nil, func(r *hsm.InjectByAgreement) { r.RevocationLists = [][]byte{list(f.issuer, device.cert)} }, fault.CertificateRevoked},
 		"its issuer is revoked":              {request, nil, func(r *hsm.InjectByAgreement) { r.RevocationLists = [][]byte{list(f.maker, f.issuer.cert)} }, fault.CertificateRevoked},
 		"a list that is none":                {request, nil, func(r *hsm.InjectByAgreement) { r.RevocationLists = [][]byte{{0x30, 0}} }, fault.RequestInvalid},
@@ -349,7 +351,15 @@ func TestInjectionsThatAreRefused(t *testing.T) {
 	_, err = f.inject(request, nil, good)
 	f.refused(err, fault.KeyDisabled)
 	f.must(f.through(&ceremony.Definition{Kind: ceremony.Start, Target: &ceremony.KeyRef{Name: "bdk", Version: 1}, ValidFor: 3600}))
-	f.must(f.through(&ceremony.Definition{Kind: ceremony.Distrust, Distrusted: []string{ceremony.Digest(f.maker.cert.Raw)}, ValidFor: 3600}))
+	// An issuer of the maker's that was believed by itself is not by way of the maker either.
+	f.must(f.through(&ceremony.Definition{Kind: ceremony.Trust, Authority: &ceremony.Authority{Certificate: f.issuer.cert.Raw, Uses: []string{"terminals"}}, ValidFor: 3600}))
+	f.must(f.through(&ceremony.Definition{Kind: ceremony.Distrust, Distrusted: []string{ceremony.Digest(f.issuer.cert.Raw)}, ValidFor: 3600}))
 	_, err = f.inject(request, nil, good)
+	f.refused(err, fault.CertificateUntrusted)
+	direct := f.begin(f.issue(f.maker, "device", elliptic.P256()), keyagreement.P256).Request()
+	_, err = f.inject(direct, nil, hsm.InitialKey{BDK: good.BDK, ID: []byte("12345670")})
+	f.must(err)
+	f.must(f.through(&ceremony.Definition{Kind: ceremony.Distrust, Distrusted: []string{ceremony.Digest(f.maker.cert.Raw)}, ValidFor: 3600}))
+	_, err = f.inject(direct, nil, good)
 	f.refused(err, fault.CertificateUntrusted)
 }

@@ -2,7 +2,6 @@ package checkpoints
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -15,37 +14,15 @@ import (
 // existing file must be a regular one that only its owner can use. Nobody else gets it with
 // Create while the descriptor or a copy of it is open. The supervisor calls it.
 func Create(path string) (*os.File, error) {
-	f, err := hostfile.Open(path, os.O_CREATE)
-	if err != nil {
-		return nil, fmt.Errorf("file of checkpoints %s: %w", path, err)
-	}
-	if err := accept(f); err != nil {
-		return nil, errors.Join(fmt.Errorf("file of checkpoints %s: %w", path, err), f.Close())
-	}
-	return f, nil
+	return hostfile.Create(path, "file of checkpoints", accept)
 }
 
 // Check says what is wrong with an existing file, but for its being in use.
-func Check(path string) error {
-	f, err := hostfile.Open(path, 0)
-	if err == nil {
-		err = errors.Join(hostfile.Private(f), whole(f), f.Close())
-	}
-	if err != nil {
-		return fmt.Errorf("file of checkpoints %s: %w", path, err)
-	}
-	return nil
-}
+func Check(path string) error { return hostfile.Check(path, "file of checkpoints", whole) }
 
 // accept decides whether an opened file is one that modules may use. One that is empty, or was
 // being made when the power went, becomes one.
 func accept(f *os.File) error {
-	if err := hostfile.Private(f); err != nil {
-		return err
-	}
-	if err := hostfile.Claim(f); err != nil {
-		return err
-	}
 	content, err := content(f)
 	if err != nil {
 		return err

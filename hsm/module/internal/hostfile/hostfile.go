@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,6 +25,40 @@ func Open(path string, flags int) (*os.File, error) {
 		return nil, errors.New("it is a symbolic link: name the file itself")
 	}
 	return f, err
+}
+
+// Create opens a file of a host for its modules, claims it, and has accept decide whether it is
+// one that they may use, or make it one. what names it in errors. An existing file must be a
+// regular one that only its owner can use.
+func Create(path, what string, accept func(*os.File) error) (*os.File, error) {
+	f, err := Open(path, os.O_CREATE)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", what, path, err)
+	}
+	if err = Private(f); err == nil {
+		if err = Claim(f); err == nil {
+			err = accept(f)
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%s %s: %w", what, path, err), f.Close())
+	}
+	return f, nil
+}
+
+// Check has look say what is wrong with an existing file, but for its being in use.
+func Check(path, what string, look func(*os.File) error) error {
+	f, err := Open(path, 0)
+	if err == nil {
+		if err = Private(f); err == nil {
+			err = look(f)
+		}
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", what, path, err)
+	}
+	return nil
 }
 
 // Private refuses what is no regular file, or open to others than its owner.
@@ -54,17 +89,28 @@ func Claim(f *os.File) error {
 	return nil
 }
 
+// ErrBusy is returned where another module has a file for longer than anything takes there.
+var ErrBusy = errors.New("another module has the file, whose disk does not answer")
+
+// Patience is how long [Alone] waits.
+const Patience = time.Second
+
 // Alone carries something out while no other module does, by a lock on a byte of the file. A
-// module that dies has let go. Threads of one process are not kept apart.
+// module that dies has let go. Threads of one process are not kept apart. It waits for a second
+// ([ErrBusy]): a module that hangs in its disk must not have the others hang with it.
 func Alone(fd int, do func() error) (err error) {
 	region := unix.Flock_t{Type: unix.F_WRLCK, Len: 1}
-	for {
-		if err = unix.FcntlFlock(uintptr(fd), unix.F_SETLKW, &region); !errors.Is(err, unix.EINTR) {
+	for until := time.Now().Add(Patience); ; time.Sleep(pause) {
+		err = unix.FcntlFlock(uintptr(fd), unix.F_SETLK, &region)
+		if err == nil {
 			break
 		}
-	}
-	if err != nil {
-		return fmt.Errorf("lock: %w", err)
+		switch {
+		case !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.EINTR):
+			return fmt.Errorf("lock: %w", err)
+		case time.Now().After(until):
+			return ErrBusy
+		}
 	}
 	defer func() {
 		region.Type = unix.F_UNLCK
@@ -72,6 +118,9 @@ func Alone(fd int, do func() error) (err error) {
 	}()
 	return do()
 }
+
+// pause is how long it waits before it looks again.
+const pause = 200 * time.Microsecond
 
 // ReadAt reads exactly what there is room for. The error is [ErrShort] where the file ends before.
 func ReadAt(fd int, b []byte, at int64) error {

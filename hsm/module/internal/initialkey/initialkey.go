@@ -38,6 +38,9 @@ func Check(h *hsm.Header) error {
 	if h.Usage != "B0" || h.Mode != "X" && h.Mode != "N" {
 		return fault.New(fault.KeyUsageMismatch, "initial keys are those of base derivation keys (B0, mode of use X)")
 	}
+	if h.Object != "" { // nothing tells whether its value has another name here
+		return fault.New(fault.KeyUsageMismatch, "initial keys of a key that lies in the token itself do not leave: whose they are could not be told from those of another name of its value")
+	}
 	return nil
 }
 

@@ -142,30 +142,25 @@ func (e *Engine) believe(chain []*x509.Certificate, usage x509.KeyUsage, lists [
 	if err != nil {
 		return err
 	}
-	return trust.Anchors(roots).Verify(chain, usage, lists, now)
+	if err := trust.Anchors(roots).Verify(chain, usage, lists, now); err != nil {
+		return err
+	}
+	for _, c := range chain {
+		if why := trust.OtherRole(c); why != "" {
+			return fault.New(fault.CertificateRole, "a certificate "+why)
+		}
+		if epoch.Distrusts(c) {
+			return fault.New(fault.CertificateUntrusted, "officers have ended the belief in an authority in the chain")
+		}
+	}
+	return nil
 }
 
 // host finds the key pair with which the host signs.
 func (e *Engine) host(s *token.Session, key hsm.Key, certificates []*x509.Certificate) (token.Pair, error) {
-	h, pair, err := e.masters.Pair(s, key.Sealed)
+	pair, err := working.Signing(s, e.masters, e.register, key)
 	if err != nil {
 		return pair, err
-	}
-	digest, err := ceremony.HeaderDigest(h)
-	if err != nil {
-		return pair, err
-	}
-	if h.Name != key.Name {
-		return pair, fault.New(fault.KeySealInvalid, "")
-	}
-	if err := e.register.Admit(h, digest); err != nil {
-		return pair, err
-	}
-	switch {
-	case !h.ValidAt(e.register.Now()):
-		return pair, fault.New(fault.KeyDisabled, "")
-	case pair.Use != token.PairSigns:
-		return pair, fault.New(fault.KeyUsageMismatch, "the host's key pair does not sign")
 	}
 	if public, ok := pair.Public.(interface{ Equal(crypto.PublicKey) bool }); !ok || !public.Equal(certificates[0].PublicKey) {
 		return pair, fault.New(fault.RequestInvalid, "the host's certificate is of another key pair")

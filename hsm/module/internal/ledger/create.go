@@ -2,8 +2,6 @@ package ledger
 
 import (
 	"bytes"
-	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 
@@ -14,41 +12,21 @@ import (
 // existing file must be a regular one that only its owner can use, and whole. Nobody else gets
 // it with Create ([hostfile.ErrInUse]) while the descriptor or a copy of it is open. The
 // supervisor calls it.
-func Create(path string) (*os.File, error) {
-	f, err := hostfile.Open(path, os.O_CREATE)
-	if err != nil {
-		return nil, fmt.Errorf("ledger %s: %w", path, err)
-	}
-	if err := accept(f); err != nil {
-		return nil, errors.Join(fmt.Errorf("ledger %s: %w", path, err), f.Close())
-	}
-	return f, nil
-}
+func Create(path string) (*os.File, error) { return hostfile.Create(path, "ledger", accept) }
 
 // Check says what is wrong with an existing file, but for its being in use.
 func Check(path string) error {
-	f, err := hostfile.Open(path, 0)
-	if err == nil {
-		if err = hostfile.Private(f); err == nil {
-			_, err = Open(int(f.Fd())).Count()
-		}
-		err = errors.Join(err, f.Close())
-	}
-	if err != nil {
-		return fmt.Errorf("ledger %s: %w", path, err)
-	}
-	return nil
+	return hostfile.Check(path, "ledger", func(f *os.File) error {
+		l := Open(int(f.Fd()))
+		l.looking = true
+		_, err := l.Count()
+		return err
+	})
 }
 
 // accept decides whether an opened file is one that modules may use. One that is empty, or was
 // being made when the power went, becomes one.
 func accept(f *os.File) error {
-	if err := hostfile.Private(f); err != nil {
-		return err
-	}
-	if err := hostfile.Claim(f); err != nil {
-		return err
-	}
 	info, err := f.Stat()
 	if err != nil {
 		return err

@@ -24,11 +24,11 @@ var (
 type Ledger struct {
 	fd int
 
-	mu     sync.Mutex        // record locks do not exclude threads
-	count  uint64            // entries that are read
-	slot   int               // of the head, which is the newer one
-	index  map[uint64]uint32 // places of entries, by the first bytes of their keys and what follows where that is taken
-	failed error             // a write that may have left something behind
+	mu      sync.Mutex        // record locks do not exclude threads
+	count   uint64            // entries that are read
+	slot    int               // of the head, which is the newer one
+	index   map[uint64]uint32 // places of entries, by the first bytes of their keys and what follows where that is taken
+	looking bool              // nothing is written
 }
 
 // Open uses the file with that descriptor. With -1 there is none, and everything is refused
@@ -64,8 +64,8 @@ func (l *Ledger) Bind(entries ...Entry) error {
 			b = fresh[i].append(b, l.count+uint64(i), l.count)
 		}
 		if err := hostfile.WriteAt(l.fd, b, offset(l.count)); err != nil {
-			l.failed = err
-			return errors.Join(err, l.mend())
+			// What cannot be removed now is found by whoever comes next, and counts or goes.
+			return errors.Join(err, cut(l.fd, offset(l.count)))
 		}
 		for i := range fresh {
 			l.remember(&fresh[i])
@@ -151,11 +151,6 @@ func (l *Ledger) alone(do func() error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return hostfile.Alone(l.fd, func() error {
-		if l.failed != nil {
-			if err := l.mend(); err != nil {
-				return err
-			}
-		}
 		if err := l.catchUp(); err != nil {
 			return fmt.Errorf("ledger: %w", err)
 		}
@@ -163,16 +158,10 @@ func (l *Ledger) alone(do func() error) error {
 	})
 }
 
-// mend removes what a write that failed may have left.
-func (l *Ledger) mend() error {
-	if err := cut(l.fd, offset(l.count)); err != nil {
-		return err
-	}
-	l.failed = nil
-	return nil
-}
-
 // catchUp reads the entries that others have added, and removes a last batch that is not whole.
+// Entries that count for nobody yet, since whoever wrote them ended before they were on the disk
+// or before the head said so, count from then on: they are written again, so that no answer goes
+// by what is in memory only, and nothing is ever appended behind it.
 func (l *Ledger) catchUp() error {
 	var stat unix.Stat_t
 	if err := unix.Fstat(l.fd, &stat); err != nil {
@@ -189,7 +178,7 @@ func (l *Ledger) catchUp() error {
 	for {
 		rest := stat.Size - offset(l.count)
 		if rest == 0 {
-			return nil
+			return l.confirm(acknowledged)
 		}
 		b := make([]byte, min(rest, readAhead*Size))
 		if err := hostfile.ReadAt(l.fd, b, offset(l.count)); err != nil {
@@ -226,7 +215,28 @@ func (l *Ledger) torn(size int64, acknowledged uint64) error {
 			return fmt.Errorf("%w at entry %d", ErrDamaged, l.count)
 		}
 	}
-	return cut(l.fd, offset(l.count))
+	if l.looking {
+		return nil
+	}
+	if err := cut(l.fd, offset(l.count)); err != nil {
+		return err
+	}
+	return l.confirm(acknowledged)
+}
+
+// confirm has all entries on the disk, and in the head, that were read and that it does not have.
+func (l *Ledger) confirm(acknowledged uint64) error {
+	if l.count <= acknowledged || l.looking {
+		return nil
+	}
+	b := make([]byte, (l.count-acknowledged)*Size)
+	if err := hostfile.ReadAt(l.fd, b, offset(acknowledged)); err != nil {
+		return err
+	}
+	if err := hostfile.WriteAt(l.fd, b, offset(acknowledged)); err != nil {
+		return err
+	}
+	return hostfile.WriteAt(l.fd, slot(l.count), int64(1-l.slot)*slotSize)
 }
 
 // cut ends the file at a size, on the disk.

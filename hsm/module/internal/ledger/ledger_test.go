@@ -164,6 +164,39 @@ func TestLossOfPower(t *testing.T) {
 	}
 }
 
+// What a process has written that ended before it was on the disk counts for the next one only
+// when it is there: an answer that went by it would be forgotten with the power.
+func TestEntriesOfAProcessThatEnded(t *testing.T) {
+	l, path := made(t)
+	l.must(t, entry(1, 1))
+	b := (&Entry{}).append(nil, 0, 0)[:0]
+	left := []Entry{entry(2, 2), entry(3, 3)}
+	for i := range left {
+		b = left[i].append(b, 1+uint64(i), 1)
+	}
+	if err := hostfile.Put(l.fd, b, offset(1)); err != nil { // and no sync, and no head
+		t.Fatal(err)
+	}
+	before := read(t, path)
+	if err := Check(path); err != nil || !bytes.Equal(read(t, path), before) {
+		t.Errorf("Check: %v, or it has changed the file", err)
+	}
+	other := reopened(t, path)
+	other.must(t, entry(2, 2))
+	if n, _, err := readHead(other.fd); err != nil || n != 3 {
+		t.Errorf("the head has %d entries, %v", n, err)
+	}
+	if err := l.Bind(entry(3, 9)); !errors.Is(err, ErrAllotted) {
+		t.Error(err)
+	}
+	l.must(t, entry(4, 4))
+	counts(t, reopened(t, path), 4)
+	// From then on a bit that flips in them is damage, and not a torn write.
+	content := read(t, path)
+	content[headSize+2*Size+20] ^= 1
+	damaged(t, "an entry that was confirmed", content)
+}
+
 func read(t testing.TB, path string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(path)

@@ -27,6 +27,16 @@ func (w *work) lookAuthority() error {
 	return nil
 }
 
+// trust has an authority believed, unless an officer has ended the belief in it since the
+// ceremony began: whoever keeps the papers could have held them back.
+func (w *work) trust(next *ceremony.Epoch) error {
+	if w.epoch.DistrustedSince(w.def.Authority, w.checked.Opening.Epoch) {
+		return fault.New(fault.Conflict, "an officer has ended the belief in it since this ceremony began: begin another")
+	}
+	next.Trust(*w.def.Authority)
+	return nil
+}
+
 // lookDistrusted checks that a register has the authorities that are not believed any more.
 func (w *work) lookDistrusted(of *ceremony.Epoch) error {
 	for _, fingerprint := range w.def.Distrusted {

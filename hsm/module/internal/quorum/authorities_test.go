@@ -74,6 +74,32 @@ func TestAuthoritiesAreBelievedByDecision(t *testing.T) {
 	refused(t, err, fault.DefinitionInvalid)
 }
 
+// Papers with which an authority was to be believed are void once it was distrusted: a front
+// could have held them back.
+func TestBeliefIsNotBroughtBack(t *testing.T) {
+	b := newBench(t)
+	maker := b.authority("maker", ceremony.UseTerminals)
+	trust := &ceremony.Definition{Kind: ceremony.Trust, Authority: maker}
+	held := b.mustBegin("alice", trust)
+	held.approve("alice", "bob")
+	b.perform(trust) // as they were told that it had failed
+	leaf, err := x509.ParseCertificate(maker.Certificate)
+	b.must(err)
+	if b.current().Distrusts(leaf) {
+		t.Error("it is distrusted already")
+	}
+	b.perform(&ceremony.Definition{Kind: ceremony.Distrust, Distrusted: []string{maker.Fingerprint()}})
+	if !b.current().Distrusts(leaf) {
+		t.Error("its key is not remembered")
+	}
+	_, err = held.carryOut()
+	refused(t, err, fault.Conflict)
+	b.perform(trust) // begun afterwards
+	if b.current().Authority(maker.Fingerprint()) == nil || b.current().Distrusts(leaf) {
+		t.Error("officers have decided anew, and it is not believed")
+	}
+}
+
 func TestAuthoritiesThatAreRefused(t *testing.T) {
 	b := newBench(t)
 	late := b.authority("late", ceremony.UseTerminals)

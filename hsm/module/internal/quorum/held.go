@@ -15,6 +15,7 @@ import (
 	"keyd/hsm"
 	"keyd/hsm/module/internal/sealing"
 	"keyd/hsm/module/internal/token"
+	"keyd/hsm/module/internal/working"
 )
 
 // lookObject finds out what the token holds under the label that is to be attached.
@@ -119,25 +120,9 @@ func (w *work) bringInHeld(s *token.Session, next *ceremony.Epoch, out *CarriedO
 // sign, in DER.
 func (e *Engine) CertificateRequest(s *token.Session, key hsm.Key, subject pkix.Name, dnsNames []string) (request []byte, err error) {
 	defer func() { err = refusal(err) }()
-	h, pair, err := e.masters.Pair(s, key.Sealed)
+	pair, err := working.Signing(s, e.masters, e.register, key) // or it could not prove itself
 	if err != nil {
 		return nil, err
-	}
-	digest, err := ceremony.HeaderDigest(h)
-	if err != nil {
-		return nil, err
-	}
-	if h.Name != key.Name {
-		return nil, fault.New(fault.KeySealInvalid, "")
-	}
-	if err := e.register.Admit(h, digest); err != nil {
-		return nil, err
-	}
-	if !h.ValidAt(e.register.Now()) {
-		return nil, fault.New(fault.KeyDisabled, "")
-	}
-	if pair.Use != token.PairSigns {
-		return nil, fault.New(fault.KeyUsageMismatch, "this key pair does not sign, so it cannot prove itself in a certificate request")
 	}
 	return x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: subject, DNSNames: dnsNames}, s.Signer(pair))
 }

@@ -278,8 +278,7 @@ func (w *work) carryOut(s *token.Session, next *ceremony.Epoch, out *CarriedOut)
 		next.Roster = *w.def.Roster
 		return nil
 	case ceremony.Trust:
-		next.Trust(*w.def.Authority)
-		return nil
+		return w.trust(next)
 	case ceremony.Distrust:
 		w.distrust(next)
 		return nil

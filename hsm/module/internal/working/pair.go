@@ -1,0 +1,35 @@
+package working
+
+import (
+	"keyd/ceremony"
+	"keyd/fault"
+	"keyd/hsm"
+	"keyd/hsm/module/internal/sealing"
+	"keyd/hsm/module/internal/token"
+)
+
+// Signing finds the key pair in the token that a sealed header names, and which signs. It fails
+// as [Keys.Open] does, and with [fault.KeyUsageMismatch] where it does not sign.
+func Signing(s *token.Session, masters *sealing.Set, admits Admission, key hsm.Key) (pair token.Pair, err error) {
+	h, pair, err := masters.Pair(s, key.Sealed)
+	if err != nil {
+		return pair, err
+	}
+	digest, err := ceremony.HeaderDigest(h)
+	if err != nil {
+		return pair, err
+	}
+	if h.Name != key.Name {
+		return pair, fault.New(fault.KeySealInvalid, "")
+	}
+	if err := admits.Admit(h, digest); err != nil {
+		return pair, err
+	}
+	switch {
+	case !h.ValidAt(admits.Now()):
+		return pair, fault.New(fault.KeyDisabled, "")
+	case pair.Use != token.PairSigns:
+		return pair, fault.New(fault.KeyUsageMismatch, "this key pair does not sign")
+	}
+	return pair, nil
+}
