@@ -40,6 +40,7 @@ type Entry struct {
 	State       KeyState `json:"s"`           //
 	Until       int64    `json:"t,omitempty"` // Active: used until then, since a later version took its place; Deleting: destroyed then
 	Officers    []string `json:"o,omitempty"` // who entered its components, in their order
+	Changed     uint64   `json:"e,omitempty"` // epoch that came of the last change of its state; 0: none
 }
 
 // KeyState is whether a key may be used.

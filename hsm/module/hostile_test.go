@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -966,6 +967,34 @@ var attacks = []struct {
 			b.t.Error("a token that goes by a newer register takes the older one")
 		}
 		b.refused(b.ask(wire.OpLoadEpoch, &wire.LoadEpoch{Epoch: older}, &wire.EpochLoaded{}), fault.EpochStale)
+	}},
+	{"bring a stopped key back with papers that it kept", func(_ *testing.T, b *siege) {
+		b.created(zone("z"))
+		ref := &ceremony.KeyRef{Name: "z", Version: 1}
+		b.done(b.begin(&ceremony.Definition{Kind: ceremony.Stop, Target: ref}))
+		kept := b.decided(b.begin(&ceremony.Definition{Kind: ceremony.Start, Target: ref}))
+		b.done(b.begin(&ceremony.Definition{Kind: ceremony.Start, Target: ref})) // as officers repeat what they were told has failed
+		b.done(b.begin(&ceremony.Definition{Kind: ceremony.Stop, Target: ref}))
+		_, err := b.carryOut(kept)
+		b.refused(err, fault.Conflict)
+	}},
+	{"have a maker of terminals believed by one officer, or again after one has ended it", func(t *testing.T, b *siege) {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		b.must(err)
+		template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: b.now.Add(-time.Hour), NotAfter: b.now.Add(time.Hour)}
+		authority(template)
+		der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+		b.must(err)
+		a := &ceremony.Authority{Certificate: der, Uses: []string{ceremony.UseTerminals}}
+		p := b.begin(&ceremony.Definition{Kind: ceremony.Trust, Authority: a})
+		p.Approvals = []ceremony.Signed{b.approval(p, "alice", "")}
+		_, err = b.carryOut(p)
+		b.refused(err, fault.QuorumMissing)
+		kept := b.decided(b.begin(&ceremony.Definition{Kind: ceremony.Trust, Authority: a}))
+		b.done(b.begin(&ceremony.Definition{Kind: ceremony.Trust, Authority: a}))
+		b.done(b.begin(&ceremony.Definition{Kind: ceremony.Distrust, Distrusted: []string{a.Fingerprint()}}))
+		_, err = b.carryOut(kept)
+		b.refused(err, fault.Conflict)
 	}},
 }
 

@@ -81,7 +81,7 @@ func (w *work) adopt(s *token.Session, next *ceremony.Epoch) error {
 	for _, ref := range w.def.Stopped {
 		// One that waits to be destroyed is not used either.
 		if entry := next.Find(ref.Name, ref.Version); entry.State == ceremony.Active {
-			entry.State, entry.Until = ceremony.Stopped, 0
+			entry.State, entry.Until, entry.Changed = ceremony.Stopped, 0, next.Version+1
 		}
 	}
 	w.distrust(next)

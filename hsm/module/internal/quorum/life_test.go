@@ -164,6 +164,34 @@ func TestStopStartDeleteRestore(t *testing.T) {
 	refused(t, b.usable(target), fault.KeyDisabled)
 }
 
+// Papers with which a key was to be brought back are void once it was stopped or deleted again: a
+// front could have held them back.
+func TestAKeyIsNotBroughtBack(t *testing.T) {
+	b := newBench(t)
+	b.perform(&ceremony.Definition{Kind: ceremony.Create, Key: spec("pek", "P0", "T", 16, "B", "E")})
+	stop := &ceremony.Definition{Kind: ceremony.Stop, Target: version("pek", 1)}
+	start := &ceremony.Definition{Kind: ceremony.Start, Target: version("pek", 1)}
+	b.perform(stop)
+	held := b.mustBegin("alice", start)
+	held.approve("alice", "bob")
+	b.perform(start) // as they were told that it had failed
+	b.perform(stop)
+	_, err := held.carryOut()
+	refused(t, err, fault.Conflict)
+	b.perform(start)
+
+	deletion := &ceremony.Definition{Kind: ceremony.Delete, Target: version("pek", 1), Wait: ceremony.MinWait}
+	restore := &ceremony.Definition{Kind: ceremony.Restore, Target: version("pek", 1)}
+	b.perform(deletion)
+	held = b.mustBegin("alice", restore)
+	held.approve("alice", "bob")
+	b.perform(restore)
+	b.perform(deletion)
+	_, err = held.carryOut()
+	refused(t, err, fault.Conflict)
+	b.perform(restore)
+}
+
 // Of a key that is deleted for good the front has nothing left. Another version needs two
 // officers then, since nobody can say that it is for the same.
 func TestAVersionAfterADeletedOne(t *testing.T) {

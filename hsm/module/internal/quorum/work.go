@@ -272,8 +272,7 @@ func (w *work) carryOut(s *token.Session, next *ceremony.Epoch, out *CarriedOut)
 	case ceremony.Export:
 		return w.export(s, out)
 	case ceremony.Stop, ceremony.Start, ceremony.Delete, ceremony.Restore:
-		w.turn(next.Find(w.def.Target.Name, w.def.Target.Version))
-		return nil
+		return w.turn(next.Find(w.def.Target.Name, w.def.Target.Version))
 	case ceremony.Change:
 		next.Roster = *w.def.Roster
 		return nil
@@ -293,8 +292,15 @@ func (w *work) carryOut(s *token.Session, next *ceremony.Epoch, out *CarriedOut)
 	return errors.New("a ceremony of a kind that nothing carries out")
 }
 
-// turn changes the state of a version of a key, which look has found to fit.
-func (w *work) turn(entry *ceremony.Entry) {
+// turn changes the state of a version of a key, which look has found to fit. What brings a key
+// back is refused where it was stopped or deleted since the ceremony began: whoever keeps the
+// papers could have held them back.
+func (w *work) turn(entry *ceremony.Entry) error {
+	back := w.def.Kind == ceremony.Start || w.def.Kind == ceremony.Restore
+	if back && entry.Changed > w.checked.Opening.Epoch {
+		return fault.New(fault.Conflict, "the key was stopped or deleted since this ceremony began: begin another")
+	}
+	entry.Changed = w.epoch.Version + 1
 	switch w.def.Kind {
 	case ceremony.Stop, ceremony.Restore:
 		entry.State, entry.Until = ceremony.Stopped, 0
@@ -303,6 +309,7 @@ func (w *work) turn(entry *ceremony.Entry) {
 	case ceremony.Delete:
 		entry.State, entry.Until = ceremony.Deleting, w.engine.register.Now().Unix()+w.def.Wait
 	}
+	return nil
 }
 
 // bringIn seals the key and enters it in the register.
