@@ -113,10 +113,8 @@ func buildReplaced(ctx context.Context, dir, file string, source []byte) (string
 	if err := errors.Join(os.WriteFile(other, source, 0o644), os.WriteFile(overlay, list, 0o644)); err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-overlay", overlay, "-ldflags", "-X main.version=measured", "-o", keyd, "keyd/cmd/keyd")
-	cmd.Env = append(os.Environ(), "GOEXPERIMENT=runtimesecret", "CGO_ENABLED=1")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build keyd with another %s: %w\n%s", file, err, out)
+	if err := buildKeyd(ctx, keyd, "-overlay", overlay, "-ldflags", "-X main.version=measured"); err != nil {
+		return "", fmt.Errorf("with another %s: %w", file, err)
 	}
 	return keyd, nil
 }

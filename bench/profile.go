@@ -14,15 +14,21 @@ import (
 )
 
 // buildForProfiles builds keyd with the tag profile, under which front and modules write
-// CPU profiles of their whole lives. It runs in the module's directory.
+// CPU profiles of their whole lives.
 func buildForProfiles(ctx context.Context, dir string) (string, error) {
 	keyd := filepath.Join(dir, "keyd")
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", "profile", "-ldflags", "-X main.version=profiled", "-o", keyd, "./cmd/keyd")
+	return keyd, buildKeyd(ctx, keyd, "-tags", "profile", "-ldflags", "-X main.version=profiled")
+}
+
+// buildKeyd builds keyd as make does, with some flags more.
+func buildKeyd(ctx context.Context, file string, flags ...string) error {
+	args := append([]string{"build", "-trimpath", "-buildvcs=false", "-o", file}, flags...)
+	cmd := exec.CommandContext(ctx, "go", append(args, "keyd/cmd/keyd")...)
 	cmd.Env = append(os.Environ(), "GOEXPERIMENT=runtimesecret", "CGO_ENABLED=1")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build keyd for profiling: %w\n%s", err, out)
+		return fmt.Errorf("build keyd: %w\n%s", err, out)
 	}
-	return keyd, nil
+	return nil
 }
 
 // copyProfiles copies what a service that has ended left in its directory, and returns

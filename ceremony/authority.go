@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"keyd/trust"
 )
 
 // Authority is a certificate at which chains of others end that are believed: the root of a
@@ -172,20 +174,21 @@ func (a *Authority) key() string {
 	return Digest(c.RawSubjectPublicKeyInfo)
 }
 
-// Roots returns the certificates of the authorities with a use that are valid at a time.
-func (e *Epoch) Roots(use string, at time.Time) (roots []*x509.Certificate, err error) {
+// Anchors returns the authorities with a use that are valid at a time, as chains are checked
+// against them.
+func (e *Epoch) Anchors(use string, at time.Time) (trust.Anchors, error) {
+	a := trust.Anchors{Distrusted: e.Distrusts}
 	for i := range e.Authorities {
-		a := &e.Authorities[i]
-		if !a.Has(use) {
+		if !e.Authorities[i].Has(use) {
 			continue
 		}
-		c, err := a.Parse()
+		c, err := e.Authorities[i].Parse()
 		if err != nil {
-			return nil, err
+			return trust.Anchors{}, err
 		}
 		if !at.Before(c.NotBefore) && !at.After(c.NotAfter) && !e.Distrusts(c) {
-			roots = append(roots, c)
+			a.Certificates = append(a.Certificates, c)
 		}
 	}
-	return roots, nil
+	return a, nil
 }

@@ -160,7 +160,7 @@ func TestAuthoritiesInAFile(t *testing.T) {
 	}
 }
 
-func TestRootsAreThoseOfTheTime(t *testing.T) {
+func TestAnchorsAreThoseOfTheTime(t *testing.T) {
 	e := new(ceremony.Epoch)
 	terminals := ceremony.Authority{Certificate: certificate(t, ecKey(t, elliptic.P256())), Uses: []string{"terminals"}}
 	hosts := ceremony.Authority{Certificate: certificate(t, ecKey(t, elliptic.P256())), Uses: []string{"hosts"}}
@@ -180,8 +180,8 @@ func TestRootsAreThoseOfTheTime(t *testing.T) {
 		"terminals": {"terminals", within, 2}, "hosts": {"hosts", within, 1}, "neither": {"phones", within, 0},
 		"too early": {"hosts", authorityFrom.Add(-time.Second), 0}, "too late": {"hosts", authorityFrom.AddDate(10, 0, 1), 0},
 	} {
-		if roots, err := e.Roots(c.use, c.at); err != nil || len(roots) != c.want {
-			t.Errorf("%s: %d, %v", name, len(roots), err)
+		if anchors, err := e.Anchors(c.use, c.at); err != nil || len(anchors.Certificates) != c.want {
+			t.Errorf("%s: %d, %v", name, len(anchors.Certificates), err)
 		}
 	}
 	kept := e.Clone()

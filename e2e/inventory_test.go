@@ -66,7 +66,7 @@ func TestInventoryOfTerminals(t *testing.T) {
 			if err := os.WriteFile(device, deviceCertificate(t), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			refused("no root for terminals is trusted", 3, register("t-2", "--certificate", device)...)
+			refused("no authority is believed", 3, register("t-2", "--certificate", device)...)
 			refused("CERTIFICATE_UNTRUSTED", 3, "renew", "t-1", "--certificate", device)
 			refused("no such file", 1, "renew", "t-1", "--certificate", device+".none")
 

@@ -2,7 +2,6 @@ package keys
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"slices"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"keyd/fault"
 	"keyd/hsm"
 	"keyd/store"
+	"keyd/trust"
 )
 
 // Modules are asked for what officers have signed; [hsm.Client] is one.
@@ -136,14 +136,14 @@ func (c *Ceremonies) Authorities() []ceremony.Authority {
 	return e.Authorities
 }
 
-// Roots returns the certificates of the authorities with a use ([ceremony.UseTerminals],
-// [ceremony.UseHosts]) that are valid now. A module looks for itself.
-func (c *Ceremonies) Roots(use string) ([]*x509.Certificate, error) {
+// Anchors returns the authorities with a use ([ceremony.UseTerminals], [ceremony.UseHosts]) that
+// are valid now. A module looks for itself.
+func (c *Ceremonies) Anchors(use string) (trust.Anchors, error) {
 	e := c.Epoch()
 	if e == nil {
-		return nil, nil
+		return trust.Anchors{}, nil
 	}
-	return e.Roots(use, c.clock())
+	return e.Anchors(use, c.clock())
 }
 
 // Identity returns what the token says of itself, signed.

@@ -37,6 +37,7 @@ import (
 	"keyd/policies"
 	"keyd/store"
 	"keyd/terminals"
+	"keyd/trust"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -305,12 +306,12 @@ func (f *front) segment() string { return filepath.Join(f.path, "audit-000000000
 // roots are those for terminals.
 type roots struct{ list []*x509.Certificate }
 
-// Roots implements [terminals.Authorities].
-func (r *roots) Roots(use string) ([]*x509.Certificate, error) {
+// Anchors implements [terminals.Authorities].
+func (r *roots) Anchors(use string) (trust.Anchors, error) {
 	if use != ceremony.UseTerminals {
-		return nil, nil
+		return trust.Anchors{}, nil
 	}
-	return r.list, nil
+	return trust.Anchors{Certificates: r.list}, nil
 }
 
 // lastRecord expects n entries in the audit log and returns the newest.

@@ -142,7 +142,7 @@ func TestCertificatesThatDoNot(t *testing.T) {
 	v := newInventory(t)
 	_, _, err = v.Register(t.Context(), actor, registration("t-1", good), false)
 	want(t, "no roots", fault.CertificateUntrusted, err)
-	if !strings.Contains(err.Error(), "no root for terminals is trusted") {
+	if !strings.Contains(err.Error(), "no authority is believed") {
 		t.Error(err)
 	}
 	_, err = v.Renew(t.Context(), actor, "t-1", nil)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"keyd/fault"
@@ -39,7 +40,8 @@ func (v *Inventory) Retire(ctx context.Context, actor, id, reason string) (*Term
 }
 
 // Replace takes a terminal out of service for good, and notes that the one named by took its
-// place: a registered one of the same owner, otherwise [fault.TerminalState].
+// place: a registered one of the same owner, otherwise [fault.TerminalState]; one of another owner
+// is as good as none.
 func (v *Inventory) Replace(ctx context.Context, actor, id, by, reason string) (*Terminal, error) {
 	if !ValidID(by) {
 		return nil, badID("replaced_by")
@@ -75,10 +77,8 @@ func (v *Inventory) move(ctx context.Context, actor, id string, to State, by, ki
 
 // possible refuses a way that the state machine does not have.
 func possible(r *store.TerminalRecord, to State) error {
-	for _, from := range transitions[to] {
-		if r.State == from {
-			return nil
-		}
+	if slices.Contains(transitions[to], r.State) {
+		return nil
 	}
 	return fault.New(fault.TerminalState, fmt.Sprintf("it is %s, and cannot become %s", word(r.State), word(to)))
 }

@@ -6,7 +6,7 @@
 //     times; from either it becomes RETIRED or REPLACED, and stays so for ever.
 //   - No two terminals ever have the same public key, whatever their states, and no terminal
 //     ever has two: a history can be told of a key.
-//   - A certificate counts when it leads to a root for terminals that officers trust
+//   - A certificate counts when it leads to an authority that officers believe for terminals
 //     ([Authorities]); without one, none does.
 //   - A terminal may be registered before its certificate is known. No key may be sent to a
 //     terminal on the word of the inventory alone: whoever sends one checks the certificate

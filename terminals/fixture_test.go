@@ -17,6 +17,7 @@ import (
 	"keyd/ceremony"
 	"keyd/fault"
 	"keyd/store"
+	"keyd/trust"
 )
 
 // moment is when the tests take place.
@@ -27,12 +28,12 @@ const actor = "spiffe://bank.example/officer-1"
 // roots are those in force.
 type roots []*x509.Certificate
 
-// Roots implements [Authorities].
-func (r roots) Roots(use string) ([]*x509.Certificate, error) {
+// Anchors implements [Authorities].
+func (r roots) Anchors(use string) (trust.Anchors, error) {
 	if use != ceremony.UseTerminals {
-		return nil, errors.New("another role was asked for")
+		return trust.Anchors{}, errors.New("another use was asked for")
 	}
-	return r, nil
+	return trust.Anchors{Certificates: r}, nil
 }
 
 // authority makes certificates.

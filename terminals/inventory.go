@@ -3,7 +3,6 @@ package terminals
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"time"
@@ -180,7 +179,7 @@ func certificateDetail(r *store.TerminalRecord) string {
 	if err != nil || c == nil {
 		return "without a certificate"
 	}
-	return fmt.Sprintf("certificate %x, public key %x", c.SHA256, c.PublicKey[:sha256.Size])
+	return fmt.Sprintf("certificate %x, public key %x", c.SHA256, c.PublicKey)
 }
 
 // refused makes a refusal of what the store said.

@@ -12,6 +12,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -26,26 +27,61 @@ const (
 
 // Errors of [Anchors.Verify], each of which says what is wrong and nothing of what was sent.
 var (
-	ErrChain     = errors.New("there are 1 to 5 certificates: the holder's, then its issuers without the anchor")
-	ErrAuthority = errors.New("the first certificate is an authority's: the holder's comes first")
-	ErrUsage     = errors.New("the key usage of the certificate does not allow this")
-	ErrKey       = errors.New("a certificate has a weak or unknown public key: RSA has 2048 to 8192 bits, a curve is P-256, P-384 or P-521")
-	ErrCritical  = errors.New("a certificate has a critical extension that is not known here")
-	ErrNotYet    = errors.New("a certificate is not valid yet")
-	ErrExpired   = errors.New("a certificate is not valid any more")
-	ErrForeign   = errors.New("the chain ends at no authority that is believed for this, or an issuer is missing")
-	ErrRevoked   = errors.New("a certificate is revoked")
-	ErrList      = errors.New("a revocation list cannot be read, is altered, or covers a part only")
-	ErrListStale = errors.New("the newest revocation list of an issuer is not valid now: get another")
+	ErrChain      = errors.New("there are 1 to 5 certificates, the holder's and then its issuers without the anchor, and at most 8 revocation lists")
+	ErrAuthority  = errors.New("is an authority's: the holder's comes first")
+	ErrUsage      = errors.New("has no key usage that allows this")
+	ErrKey        = errors.New("has a weak or unknown public key: RSA has 2048 to 8192 bits, a curve is P-256, P-384 or P-521")
+	ErrCritical   = errors.New("has a critical extension that is not known here")
+	ErrRole       = errors.New("is of something else")
+	ErrNotYet     = errors.New("is not valid yet")
+	ErrExpired    = errors.New("is not valid any more")
+	ErrDistrusted = errors.New("is of an authority in which officers have ended the belief")
+	ErrForeign    = errors.New("an issuer is missing, or none of the authorities that are believed vouches for it")
+	ErrNobody     = errors.New("no authority is believed for this: officers add one (keyd authority trust)")
+	ErrRevoked    = errors.New("is revoked")
+	ErrList       = errors.New("a revocation list cannot be read, is altered, or covers a part only")
+	ErrListStale  = errors.New("the newest revocation list of an issuer is not valid now: get another")
 )
 
-// Anchors are certificates at which chains may end.
-type Anchors []*x509.Certificate
+// Error is what is wrong with one certificate of a chain.
+type Error struct {
+	Place  int    // in the chain: 0 is the holder's
+	Why    error  // one of this package's
+	Detail string // more of it, or empty
+}
 
-// Verify checks a chain: the holder's certificate first, then its issuers in any order, without
-// the anchor. The holder's has the key usage, if it has any at all (RFC 5280 4.2.1.3), and is no
-// authority's. lists are revocation lists (RFC 5280 5) of issuers in the chain or of the anchor;
-// others are skipped. The newest of an issuer must be valid at the time; each of them revokes.
+// Error says which certificate it is, and why.
+func (e *Error) Error() string {
+	which := "the holder's certificate "
+	if e.Place > 0 {
+		which = fmt.Sprintf("the certificate of issuer %d ", e.Place)
+	}
+	if e.Detail != "" {
+		return which + e.Why.Error() + ": " + e.Detail
+	}
+	return which + e.Why.Error()
+}
+
+// Unwrap returns why.
+func (e *Error) Unwrap() error { return e.Why }
+
+// Anchors are certificates at which chains may end.
+type Anchors struct {
+	Certificates []*x509.Certificate
+
+	// Distrusted says of a certificate whether its key is one that counts nowhere any more, also
+	// below an anchor. nil: none is.
+	Distrusted func(*x509.Certificate) bool
+}
+
+// Verify checks a chain of a terminal: its own certificate first, then its issuers in any order,
+// without the anchor. Its own has the key usage, if it has any at all (RFC 5280 4.2.1.3), and is
+// no authority's. None names another role ([OtherRole]). lists are revocation lists (RFC 5280 5)
+// of issuers in the chain or of the anchor; others are skipped. The newest of an issuer must be
+// valid at the time; each of them revokes.
+//
+// Errors are [*Error], of one certificate, and [ErrChain], [ErrForeign], [ErrNobody], [ErrList]
+// and [ErrListStale].
 func (a Anchors) Verify(chain []*x509.Certificate, usage x509.KeyUsage, lists []*x509.RevocationList, at time.Time) error {
 	if len(chain) == 0 || len(chain) > MaxChain || len(lists) > MaxLists {
 		return ErrChain
@@ -53,26 +89,20 @@ func (a Anchors) Verify(chain []*x509.Certificate, usage x509.KeyUsage, lists []
 	holder := chain[0]
 	switch {
 	case holder.IsCA || holder.KeyUsage&(x509.KeyUsageCertSign|x509.KeyUsageCRLSign) != 0 || a.has(holder):
-		return ErrAuthority
+		return &Error{Why: ErrAuthority}
 	case holder.KeyUsage != 0 && holder.KeyUsage&usage == 0:
-		return ErrUsage
+		return &Error{Why: ErrUsage}
 	}
-	for _, c := range chain {
-		switch {
-		case !StrongKey(c.PublicKey):
-			return ErrKey
-		case len(c.UnhandledCriticalExtensions) > 0:
-			return ErrCritical
-		case at.Before(c.NotBefore):
-			return ErrNotYet
-		case at.After(c.NotAfter):
-			return ErrExpired
+	for place, c := range chain {
+		if err := a.check(c, at); err != nil {
+			err.Place = place
+			return err
 		}
 	}
 	options := x509.VerifyOptions{
 		Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
 	}
-	for _, c := range a {
+	for _, c := range a.Certificates {
 		options.Roots.AddCert(c)
 	}
 	for _, c := range chain[1:] {
@@ -82,14 +112,20 @@ func (a Anchors) Verify(chain []*x509.Certificate, usage x509.KeyUsage, lists []
 	var invalid x509.CertificateInvalidError
 	switch {
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return ErrExpired
+		return fmt.Errorf("an anchor %w", ErrExpired)
+	case err != nil && len(a.Certificates) == 0:
+		return ErrNobody
 	case err != nil:
-		return fmt.Errorf("%w (%s)", ErrForeign, reason(err))
+		return ErrForeign
 	}
 	// Any path may do, but a certificate that is revoked is not good by another way to the anchor.
 	for _, path := range paths {
 		for i := range len(path) - 1 {
-			if err := revoked(path[i], path[i+1], lists, at); err != nil {
+			err := revoked(path[i], path[i+1], lists, at)
+			if errors.Is(err, ErrRevoked) {
+				return &Error{Place: slices.IndexFunc(chain, path[i].Equal), Why: ErrRevoked}
+			}
+			if err != nil {
 				return err
 			}
 		}
@@ -97,26 +133,33 @@ func (a Anchors) Verify(chain []*x509.Certificate, usage x509.KeyUsage, lists []
 	return nil
 }
 
+// check looks at what one certificate of a chain says by itself.
+func (a Anchors) check(c *x509.Certificate, at time.Time) *Error {
+	valid := fmt.Sprintf("it is valid from %s to %s", c.NotBefore.UTC().Format(time.DateOnly), c.NotAfter.UTC().Format(time.DateOnly))
+	switch role := OtherRole(c); {
+	case !StrongKey(c.PublicKey):
+		return &Error{Why: ErrKey}
+	case role != "":
+		return &Error{Why: ErrRole, Detail: "it " + role}
+	case len(c.UnhandledCriticalExtensions) > 0:
+		return &Error{Why: ErrCritical}
+	case at.Before(c.NotBefore):
+		return &Error{Why: ErrNotYet, Detail: valid}
+	case at.After(c.NotAfter):
+		return &Error{Why: ErrExpired, Detail: valid}
+	case a.Distrusted != nil && a.Distrusted(c):
+		return &Error{Why: ErrDistrusted}
+	}
+	return nil
+}
+
 func (a Anchors) has(c *x509.Certificate) bool {
-	for _, anchor := range a {
+	for _, anchor := range a.Certificates {
 		if anchor.Equal(c) {
 			return true
 		}
 	}
 	return false
-}
-
-// reason is what an error of crypto/x509 is about, without names out of certificates.
-func reason(err error) string {
-	var unknown x509.UnknownAuthorityError
-	var invalid x509.CertificateInvalidError
-	switch {
-	case errors.As(err, &unknown):
-		return "unknown authority"
-	case errors.As(err, &invalid):
-		return fmt.Sprintf("not valid: reason %d of crypto/x509", invalid.Reason)
-	}
-	return "not valid"
 }
 
 // revoked looks for a certificate in the lists of its issuer.

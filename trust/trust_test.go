@@ -16,6 +16,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"keyd/fault"
 )
 
 var now = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
@@ -111,7 +113,8 @@ func TestVerify(t *testing.T) {
 	ofOld := issue(t, old, p256())
 	same := issue(t, nil, p256(), authority, func(c *x509.Certificate) { c.Subject = root.cert.Subject })
 	unlimited := issue(t, lower, p256(), func(c *x509.Certificate) { c.KeyUsage = 0 })
-	anchors := Anchors{root.cert, old.cert}
+	untrusted := issue(t, root, p256(), authority)
+	anchors := Anchors{Certificates: []*x509.Certificate{root.cert, old.cert}, Distrusted: untrusted.cert.Equal}
 	altered := list(t, lower, nil)
 	altered.Signature[len(altered.Signature)-1] ^= 1
 	for name, c := range map[string]struct {
@@ -144,6 +147,10 @@ func TestVerify(t *testing.T) {
 		"not yet":              {[]*holder{issue(t, lower, p256(), func(c *x509.Certificate) { c.NotBefore = now.Add(time.Second) }), lower, upper}, nil, ErrNotYet},
 		"of an expired anchor": {[]*holder{ofOld}, nil, ErrExpired},
 
+		"below one that is distrusted": {[]*holder{issue(t, untrusted, p256()), untrusted}, nil, ErrDistrusted},
+		"a host":                       {[]*holder{issue(t, lower, p256(), func(c *x509.Certificate) { c.Subject.CommonName = "KDH 7" }), lower, upper}, nil, ErrRole},
+		"a TLS server":                 {[]*holder{issue(t, lower, p256(), func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }), lower, upper}, nil, ErrRole},
+
 		"a list that names nobody":      {[]*holder{device, lower, upper}, []*x509.RevocationList{list(t, lower, nil), list(t, root, nil, device)}, nil},
 		"revoked":                       {[]*holder{device, lower, upper}, []*x509.RevocationList{list(t, lower, nil, device)}, ErrRevoked},
 		"an issuer is revoked":          {[]*holder{device, lower, upper}, []*x509.RevocationList{list(t, upper, nil, lower)}, ErrRevoked},
@@ -168,15 +175,20 @@ func TestVerify(t *testing.T) {
 		for _, h := range c.chain {
 			chain = append(chain, h.cert)
 		}
-		if err := anchors.Verify(chain, x509.KeyUsageDigitalSignature, c.lists, now); !errors.Is(err, c.want) {
+		err := anchors.Verify(chain, x509.KeyUsageDigitalSignature, c.lists, now)
+		if !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
+		var refused *fault.Error
+		if (err != nil) != errors.As(Refusal(err), &refused) {
+			t.Errorf("%s: %v has no reason", name, err)
+		}
 	}
-	if err := (Anchors{}).Verify([]*x509.Certificate{device.cert, lower.cert, upper.cert}, x509.KeyUsageDigitalSignature, nil, now); !errors.Is(err, ErrForeign) {
+	if err := (Anchors{}).Verify([]*x509.Certificate{device.cert, lower.cert, upper.cert}, x509.KeyUsageDigitalSignature, nil, now); !errors.Is(err, ErrNobody) {
 		t.Errorf("without anchors: %v", err)
 	}
 	// An anchor need not be a root: what is above it does not count, nor whether it is revoked.
-	if err := (Anchors{lower.cert}).Verify([]*x509.Certificate{device.cert}, x509.KeyUsageDigitalSignature, []*x509.RevocationList{list(t, upper, nil, lower)}, now); err != nil {
+	if err := (Anchors{Certificates: []*x509.Certificate{lower.cert}}).Verify([]*x509.Certificate{device.cert}, x509.KeyUsageDigitalSignature, []*x509.RevocationList{list(t, upper, nil, lower)}, now); err != nil {
 		t.Errorf("an anchor in the midst: %v", err)
 	}
 }
@@ -205,12 +217,11 @@ func TestPublishedHierarchy(t *testing.T) {
 	}{
 		"a device, by the devices' authority": {devices, []*x509.Certificate{device}, nil},
 		"a device, by the root":               {root, []*x509.Certificate{device, devices}, nil},
-		"a host, by the hosts' authority":     {hosts, []*x509.Certificate{host}, nil},
-		"a host as a device":                  {devices, []*x509.Certificate{host, hosts}, ErrForeign},
-		"a device as a host":                  {hosts, []*x509.Certificate{device, devices}, ErrForeign},
+		"a host":                              {root, []*x509.Certificate{host, hosts}, ErrRole},
+		"a device, by the hosts' authority":   {hosts, []*x509.Certificate{device, devices}, ErrForeign},
 	} {
 		usage := c.chain[0].KeyUsage
-		if err := (Anchors{c.anchor}).Verify(c.chain, usage, nil, now); !errors.Is(err, c.want) {
+		if err := (Anchors{Certificates: []*x509.Certificate{c.anchor}}).Verify(c.chain, usage, nil, now); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -280,7 +280,7 @@ func (k *specFlags) flags(c *cobra.Command) {
 	f.StringSliceVar(&k.formats, "formats", nil, "PIN-block formats of B0 and P0: 0, 1, 3, 4")
 	f.StringSliceVar(&s.DataModes, "data-modes", nil, "of D0 and B0: CBC or CTR")
 	f.Uint8Var(&s.MACLength, "mac-length", 0, "least length of a MAC in bytes, of M and B0 keys")
-	f.BoolVar(&s.AllowInjection, "allow-injection", false, "of B0: its initial keys may go to terminals over the network, each to one device")
+	f.BoolVar(&s.AllowInjection, "allow-injection", false, "of B0: its initial keys may go to terminals over the network, each to one device (no service offers it yet)")
 	f.StringVar(&k.ksn, "ksn", "", "of B0: monotonic (when not given) or off")
 	f.StringVar(&k.notBefore, "not-before", "", "when the key becomes valid, as 2026-07-01T00:00:00Z")
 	f.StringVar(&k.notAfter, "not-after", "", "when the key stops being valid, as 2027-07-01T00:00:00Z")

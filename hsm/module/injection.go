@@ -60,7 +60,7 @@ func injectionRefusal(err error) error {
 			return fault.New(r.reason, r.err.Error())
 		}
 	}
-	return err
+	return trust.Refusal(err)
 }
 
 var injectionReasons = []struct {
@@ -70,8 +70,4 @@ var injectionReasons = []struct {
 	{keyagreement.ErrTooLarge, fault.RequestInvalid}, {keyagreement.ErrEncoding, fault.RequestInvalid}, {keyagreement.ErrVersion, fault.RequestInvalid},
 	{keyagreement.ErrCurve, fault.RequestInvalid}, {keyagreement.ErrPoint, fault.RequestInvalid}, {keyagreement.ErrCertificate, fault.CertificateInvalid},
 	{keyagreement.ErrWeaker, fault.CertificateInvalid}, {keyagreement.ErrSignature, fault.SignatureInvalid},
-	{trust.ErrChain, fault.CertificateInvalid}, {trust.ErrAuthority, fault.CertificateInvalid}, {trust.ErrUsage, fault.CertificateInvalid},
-	{trust.ErrKey, fault.CertificateInvalid}, {trust.ErrCritical, fault.CertificateInvalid},
-	{trust.ErrNotYet, fault.CertificateExpired}, {trust.ErrExpired, fault.CertificateExpired}, {trust.ErrForeign, fault.CertificateUntrusted},
-	{trust.ErrRevoked, fault.CertificateRevoked}, {trust.ErrList, fault.CertificateInvalid}, {trust.ErrListStale, fault.CertificateInvalid},
 }

@@ -31,7 +31,6 @@ import (
 	"keyd/hsm/module/internal/working"
 	"keyd/keyagreement"
 	"keyd/keyblock"
-	"keyd/trust"
 )
 
 // MaxKeys is how many initial keys go at once.
@@ -138,22 +137,11 @@ func (e *Engine) believe(chain []*x509.Certificate, usage x509.KeyUsage, lists [
 		return err
 	}
 	now := e.register.Now()
-	roots, err := epoch.Roots(ceremony.UseTerminals, now)
+	anchors, err := epoch.Anchors(ceremony.UseTerminals, now)
 	if err != nil {
 		return err
 	}
-	if err := trust.Anchors(roots).Verify(chain, usage, lists, now); err != nil {
-		return err
-	}
-	for _, c := range chain {
-		if why := trust.OtherRole(c); why != "" {
-			return fault.New(fault.CertificateRole, "a certificate "+why)
-		}
-		if epoch.Distrusts(c) {
-			return fault.New(fault.CertificateUntrusted, "officers have ended the belief in an authority in the chain")
-		}
-	}
-	return nil
+	return anchors.Verify(chain, usage, lists, now)
 }
 
 // host finds the key pair with which the host signs.

@@ -15,6 +15,9 @@
 // many entries count for good, so that one of them that is not whole is damage, also in the last
 // batch, and so is a file that was cut. Then nothing is allotted until somebody looks at it.
 //
+// Whoever finds entries that the head does not have yet writes them again, so that they are on
+// the disk, and has the head say so, before it answers by them or appends behind them.
+//
 // A process keeps 16 bytes of memory for an entry, and reads the entries that another process
 // has added when it takes the lock.
 package ledger
