@@ -117,6 +117,8 @@ const (
 	OfRecord   Purpose = "keyd ceremony record 1"   // a Record, by a module
 	OfIdentity Purpose = "keyd module identity 1"   // an Identity, by a module
 	OfBackup   Purpose = "keyd backup 1"            // a Backup, by a module
+
+	OfInjection Purpose = "keyd injection 1" // that a terminal has confirmed keys (package receipt), by a module
 )
 
 // Sign signs an encoded document for a purpose: ECDSA (FIPS 186-5) with the hash that

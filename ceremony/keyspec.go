@@ -21,7 +21,7 @@ type KeySpec struct {
 	NotBefore     int64            `json:"not_before,omitempty"`   // Unix seconds
 	NotAfter      int64            `json:"not_after,omitempty"`    // Unix seconds
 	Direction     string           `json:"direction,omitempty"`    // B0, P0, D0, M*
-	Peers         []string         `json:"peers,omitempty"`        // B0, P0, D0, V1, V2
+	Peers         []string         `json:"peers,omitempty"`        // B0, P0, D0, V1, V2; S0: of the session keys of terminals whose host signs with it
 	Formats       []hsm.Format     `json:"formats,omitempty"`      // B0, P0
 	DataModes     []string         `json:"data_modes,omitempty"`   // B0, D0
 	MACLength     uint8            `json:"mac_length,omitempty"`   // B0, M*
@@ -29,7 +29,7 @@ type KeySpec struct {
 	IBM3624       *hsm.IBM3624Rule `json:"ibm3624,omitempty"`      // V1
 	AllowChange   bool             `json:"allow_change,omitempty"` // V1, V2
 
-	AllowInjection bool `json:"allow_injection,omitempty"` // B0: initial keys go to terminals over the network
+	InjectionHosts []string `json:"injection_hosts,omitempty"` // B0: key pairs (S0) whose host may send initial keys to terminals
 }
 
 // Header returns the header that the key is sealed under; the module fills in generation,
@@ -39,7 +39,7 @@ func (k *KeySpec) Header() hsm.Header {
 		Name: k.Name, Version: k.Version, Usage: k.Usage, Algorithm: k.Algorithm, Length: k.Length, Mode: k.Mode,
 		Exportability: k.Exportability, NotBefore: k.NotBefore, NotAfter: k.NotAfter,
 		Custody: hsm.CustodyToken, Direction: k.Direction, Peers: k.Peers, Formats: k.Formats,
-		DataModes: k.DataModes, MACLength: k.MACLength, KSNCheck: k.KSNCheck, IBM3624: k.IBM3624, AllowChange: k.AllowChange, AllowInjection: k.AllowInjection,
+		DataModes: k.DataModes, MACLength: k.MACLength, KSNCheck: k.KSNCheck, IBM3624: k.IBM3624, AllowChange: k.AllowChange, InjectionHosts: k.InjectionHosts,
 	}
 }
 
@@ -68,6 +68,9 @@ func (k *KeySpec) IsPair() bool { return k.Algorithm == "R" || k.Algorithm == "E
 // MaxPeers bounds the peer groups of a key.
 const MaxPeers = 32
 
+// MaxInjectionHosts bounds the key pairs that a base derivation key names.
+const MaxInjectionHosts = 8
+
 // Validate checks a specification. Errors wrap [ErrDefinition], name the field and say
 // what it may be.
 func (k *KeySpec) Validate() error {
@@ -77,6 +80,8 @@ func (k *KeySpec) Validate() error {
 		algorithms = within(usage.Algorithms, "RE")
 	}
 	switch {
+	case strings.HasPrefix(k.Name, hsm.TerminalPrefix):
+		return wrong("key.name: names that begin with %q are of keys that modules make for terminals", hsm.TerminalPrefix)
 	case !validKeyName(k.Name):
 		return wrong("key.name has 1 to 128 letters, digits and ._:/@+=#~-, and begins with a letter or a digit")
 	case k.Version == 0:
@@ -102,14 +107,14 @@ func (k *KeySpec) Validate() error {
 func (k *KeySpec) validateUse() error {
 	pins := k.Usage == "B0" || k.Usage == "P0"
 	oneWay := pins || k.Usage == "D0" || k.Usage[0] == 'M' // has a side that sends and one that receives
-	linked := pins || k.Usage == "D0" || k.Usage == "V1" || k.Usage == "V2"
+	linked := pins || k.Usage == "D0" || k.Usage == "V1" || k.Usage == "V2" || k.Usage == "S0"
 	switch {
 	case oneWay && k.Direction != hsm.DirectionIncoming && k.Direction != hsm.DirectionOutgoing && k.Direction != hsm.DirectionBoth:
 		return wrong("key.direction of a %s key is incoming, outgoing or both", k.Usage)
 	case !oneWay && k.Direction != "":
 		return wrong("key.direction belongs to B0, P0, D0 and M keys")
 	case !linked && k.Peers != nil:
-		return wrong("key.peers belongs to B0, P0, D0, V1 and V2 keys")
+		return wrong("key.peers belongs to B0, P0, D0, V1, V2 and S0 keys")
 	case len(k.Peers) > MaxPeers || slices.ContainsFunc(k.Peers, func(p string) bool { return p != "*" && !validPeer(p) }):
 		return wrong("key.peers names at most %d groups, each with 1 to 32 lower-case letters, digits and hyphens, or \"*\" for every group", MaxPeers)
 	case !pins && k.Formats != nil:
@@ -128,8 +133,10 @@ func (k *KeySpec) validateUse() error {
 		return wrong("key.ibm3624 belongs to V1 keys, which need it")
 	case k.AllowChange && k.Usage != "V1" && k.Usage != "V2":
 		return wrong("key.allow_change belongs to V1 and V2 keys")
-	case k.AllowInjection && (k.Usage != "B0" || k.Mode != "X" && k.Mode != "N"):
-		return wrong("key.allow_injection belongs to B0 keys of mode of use X or N")
+	case k.InjectionHosts != nil && (k.Usage != "B0" || k.Mode != "X" && k.Mode != "N"):
+		return wrong("key.injection_hosts belongs to B0 keys of mode of use X or N")
+	case len(k.InjectionHosts) > MaxInjectionHosts || slices.ContainsFunc(k.InjectionHosts, func(h string) bool { return !validKeyName(h) }):
+		return wrong("key.injection_hosts names at most %d key pairs of usage S0", MaxInjectionHosts)
 	}
 	for _, m := range k.DataModes {
 		if m != hsm.CBC.String() && m != hsm.CTR.String() {

@@ -121,8 +121,9 @@ type keyFile struct {
 	} `yaml:"ibm3624"`
 	AllowChange bool `yaml:"allow_change"`
 
-	// AllowInjection lets initial keys of a B0 key go to terminals over the network.
-	AllowInjection bool `yaml:"allow_injection"`
+	// InjectionHosts are key pairs (S0) whose host may send initial keys of a B0 key to terminals
+	// over the network.
+	InjectionHosts []string `yaml:"injection_hosts"`
 }
 
 type exportFile struct {
@@ -306,7 +307,7 @@ func (k *keyFile) spec() *KeySpec {
 	s := &KeySpec{
 		Name: k.Name, Version: max(k.Version, 1), Usage: k.Usage, Algorithm: k.Algorithm, Length: k.Length, Mode: k.Mode,
 		Exportability: orElse(k.Exportability, "N"), NotBefore: unix(k.NotBefore), NotAfter: unix(k.NotAfter),
-		Direction: k.Direction, Peers: k.Peers, DataModes: k.DataModes, MACLength: k.MACLength, KSNCheck: k.KSN, AllowChange: k.AllowChange, AllowInjection: k.AllowInjection,
+		Direction: k.Direction, Peers: k.Peers, DataModes: k.DataModes, MACLength: k.MACLength, KSNCheck: k.KSN, AllowChange: k.AllowChange, InjectionHosts: k.InjectionHosts,
 	}
 	for _, f := range k.Formats {
 		s.Formats = append(s.Formats, hsm.Format(f))

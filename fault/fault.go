@@ -65,19 +65,27 @@ const (
 	PublicKeyKnown       Reason = 38 // it is another terminal's, or the terminal's is another
 	TerminalState        Reason = 39 // its state does not allow it
 
-	// Checkpoints of an audit log, which a module signs for its front.
-	CheckpointOlder        Reason = 40 // over fewer entries than one that was signed
-	CheckpointInconsistent Reason = 41 // over other entries than one that was signed
-	CheckpointNotKept      Reason = 42 // it cannot be remembered that it was signed
+	// Keys that terminals get.
+	KeySetNotFound    Reason = 40 // no key set or key host of that name, or the terminal has none
+	InjectionNotFound Reason = 41 // no injection of that identifier
+	InjectionState    Reason = 42 // confirmed, expired, superseded
+	RequestReplayed   Reason = 43 // a terminal's request that was used already
+	ReceiptInvalid    Reason = 44 // the MAC or a check value is wrong
+	NumbersExhausted  Reason = 45 // no initial key ID is left in the range
 
-	KSNReplayed        Reason = 43 // the key serial number was used, or jumps too far
-	CustodyUnavailable Reason = 44 // the policy demands the token's custody, which is not to be had
-	PINBlockInvalid    Reason = 45 // the PIN block does not decipher to one
-	RateLimited        Reason = 46 // too many tries for one account, or requests of one identity
-	ModuleUnavailable  Reason = 47 // no module answered in time
-	StoreUnavailable   Reason = 48 // the database cannot be read or written
-	AuditUnavailable   Reason = 49 // the audit log cannot be written
-	Internal           Reason = 50 // a bug in keyd
+	// Checkpoints of an audit log, which a module signs for its front.
+	CheckpointOlder        Reason = 46 // over fewer entries than one that was signed
+	CheckpointInconsistent Reason = 47 // over other entries than one that was signed
+	CheckpointNotKept      Reason = 48 // it cannot be remembered that it was signed
+
+	KSNReplayed        Reason = 49 // the key serial number was used, or jumps too far
+	CustodyUnavailable Reason = 50 // the policy demands the token's custody, which is not to be had
+	PINBlockInvalid    Reason = 51 // the PIN block does not decipher to one
+	RateLimited        Reason = 52 // too many tries for one account, or requests of one identity
+	ModuleUnavailable  Reason = 53 // no module answered in time
+	StoreUnavailable   Reason = 54 // the database cannot be read or written
+	AuditUnavailable   Reason = 55 // the audit log cannot be written
+	Internal           Reason = 56 // a bug in keyd
 )
 
 // Row is a line of the table of reasons.
@@ -129,6 +137,12 @@ var Table = []Row{
 	{TerminalExists, "TERMINAL_EXISTS", codes.AlreadyExists, "there is another terminal of this identifier"},
 	{PublicKeyKnown, "PUBLIC_KEY_KNOWN", codes.FailedPrecondition, "this public key is not the terminal's"},
 	{TerminalState, "TERMINAL_STATE", codes.FailedPrecondition, "the terminal's state does not allow this"},
+	{KeySetNotFound, "KEY_SET_NOT_FOUND", codes.NotFound, "there is no such key set or key host"},
+	{InjectionNotFound, "INJECTION_NOT_FOUND", codes.NotFound, "the terminal has no such injection"},
+	{InjectionState, "INJECTION_STATE", codes.FailedPrecondition, "the injection's state does not allow this"},
+	{RequestReplayed, "REQUEST_REPLAYED", codes.FailedPrecondition, "the terminal's request was used before"},
+	{ReceiptInvalid, "RECEIPT_INVALID", codes.FailedPrecondition, "the receipt is not the terminal's, or is of other keys"},
+	{NumbersExhausted, "NUMBERS_EXHAUSTED", codes.FailedPrecondition, "the key set has no number left for another terminal"},
 	{CheckpointOlder, "CHECKPOINT_OLDER", codes.FailedPrecondition, "the audit log has fewer entries than it had"},
 	{CheckpointInconsistent, "CHECKPOINT_INCONSISTENT", codes.FailedPrecondition, "the audit log does not have the entries that it had"},
 	{CheckpointNotKept, "CHECKPOINT_NOT_KEPT", codes.Unavailable, "the modules cannot remember a checkpoint, so none is signed"},

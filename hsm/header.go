@@ -55,10 +55,20 @@ type Header struct {
 	// officers who accept that, and for known test keys.
 	AllowChange bool `json:"allow_change,omitempty"`
 
-	// AllowInjection lets initial keys of a base derivation key (B0) go to terminals over the
-	// network, each to one device whose certificate ends at an authority that officers believe.
-	AllowInjection bool `json:"allow_injection,omitempty"`
+	// InjectionHosts are the key pairs (usage S0), by name, whose host may send initial keys of a
+	// base derivation key (B0) to terminals over the network, each to one device whose certificate
+	// ends at an authority that officers believe. Since a pair is in one token, so is the ledger
+	// by which the modules go. "*" is any pair, for known test keys.
+	InjectionHosts []string `json:"injection_hosts,omitempty"`
+
+	// Device marks a key that a module has made for one terminal: SHA-256 of the public key of
+	// its device, in hex. Name begins with [TerminalPrefix]. The register does not have such keys.
+	Device string `json:"device,omitempty"`
 }
+
+// TerminalPrefix begins the names of keys that modules make for terminals, which no other key
+// has: "terminal:TERMINAL:NAME".
+const TerminalPrefix = "terminal:"
 
 // OptionalBlock is an optional block of a key block, as text.
 type OptionalBlock struct {

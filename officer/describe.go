@@ -186,8 +186,8 @@ func (l *described) key(k *ceremony.KeySpec) {
 	if k.AllowChange {
 		l.add("ALLOWED", "values for changed PINs, in ways that tell more than a try does")
 	}
-	if k.AllowInjection {
-		l.add("ALLOWED", "its initial keys go to terminals over the network, each to one device")
+	if len(k.InjectionHosts) > 0 {
+		l.add("ALLOWED", "its initial keys go to terminals over the network, each to one device, from the hosts %s", strings.Join(k.InjectionHosts, ", "))
 	}
 	if k.NotBefore != 0 {
 		l.add("valid from", "%s", At(k.NotBefore))

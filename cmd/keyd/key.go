@@ -203,8 +203,8 @@ func writeKey(w io.Writer, k *keydv1.Key) {
 	if k.AllowChange {
 		row(w, "allowed", "values for changed PINs, in ways that tell more than a try does")
 	}
-	if k.AllowInjection {
-		row(w, "allowed", "its initial keys go to terminals over the network, each to one device")
+	if len(k.InjectionHosts) > 0 {
+		row(w, "allowed", "its initial keys go to terminals over the network, each to one device, from the hosts "+strings.Join(k.InjectionHosts, ", "))
 	}
 	switch k.KeyCustody {
 	case "token":

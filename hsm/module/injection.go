@@ -15,24 +15,21 @@ import (
 )
 
 func injectByAgreement(m *wire.InjectByAgreement) (a *injection.Agreement, err error) {
-	if len(m.HostCertificates) == 0 || len(m.HostCertificates) > keyagreement.MaxCertificates || len(m.Keys) == 0 || len(m.Keys) > injection.MaxKeys {
+	if len(m.Injection.GetHostCertificates()) == 0 || len(m.Injection.GetHostCertificates()) > keyagreement.MaxCertificates || len(m.Injection.GetKeys()) == 0 || len(m.Injection.GetKeys()) > injection.MaxKeys {
 		return nil, malformed
 	}
 	a = &injection.Agreement{Request: m.Request}
-	if a.Host, err = key(m.Host); err != nil {
+	if a.Host, err = key(m.Injection.GetHost()); err != nil {
 		return nil, err
 	}
-	for _, der := range m.HostCertificates {
+	for _, der := range m.Injection.GetHostCertificates() {
 		c, err := x509.ParseCertificate(der)
 		if err != nil {
 			return nil, malformed
 		}
 		a.Certificates = append(a.Certificates, c)
 	}
-	if a.Lists, err = trust.ParseLists(m.RevocationLists); err != nil {
-		return nil, malformed
-	}
-	for _, k := range m.Keys {
+	for _, k := range m.Injection.GetKeys() {
 		bdk, err := key(k.GetBdk())
 		if err != nil {
 			return nil, err
@@ -50,7 +47,7 @@ func (s *server) injectByAgreement(a *injection.Agreement) (*injection.Injected,
 }
 
 func injectedByAgreement(i *injection.Injected) proto.Message {
-	return &wire.InjectedByAgreement{Answer: i.Answer, Device: i.Device[:], CheckValues: i.CheckValues}
+	return &wire.Injected{Answer: i.Answer}
 }
 
 // injectionRefusal turns what is wrong with a device's message or certificate into a refusal.

@@ -101,7 +101,7 @@ func newFactory(t *testing.T) *factory {
 }
 
 func (f *factory) bdk(name, algorithm string, length uint16, change ...func(*ceremony.KeySpec)) *ceremony.KeySpec {
-	k := &ceremony.KeySpec{Name: name, Version: 1, Usage: "B0", Algorithm: algorithm, Length: length, Mode: "X", Exportability: "N", Direction: hsm.DirectionIncoming, KSNCheck: hsm.KSNMonotonic, AllowInjection: true}
+	k := &ceremony.KeySpec{Name: name, Version: 1, Usage: "B0", Algorithm: algorithm, Length: length, Mode: "X", Exportability: "N", Direction: hsm.DirectionIncoming, KSNCheck: hsm.KSNMonotonic, InjectionHosts: []string{"host"}}
 	for _, c := range change {
 		c(k)
 	}
@@ -282,7 +282,7 @@ func TestInjectionsThatAreRefused(t *testing.T) {
 	good := hsm.InitialKey{BDK: f.key("bdk", 1), ID: []byte("12345678")}
 	device := f.device(elliptic.P256())
 	request := f.begin(device, keyagreement.P256, f.issuer.cert).Request()
-	forbidden := f.created(f.bdk("forbidden", "A", 16, func(k *ceremony.KeySpec) { k.AllowInjection = false }))
+	forbidden := f.created(f.bdk("forbidden", "A", 16, func(k *ceremony.KeySpec) { k.InjectionHosts = nil }))
 	strong := f.created(f.bdk("strong", "A", 32))
 	zonal := f.created(zone("zonal"))
 	list := func(of *holder, serials ...*x509.Certificate) []byte {

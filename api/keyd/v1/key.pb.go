@@ -156,9 +156,9 @@ type Key struct {
 	MacLength      uint32                 `protobuf:"varint,14,opt,name=mac_length,json=macLength,proto3" json:"mac_length,omitempty"`
 	Ksn            string                 `protobuf:"bytes,15,opt,name=ksn,proto3" json:"ksn,omitempty"` // "monotonic", or empty
 	AllowChange    bool                   `protobuf:"varint,16,opt,name=allow_change,json=allowChange,proto3" json:"allow_change,omitempty"`
-	AllowInjection bool                   `protobuf:"varint,34,opt,name=allow_injection,json=allowInjection,proto3" json:"allow_injection,omitempty"` // of a B0 key: its initial keys may go to terminals over the network
-	KeyCustody     string                 `protobuf:"bytes,17,opt,name=key_custody,json=keyCustody,proto3" json:"key_custody,omitempty"`              // "token": no process ever reads it; "module": it can be exported
-	Generation     uint32                 `protobuf:"varint,18,opt,name=generation,proto3" json:"generation,omitempty"`                               // of the master keys that seal it
+	InjectionHosts []string               `protobuf:"bytes,34,rep,name=injection_hosts,json=injectionHosts,proto3" json:"injection_hosts,omitempty"` // of a B0 key: key pairs whose host may send its initial keys to terminals
+	KeyCustody     string                 `protobuf:"bytes,17,opt,name=key_custody,json=keyCustody,proto3" json:"key_custody,omitempty"`             // "token": no process ever reads it; "module": it can be exported
+	Generation     uint32                 `protobuf:"varint,18,opt,name=generation,proto3" json:"generation,omitempty"`                              // of the master keys that seal it
 	OptionalBlocks []*OptionalBlock       `protobuf:"bytes,19,rep,name=optional_blocks,json=optionalBlocks,proto3" json:"optional_blocks,omitempty"`
 	NotBefore      *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=not_before,json=notBefore,proto3" json:"not_before,omitempty"`
 	NotAfter       *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
@@ -320,11 +320,11 @@ func (x *Key) GetAllowChange() bool {
 	return false
 }
 
-func (x *Key) GetAllowInjection() bool {
+func (x *Key) GetInjectionHosts() []string {
 	if x != nil {
-		return x.AllowInjection
+		return x.InjectionHosts
 	}
-	return false
+	return nil
 }
 
 func (x *Key) GetKeyCustody() string {
@@ -1734,7 +1734,7 @@ const file_keyd_v1_key_proto_rawDesc = "" +
 	"mac_length\x18\x0e \x01(\rR\tmacLength\x12\x10\n" +
 	"\x03ksn\x18\x0f \x01(\tR\x03ksn\x12!\n" +
 	"\fallow_change\x18\x10 \x01(\bR\vallowChange\x12'\n" +
-	"\x0fallow_injection\x18\" \x01(\bR\x0eallowInjection\x12\x1f\n" +
+	"\x0finjection_hosts\x18\" \x03(\tR\x0einjectionHosts\x12\x1f\n" +
 	"\vkey_custody\x18\x11 \x01(\tR\n" +
 	"keyCustody\x12\x1e\n" +
 	"\n" +

@@ -24,6 +24,120 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// InjectionMethod is how a terminal gets its first keys.
+type InjectionMethod int32
+
+const (
+	InjectionMethod_INJECTION_METHOD_UNSPECIFIED InjectionMethod = 0
+	InjectionMethod_KEY_AGREEMENT                InjectionMethod = 1 // ephemeral ECDH, both sides sign (docs/terminal-integrator.md)
+	InjectionMethod_TR34_TWO_PASS                InjectionMethod = 2 // X9 TR 34-2019, with the terminal's random number
+	InjectionMethod_TR34_ONE_PASS                InjectionMethod = 3 // X9 TR 34-2019, with a time stamp
+)
+
+// Enum value maps for InjectionMethod.
+var (
+	InjectionMethod_name = map[int32]string{
+		0: "INJECTION_METHOD_UNSPECIFIED",
+		1: "KEY_AGREEMENT",
+		2: "TR34_TWO_PASS",
+		3: "TR34_ONE_PASS",
+	}
+	InjectionMethod_value = map[string]int32{
+		"INJECTION_METHOD_UNSPECIFIED": 0,
+		"KEY_AGREEMENT":                1,
+		"TR34_TWO_PASS":                2,
+		"TR34_ONE_PASS":                3,
+	}
+)
+
+func (x InjectionMethod) Enum() *InjectionMethod {
+	p := new(InjectionMethod)
+	*p = x
+	return p
+}
+
+func (x InjectionMethod) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (InjectionMethod) Descriptor() protoreflect.EnumDescriptor {
+	return file_keyd_v1_terminal_proto_enumTypes[0].Descriptor()
+}
+
+func (InjectionMethod) Type() protoreflect.EnumType {
+	return &file_keyd_v1_terminal_proto_enumTypes[0]
+}
+
+func (x InjectionMethod) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use InjectionMethod.Descriptor instead.
+func (InjectionMethod) EnumDescriptor() ([]byte, []int) {
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{0}
+}
+
+type Injection_State int32
+
+const (
+	Injection_STATE_UNSPECIFIED Injection_State = 0
+	Injection_PENDING           Injection_State = 1 // given, not confirmed
+	Injection_CONFIRMED         Injection_State = 2 // the terminal has confirmed it: these are its keys
+	Injection_EXPIRED           Injection_State = 3 // not confirmed in time
+	Injection_SUPERSEDED        Injection_State = 4 // a later one took its place
+	Injection_FAILED            Injection_State = 5 // begun, and nothing was given
+	Injection_ENDED             Injection_State = 6 // unbound, rebound, or the terminal is out of service for good
+)
+
+// Enum value maps for Injection_State.
+var (
+	Injection_State_name = map[int32]string{
+		0: "STATE_UNSPECIFIED",
+		1: "PENDING",
+		2: "CONFIRMED",
+		3: "EXPIRED",
+		4: "SUPERSEDED",
+		5: "FAILED",
+		6: "ENDED",
+	}
+	Injection_State_value = map[string]int32{
+		"STATE_UNSPECIFIED": 0,
+		"PENDING":           1,
+		"CONFIRMED":         2,
+		"EXPIRED":           3,
+		"SUPERSEDED":        4,
+		"FAILED":            5,
+		"ENDED":             6,
+	}
+)
+
+func (x Injection_State) Enum() *Injection_State {
+	p := new(Injection_State)
+	*p = x
+	return p
+}
+
+func (x Injection_State) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Injection_State) Descriptor() protoreflect.EnumDescriptor {
+	return file_keyd_v1_terminal_proto_enumTypes[1].Descriptor()
+}
+
+func (Injection_State) Type() protoreflect.EnumType {
+	return &file_keyd_v1_terminal_proto_enumTypes[1]
+}
+
+func (x Injection_State) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Injection_State.Descriptor instead.
+func (Injection_State) EnumDescriptor() ([]byte, []int) {
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{13, 0}
+}
+
 type Terminal_State int32
 
 const (
@@ -63,11 +177,11 @@ func (x Terminal_State) String() string {
 }
 
 func (Terminal_State) Descriptor() protoreflect.EnumDescriptor {
-	return file_keyd_v1_terminal_proto_enumTypes[0].Descriptor()
+	return file_keyd_v1_terminal_proto_enumTypes[2].Descriptor()
 }
 
 func (Terminal_State) Type() protoreflect.EnumType {
-	return &file_keyd_v1_terminal_proto_enumTypes[0]
+	return &file_keyd_v1_terminal_proto_enumTypes[2]
 }
 
 func (x Terminal_State) Number() protoreflect.EnumNumber {
@@ -76,8 +190,1853 @@ func (x Terminal_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Terminal_State.Descriptor instead.
 func (Terminal_State) EnumDescriptor() ([]byte, []int) {
-	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{0, 0}
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{28, 0}
 }
+
+// KeyHost is what keys come from: a key pair in the token (usage S0) with its certificates.
+type KeyHost struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Name            string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`                                              // as an owner of a terminal
+	KeyId           string                 `protobuf:"bytes,2,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`                               // of the key pair: EC for key agreement, RSA for TR-34
+	Certificates    [][]byte               `protobuf:"bytes,3,rep,name=certificates,proto3" json:"certificates,omitempty"`                              // DER, the first is of the key pair, without the root; 1 to 5, 16 KiB together
+	RevocationList  []byte                 `protobuf:"bytes,4,opt,name=revocation_list,json=revocationList,proto3" json:"revocation_list,omitempty"`    // DER, of the hosts' authority; at most 16 KiB; TR-34 one-pass needs it
+	CredentialToken []byte                 `protobuf:"bytes,5,opt,name=credential_token,json=credentialToken,proto3" json:"credential_token,omitempty"` // CT_KDH of TR-34; of an RSA pair, else empty
+	ChangedAt       *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=changed_at,json=changedAt,proto3" json:"changed_at,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *KeyHost) Reset() {
+	*x = KeyHost{}
+	mi := &file_keyd_v1_terminal_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeyHost) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeyHost) ProtoMessage() {}
+
+func (x *KeyHost) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_terminal_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeyHost.ProtoReflect.Descriptor instead.
+func (*KeyHost) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *KeyHost) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *KeyHost) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
+func (x *KeyHost) GetCertificates() [][]byte {
+	if x != nil {
+		return x.Certificates
+	}
+	return nil
+}
+
+func (x *KeyHost) GetRevocationList() []byte {
+	if x != nil {
+		return x.RevocationList
+	}
+	return nil
+}
+
+func (x *KeyHost) GetCredentialToken() []byte {
+	if x != nil {
+		return x.CredentialToken
+	}
+	return nil
+}
+
+func (x *KeyHost) GetChangedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ChangedAt
+	}
+	return nil
+}
+
+type SetKeyHostRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	KeyHost       *KeyHost               `protobuf:"bytes,1,opt,name=key_host,json=keyHost,proto3" json:"key_host,omitempty"` // changed_at is not looked at
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetKeyHostRequest) Reset() {
+	*x = SetKeyHostRequest{}
+	mi := &file_keyd_v1_terminal_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetKeyHostRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetKeyHostRequest) ProtoMessage() {}
+
+func (x *SetKeyHostRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_terminal_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetKeyHostRequest.ProtoReflect.Descriptor instead.
+func (*SetKeyHostRequest) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *SetKeyHostRequest) GetKeyHost() *KeyHost {
+	if x != nil {
+		return x.KeyHost
+	}
+	return nil
+}
+
+type ListKeyHostsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListKeyHostsRequest) Reset() {
+	*x = ListKeyHostsRequest{}
+	mi := &file_keyd_v1_terminal_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListKeyHostsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListKeyHostsRequest) ProtoMessage() {}
+
+func (x *ListKeyHostsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_terminal_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListKeyHostsRequest.ProtoReflect.Descriptor instead.
+func (*ListKeyHostsRequest) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{2}
+}
+
+type ListKeyHostsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	KeyHosts      []*KeyHost             `protobuf:"bytes,1,rep,name=key_hosts,json=keyHosts,proto3" json:"key_hosts,omitempty"` // at most 64
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListKeyHostsResponse) Reset() {
+	*x = ListKeyHostsResponse{}
+	mi := &file_keyd_v1_terminal_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListKeyHostsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListKeyHostsResponse) ProtoMessage() {}
+
+func (x *ListKeyHostsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_terminal_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListKeyHostsResponse.ProtoReflect.Descriptor instead.
+func (*ListKeyHostsResponse) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ListKeyHostsResponse) GetKeyHosts() []*KeyHost {
+	if x != nil {
+		return x.KeyHosts
+	}
+	return nil
+}
+
+// KeySet is which keys a terminal gets, and how.
+type KeySet struct {
+	state            protoimpl.MessageState   `protogen:"open.v1"`
+	Name             string                   `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`        // as an owner of a terminal
+	Version          uint32                   `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"` // from 1
+	Methods          []InjectionMethod        `protobuf:"varint,3,rep,packed,name=methods,proto3,enum=keyd.v1.InjectionMethod" json:"methods,omitempty"`
+	KeyAgreementHost string                   `protobuf:"bytes,4,opt,name=key_agreement_host,json=keyAgreementHost,proto3" json:"key_agreement_host,omitempty"` // name of a key host
+	Tr34Host         string                   `protobuf:"bytes,5,opt,name=tr34_host,json=tr34Host,proto3" json:"tr34_host,omitempty"`                           // name of a key host
+	Tr34Profile      string                   `protobuf:"bytes,6,opt,name=tr34_profile,json=tr34Profile,proto3" json:"tr34_profile,omitempty"`                  // "rfc" when empty; see docs/terminal-integrator.md
+	MasterKey        *KeySet_MasterKey        `protobuf:"bytes,7,opt,name=master_key,json=masterKey,proto3" json:"master_key,omitempty"`
+	InitialKeys      []*KeySet_InitialKey     `protobuf:"bytes,8,rep,name=initial_keys,json=initialKeys,proto3" json:"initial_keys,omitempty"` // at most 6
+	SessionKeys      []*KeySet_SessionKeySpec `protobuf:"bytes,9,rep,name=session_keys,json=sessionKeys,proto3" json:"session_keys,omitempty"` // at most 8
+	CreatedAt        *timestamppb.Timestamp   `protobuf:"bytes,10,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *KeySet) Reset() {
+	*x = KeySet{}
+	mi := &file_keyd_v1_terminal_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeySet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeySet) ProtoMessage() {}
+
+func (x *KeySet) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_terminal_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeySet.ProtoReflect.Descriptor instead.
+func (*KeySet) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *KeySet) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *KeySet) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *KeySet) GetMethods() []InjectionMethod {
+	if x != nil {
+		return x.Methods
+	}
+	return nil
+}
+
+func (x *KeySet) GetKeyAgreementHost() string {
+	if x != nil {
+		return x.KeyAgreementHost
+	}
+	return ""
+}
+
+func (x *KeySet) GetTr34Host() string {
+	if x != nil {
+		return x.Tr34Host
+	}
+	return ""
+}
+
+func (x *KeySet) GetTr34Profile() string {
+	if x != nil {
+		return x.Tr34Profile
+	}
+	return ""
+}
+
+func (x *KeySet) GetMasterKey() *KeySet_MasterKey {
+	if x != nil {
+		return x.MasterKey
+	}
+	return nil
+}
+
+func (x *KeySet) GetInitialKeys() []*KeySet_InitialKey {
+	if x != nil {
+		return x.InitialKeys
+	}
+	return nil
+}
+
+func (x *KeySet) GetSessionKeys() []*KeySet_SessionKeySpec {
+	if x != nil {
+		return x.SessionKeys
+	}
+	return nil
+}
+
+func (x *KeySet) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
+type SetKeySetRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	KeySet        *KeySet                `protobuf:"bytes,1,opt,name=key_set,json=keySet,proto3" json:"key_set,omitempty"` // version and created_at are not looked at
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetKeySetRequest) Reset() {
+	*x = SetKeySetRequest{}
+	mi := &file_keyd_v1_terminal_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetKeySetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetKeySetRequest) ProtoMessage() {}
+
+func (x *SetKeySetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_terminal_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetKeySetRequest.ProtoReflect.Descriptor instead.
+func (*SetKeySetRequest) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *SetKeySetRequest) GetKeySet() *KeySet {
+	if x != nil {
+		return x.KeySet
+	}
+	return nil
+}
+
+type ListKeySetsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListKeySetsRequest) Reset() {
+	*x = ListKeySetsRequest{}
+	mi := &file_keyd_v1_terminal_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListKeySetsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListKeySetsRequest) ProtoMessage() {}
+
+func (x *ListKeySetsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_terminal_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListKeySetsRequest.ProtoReflect.Descriptor instead.
+func (*ListKeySetsRequest) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{6}
+}
+
+type ListKeySetsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	KeySets       []*KeySet              `protobuf:"bytes,1,rep,name=key_sets,json=keySets,proto3" json:"key_sets,omitempty"` // at most 256
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListKeySetsResponse) Reset() {
+	*x = ListKeySetsResponse{}
+	mi := &file_keyd_v1_terminal_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListKeySetsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListKeySetsResponse) ProtoMessage() {}
+
+func (x *ListKeySetsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_terminal_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListKeySetsResponse.ProtoReflect.Descriptor instead.
+func (*ListKeySetsResponse) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ListKeySetsResponse) GetKeySets() []*KeySet {
+	if x != nil {
+		return x.KeySets
+	}
+	return nil
+}
+
+type AssignKeySetRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TerminalId    string                 `protobuf:"bytes,1,opt,name=terminal_id,json=terminalId,proto3" json:"terminal_id,omitempty"`
+	KeySet        string                 `protobuf:"bytes,2,opt,name=key_set,json=keySet,proto3" json:"key_set,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AssignKeySetRequest) Reset() {
+	*x = AssignKeySetRequest{}
+	mi := &file_keyd_v1_terminal_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AssignKeySetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AssignKeySetRequest) ProtoMessage() {}
+
+func (x *AssignKeySetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_terminal_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AssignKeySetRequest.ProtoReflect.Descriptor instead.
+func (*AssignKeySetRequest) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *AssignKeySetRequest) GetTerminalId() string {
+	if x != nil {
+		return x.TerminalId
+	}
+	return ""
+}
+
+func (x *AssignKeySetRequest) GetKeySet() string {
+	if x != nil {
+		return x.KeySet
+	}
+	return ""
+}
+
+type SetRevocationListRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`       // of the list, in DER: parts of at most 32 KiB, 8 MiB together
+	Issuers       [][]byte               `protobuf:"bytes,2,rep,name=issuers,proto3" json:"issuers,omitempty"` // in the first: the issuer's certificate and those above it, where it is no authority itself
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetRevocationListRequest) Reset() {
+	*x = SetRevocationListRequest{}
+	mi := &file_keyd_v1_terminal_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetRevocationListRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetRevocationListRequest) ProtoMessage() {}
+
+func (x *SetRevocationListRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_terminal_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetRevocationListRequest.ProtoReflect.Descriptor instead.
+func (*SetRevocationListRequest) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *SetRevocationListRequest) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *SetRevocationListRequest) GetIssuers() [][]byte {
+	if x != nil {
+		return x.Issuers
+	}
+	return nil
+}
+
+type RevocationList struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Issuer          string                 `protobuf:"bytes,1,opt,name=issuer,proto3" json:"issuer,omitempty"` // RFC 4514
+	IssuerKeySha256 []byte                 `protobuf:"bytes,2,opt,name=issuer_key_sha256,json=issuerKeySha256,proto3" json:"issuer_key_sha256,omitempty"`
+	Number          string                 `protobuf:"bytes,3,opt,name=number,proto3" json:"number,omitempty"` // decimal; empty where it has none
+	Entries         uint32                 `protobuf:"varint,4,opt,name=entries,proto3" json:"entries,omitempty"`
+	ThisUpdate      *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=this_update,json=thisUpdate,proto3" json:"this_update,omitempty"`
+	NextUpdate      *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=next_update,json=nextUpdate,proto3" json:"next_update,omitempty"`
+	StoredAt        *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=stored_at,json=storedAt,proto3" json:"stored_at,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *RevocationList) Reset() {
+	*x = RevocationList{}
+	mi := &file_keyd_v1_terminal_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevocationList) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevocationList) ProtoMessage() {}
+
+func (x *RevocationList) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_terminal_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevocationList.ProtoReflect.Descriptor instead.
+func (*RevocationList) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RevocationList) GetIssuer() string {
+	if x != nil {
+		return x.Issuer
+	}
+	return ""
+}
+
+func (x *RevocationList) GetIssuerKeySha256() []byte {
+	if x != nil {
+		return x.IssuerKeySha256
+	}
+	return nil
+}
+
+func (x *RevocationList) GetNumber() string {
+	if x != nil {
+		return x.Number
+	}
+	return ""
+}
+
+func (x *RevocationList) GetEntries() uint32 {
+	if x != nil {
+		return x.Entries
+	}
+	return 0
+}
+
+func (x *RevocationList) GetThisUpdate() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ThisUpdate
+	}
+	return nil
+}
+
+func (x *RevocationList) GetNextUpdate() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NextUpdate
+	}
+	return nil
+}
+
+func (x *RevocationList) GetStoredAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StoredAt
+	}
+	return nil
+}
+
+type ListRevocationListsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRevocationListsRequest) Reset() {
+	*x = ListRevocationListsRequest{}
+	mi := &file_keyd_v1_terminal_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRevocationListsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRevocationListsRequest) ProtoMessage() {}
+
+func (x *ListRevocationListsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_terminal_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRevocationListsRequest.ProtoReflect.Descriptor instead.
+func (*ListRevocationListsRequest) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{11}
+}
+
+type ListRevocationListsResponse struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	RevocationLists []*RevocationList      `protobuf:"bytes,1,rep,name=revocation_lists,json=revocationLists,proto3" json:"revocation_lists,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *ListRevocationListsResponse) Reset() {
+	*x = ListRevocationListsResponse{}
+	mi := &file_keyd_v1_terminal_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRevocationListsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRevocationListsResponse) ProtoMessage() {}
+
+func (x *ListRevocationListsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_terminal_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRevocationListsResponse.ProtoReflect.Descriptor instead.
+func (*ListRevocationListsResponse) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ListRevocationListsResponse) GetRevocationLists() []*RevocationList {
+	if x != nil {
+		return x.RevocationLists
+	}
+	return nil
+}
+
+// Injection is that a terminal was given keys.
+type Injection struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	InjectionId   string                 `protobuf:"bytes,1,opt,name=injection_id,json=injectionId,proto3" json:"injection_id,omitempty"` // 32 hex digits
+	TerminalId    string                 `protobuf:"bytes,2,opt,name=terminal_id,json=terminalId,proto3" json:"terminal_id,omitempty"`
+	State         Injection_State        `protobuf:"varint,3,opt,name=state,proto3,enum=keyd.v1.Injection_State" json:"state,omitempty"`
+	Method        InjectionMethod        `protobuf:"varint,4,opt,name=method,proto3,enum=keyd.v1.InjectionMethod" json:"method,omitempty"`
+	KeySet        string                 `protobuf:"bytes,5,opt,name=key_set,json=keySet,proto3" json:"key_set,omitempty"`
+	KeySetVersion uint32                 `protobuf:"varint,6,opt,name=key_set_version,json=keySetVersion,proto3" json:"key_set_version,omitempty"`
+	Keys          []*InjectedKey         `protobuf:"bytes,7,rep,name=keys,proto3" json:"keys,omitempty"` // in the order of the receipt
+	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	ConfirmBy     *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=confirm_by,json=confirmBy,proto3" json:"confirm_by,omitempty"`
+	ConfirmedAt   *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=confirmed_at,json=confirmedAt,proto3" json:"confirmed_at,omitempty"`
+	Record        []byte                 `protobuf:"bytes,11,opt,name=record,proto3" json:"record,omitempty"`       // of package receipt: what was given, as the module says
+	Receipt       []byte                 `protobuf:"bytes,12,opt,name=receipt,proto3" json:"receipt,omitempty"`     // of package receipt: the terminal's, with its MAC
+	Statement     []byte                 `protobuf:"bytes,13,opt,name=statement,proto3" json:"statement,omitempty"` // of package receipt: the module's signature over both
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Injection) Reset() {
+	*x = Injection{}
+	mi := &file_keyd_v1_terminal_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Injection) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Injection) ProtoMessage() {}
+
+func (x *Injection) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_terminal_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Injection.ProtoReflect.Descriptor instead.
+func (*Injection) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Injection) GetInjectionId() string {
+	if x != nil {
+		return x.InjectionId
+	}
+	return ""
+}
+
+func (x *Injection) GetTerminalId() string {
+	if x != nil {
+		return x.TerminalId
+	}
+	return ""
+}
+
+func (x *Injection) GetState() Injection_State {
+	if x != nil {
+		return x.State
+	}
+	return Injection_STATE_UNSPECIFIED
+}
+
+func (x *Injection) GetMethod() InjectionMethod {
+	if x != nil {
+		return x.Method
+	}
+	return InjectionMethod_INJECTION_METHOD_UNSPECIFIED
+}
+
+func (x *Injection) GetKeySet() string {
+	if x != nil {
+		return x.KeySet
+	}
+	return ""
+}
+
+func (x *Injection) GetKeySetVersion() uint32 {
+	if x != nil {
+		return x.KeySetVersion
+	}
+	return 0
+}
+
+func (x *Injection) GetKeys() []*InjectedKey {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *Injection) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
+func (x *Injection) GetConfirmBy() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ConfirmBy
+	}
+	return nil
+}
+
+func (x *Injection) GetConfirmedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ConfirmedAt
+	}
+	return nil
+}
+
+func (x *Injection) GetRecord() []byte {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+func (x *Injection) GetReceipt() []byte {
+	if x != nil {
+		return x.Receipt
+	}
+	return nil
+}
+
+func (x *Injection) GetStatement() []byte {
+	if x != nil {
+		return x.Statement
+	}
+	return nil
+}
+
+// InjectedKey is a key that a terminal was given.
+type InjectedKey struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Name            string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`   // "master", "receipt", and those of the key set's initial keys
+	Usage           string                 `protobuf:"bytes,2,opt,name=usage,proto3" json:"usage,omitempty"` // X9.143
+	Algorithm       string                 `protobuf:"bytes,3,opt,name=algorithm,proto3" json:"algorithm,omitempty"`
+	Length          uint32                 `protobuf:"varint,4,opt,name=length,proto3" json:"length,omitempty"`                                           // bytes
+	KeyId           string                 `protobuf:"bytes,5,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`                                 // base derivation key of an initial key
+	Version         uint32                 `protobuf:"varint,6,opt,name=version,proto3" json:"version,omitempty"`                                         // of that
+	KeySerialNumber []byte                 `protobuf:"bytes,7,opt,name=key_serial_number,json=keySerialNumber,proto3" json:"key_serial_number,omitempty"` // 10 bytes (TDES) or initial key ID of 8 bytes (AES)
+	KeyCheckValue   string                 `protobuf:"bytes,8,opt,name=key_check_value,json=keyCheckValue,proto3" json:"key_check_value,omitempty"`       // not in the answer to InjectKeys
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *InjectedKey) Reset() {
+	*x = InjectedKey{}
+	mi := &file_keyd_v1_terminal_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InjectedKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InjectedKey) ProtoMessage() {}
+
+func (x *InjectedKey) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_terminal_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InjectedKey.ProtoReflect.Descriptor instead.
+func (*InjectedKey) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *InjectedKey) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *InjectedKey) GetUsage() string {
+	if x != nil {
+		return x.Usage
+	}
+	return ""
+}
+
+func (x *InjectedKey) GetAlgorithm() string {
+	if x != nil {
+		return x.Algorithm
+	}
+	return ""
+}
+
+func (x *InjectedKey) GetLength() uint32 {
+	if x != nil {
+		return x.Length
+	}
+	return 0
+}
+
+func (x *InjectedKey) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
+func (x *InjectedKey) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *InjectedKey) GetKeySerialNumber() []byte {
+	if x != nil {
+		return x.KeySerialNumber
+	}
+	return nil
+}
+
+func (x *InjectedKey) GetKeyCheckValue() string {
+	if x != nil {
+		return x.KeyCheckValue
+	}
+	return ""
+}
+
+type ListInjectionsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TerminalId    string                 `protobuf:"bytes,1,opt,name=terminal_id,json=terminalId,proto3" json:"terminal_id,omitempty"`
+	PageSize      int32                  `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"` // 1 to 1000; 100 when 0
+	PageToken     string                 `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListInjectionsRequest) Reset() {
+	*x = ListInjectionsRequest{}
+	mi := &file_keyd_v1_terminal_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListInjectionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListInjectionsRequest) ProtoMessage() {}
+
+func (x *ListInjectionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_terminal_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListInjectionsRequest.ProtoReflect.Descriptor instead.
+func (*ListInjectionsRequest) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ListInjectionsRequest) GetTerminalId() string {
+	if x != nil {
+		return x.TerminalId
+	}
+	return ""
+}
+
+func (x *ListInjectionsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListInjectionsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type ListInjectionsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Injections    []*Injection           `protobuf:"bytes,1,rep,name=injections,proto3" json:"injections,omitempty"` // without record, receipt and statement
+	NextPageToken string                 `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListInjectionsResponse) Reset() {
+	*x = ListInjectionsResponse{}
+	mi := &file_keyd_v1_terminal_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListInjectionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListInjectionsResponse) ProtoMessage() {}
+
+func (x *ListInjectionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_terminal_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListInjectionsResponse.ProtoReflect.Descriptor instead.
+func (*ListInjectionsResponse) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ListInjectionsResponse) GetInjections() []*Injection {
+	if x != nil {
+		return x.Injections
+	}
+	return nil
+}
+
+func (x *ListInjectionsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+type GetInjectionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TerminalId    string                 `protobuf:"bytes,1,opt,name=terminal_id,json=terminalId,proto3" json:"terminal_id,omitempty"`
+	InjectionId   string                 `protobuf:"bytes,2,opt,name=injection_id,json=injectionId,proto3" json:"injection_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetInjectionRequest) Reset() {
+	*x = GetInjectionRequest{}
+	mi := &file_keyd_v1_terminal_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetInjectionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetInjectionRequest) ProtoMessage() {}
+
+func (x *GetInjectionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_terminal_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetInjectionRequest.ProtoReflect.Descriptor instead.
+func (*GetInjectionRequest) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *GetInjectionRequest) GetTerminalId() string {
+	if x != nil {
+		return x.TerminalId
+	}
+	return ""
+}
+
+func (x *GetInjectionRequest) GetInjectionId() string {
+	if x != nil {
+		return x.InjectionId
+	}
+	return ""
+}
+
+type UnbindTerminalRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TerminalId    string                 `protobuf:"bytes,1,opt,name=terminal_id,json=terminalId,proto3" json:"terminal_id,omitempty"`
+	RandomToken   []byte                 `protobuf:"bytes,2,opt,name=random_token,json=randomToken,proto3" json:"random_token,omitempty"` // RT_KRD of TR-34, from the terminal
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`                              // at most 256 bytes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnbindTerminalRequest) Reset() {
+	*x = UnbindTerminalRequest{}
+	mi := &file_keyd_v1_terminal_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnbindTerminalRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnbindTerminalRequest) ProtoMessage() {}
+
+func (x *UnbindTerminalRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_terminal_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnbindTerminalRequest.ProtoReflect.Descriptor instead.
+func (*UnbindTerminalRequest) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *UnbindTerminalRequest) GetTerminalId() string {
+	if x != nil {
+		return x.TerminalId
+	}
+	return ""
+}
+
+func (x *UnbindTerminalRequest) GetRandomToken() []byte {
+	if x != nil {
+		return x.RandomToken
+	}
+	return nil
+}
+
+func (x *UnbindTerminalRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type RebindTerminalRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	TerminalId     string                 `protobuf:"bytes,1,opt,name=terminal_id,json=terminalId,proto3" json:"terminal_id,omitempty"`
+	RandomToken    []byte                 `protobuf:"bytes,2,opt,name=random_token,json=randomToken,proto3" json:"random_token,omitempty"`          // RT_KRD of TR-34, from the terminal
+	Certificates   [][]byte               `protobuf:"bytes,3,rep,name=certificates,proto3" json:"certificates,omitempty"`                           // DER: the new host's, and its issuers without the root
+	RevocationList []byte                 `protobuf:"bytes,4,opt,name=revocation_list,json=revocationList,proto3" json:"revocation_list,omitempty"` // DER, of the hosts' authority
+	Reason         string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`                                       // at most 256 bytes
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *RebindTerminalRequest) Reset() {
+	*x = RebindTerminalRequest{}
+	mi := &file_keyd_v1_terminal_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RebindTerminalRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RebindTerminalRequest) ProtoMessage() {}
+
+func (x *RebindTerminalRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_terminal_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RebindTerminalRequest.ProtoReflect.Descriptor instead.
+func (*RebindTerminalRequest) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *RebindTerminalRequest) GetTerminalId() string {
+	if x != nil {
+		return x.TerminalId
+	}
+	return ""
+}
+
+func (x *RebindTerminalRequest) GetRandomToken() []byte {
+	if x != nil {
+		return x.RandomToken
+	}
+	return nil
+}
+
+func (x *RebindTerminalRequest) GetCertificates() [][]byte {
+	if x != nil {
+		return x.Certificates
+	}
+	return nil
+}
+
+func (x *RebindTerminalRequest) GetRevocationList() []byte {
+	if x != nil {
+		return x.RevocationList
+	}
+	return nil
+}
+
+func (x *RebindTerminalRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type BindingToken struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         []byte                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BindingToken) Reset() {
+	*x = BindingToken{}
+	mi := &file_keyd_v1_terminal_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BindingToken) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BindingToken) ProtoMessage() {}
+
+func (x *BindingToken) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_terminal_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BindingToken.ProtoReflect.Descriptor instead.
+func (*BindingToken) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *BindingToken) GetToken() []byte {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
+type GetKeyHostRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TerminalId    string                 `protobuf:"bytes,1,opt,name=terminal_id,json=terminalId,proto3" json:"terminal_id,omitempty"`
+	Method        InjectionMethod        `protobuf:"varint,2,opt,name=method,proto3,enum=keyd.v1.InjectionMethod" json:"method,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetKeyHostRequest) Reset() {
+	*x = GetKeyHostRequest{}
+	mi := &file_keyd_v1_terminal_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetKeyHostRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetKeyHostRequest) ProtoMessage() {}
+
+func (x *GetKeyHostRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_terminal_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetKeyHostRequest.ProtoReflect.Descriptor instead.
+func (*GetKeyHostRequest) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *GetKeyHostRequest) GetTerminalId() string {
+	if x != nil {
+		return x.TerminalId
+	}
+	return ""
+}
+
+func (x *GetKeyHostRequest) GetMethod() InjectionMethod {
+	if x != nil {
+		return x.Method
+	}
+	return InjectionMethod_INJECTION_METHOD_UNSPECIFIED
+}
+
+type InjectKeysRequest struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	TerminalId string                 `protobuf:"bytes,1,opt,name=terminal_id,json=terminalId,proto3" json:"terminal_id,omitempty"`
+	// Types that are valid to be assigned to Request:
+	//
+	//	*InjectKeysRequest_KeyAgreement
+	//	*InjectKeysRequest_Tr34RandomToken
+	//	*InjectKeysRequest_Tr34OnePass
+	Request isInjectKeysRequest_Request `protobuf_oneof:"request"`
+	// Initial key IDs of the terminal's own (TDES 10 bytes, counter 0; AES 8 bytes), in the order
+	// of the initial keys of its key set that have own.
+	InitialKeyIds [][]byte `protobuf:"bytes,5,rep,name=initial_key_ids,json=initialKeyIds,proto3" json:"initial_key_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InjectKeysRequest) Reset() {
+	*x = InjectKeysRequest{}
+	mi := &file_keyd_v1_terminal_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InjectKeysRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InjectKeysRequest) ProtoMessage() {}
+
+func (x *InjectKeysRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_terminal_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InjectKeysRequest.ProtoReflect.Descriptor instead.
+func (*InjectKeysRequest) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *InjectKeysRequest) GetTerminalId() string {
+	if x != nil {
+		return x.TerminalId
+	}
+	return ""
+}
+
+func (x *InjectKeysRequest) GetRequest() isInjectKeysRequest_Request {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *InjectKeysRequest) GetKeyAgreement() []byte {
+	if x != nil {
+		if x, ok := x.Request.(*InjectKeysRequest_KeyAgreement); ok {
+			return x.KeyAgreement
+		}
+	}
+	return nil
+}
+
+func (x *InjectKeysRequest) GetTr34RandomToken() []byte {
+	if x != nil {
+		if x, ok := x.Request.(*InjectKeysRequest_Tr34RandomToken); ok {
+			return x.Tr34RandomToken
+		}
+	}
+	return nil
+}
+
+func (x *InjectKeysRequest) GetTr34OnePass() bool {
+	if x != nil {
+		if x, ok := x.Request.(*InjectKeysRequest_Tr34OnePass); ok {
+			return x.Tr34OnePass
+		}
+	}
+	return false
+}
+
+func (x *InjectKeysRequest) GetInitialKeyIds() [][]byte {
+	if x != nil {
+		return x.InitialKeyIds
+	}
+	return nil
+}
+
+type isInjectKeysRequest_Request interface {
+	isInjectKeysRequest_Request()
+}
+
+type InjectKeysRequest_KeyAgreement struct {
+	KeyAgreement []byte `protobuf:"bytes,2,opt,name=key_agreement,json=keyAgreement,proto3,oneof"` // the terminal's message (package keyagreement), at most 32 KiB
+}
+
+type InjectKeysRequest_Tr34RandomToken struct {
+	Tr34RandomToken []byte `protobuf:"bytes,3,opt,name=tr34_random_token,json=tr34RandomToken,proto3,oneof"` // two-pass: RT_KRD
+}
+
+type InjectKeysRequest_Tr34OnePass struct {
+	Tr34OnePass bool `protobuf:"varint,4,opt,name=tr34_one_pass,json=tr34OnePass,proto3,oneof"` // true
+}
+
+func (*InjectKeysRequest_KeyAgreement) isInjectKeysRequest_Request() {}
+
+func (*InjectKeysRequest_Tr34RandomToken) isInjectKeysRequest_Request() {}
+
+func (*InjectKeysRequest_Tr34OnePass) isInjectKeysRequest_Request() {}
+
+type InjectKeysResponse struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	InjectionId string                 `protobuf:"bytes,1,opt,name=injection_id,json=injectionId,proto3" json:"injection_id,omitempty"`
+	// Key agreement: the host's message; its key blocks hold keys in their order. TR-34: KT_KDH
+	// with the master key; key_blocks hold the other keys under it.
+	Answer        []byte                 `protobuf:"bytes,2,opt,name=answer,proto3" json:"answer,omitempty"`
+	KeyBlocks     []string               `protobuf:"bytes,3,rep,name=key_blocks,json=keyBlocks,proto3" json:"key_blocks,omitempty"`
+	Keys          []*InjectedKey         `protobuf:"bytes,4,rep,name=keys,proto3" json:"keys,omitempty"`
+	ConfirmBy     *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=confirm_by,json=confirmBy,proto3" json:"confirm_by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InjectKeysResponse) Reset() {
+	*x = InjectKeysResponse{}
+	mi := &file_keyd_v1_terminal_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InjectKeysResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InjectKeysResponse) ProtoMessage() {}
+
+func (x *InjectKeysResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_terminal_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InjectKeysResponse.ProtoReflect.Descriptor instead.
+func (*InjectKeysResponse) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *InjectKeysResponse) GetInjectionId() string {
+	if x != nil {
+		return x.InjectionId
+	}
+	return ""
+}
+
+func (x *InjectKeysResponse) GetAnswer() []byte {
+	if x != nil {
+		return x.Answer
+	}
+	return nil
+}
+
+func (x *InjectKeysResponse) GetKeyBlocks() []string {
+	if x != nil {
+		return x.KeyBlocks
+	}
+	return nil
+}
+
+func (x *InjectKeysResponse) GetKeys() []*InjectedKey {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *InjectKeysResponse) GetConfirmBy() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ConfirmBy
+	}
+	return nil
+}
+
+type ConfirmKeysRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	TerminalId     string                 `protobuf:"bytes,1,opt,name=terminal_id,json=terminalId,proto3" json:"terminal_id,omitempty"`
+	InjectionId    string                 `protobuf:"bytes,2,opt,name=injection_id,json=injectionId,proto3" json:"injection_id,omitempty"`
+	KeyCheckValues []string               `protobuf:"bytes,3,rep,name=key_check_values,json=keyCheckValues,proto3" json:"key_check_values,omitempty"` // six upper-case hex digits each, of all keys in their order
+	Mac            []byte                 `protobuf:"bytes,4,opt,name=mac,proto3" json:"mac,omitempty"`                                               // CMAC with the receipt key over the text of the receipt (package receipt)
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ConfirmKeysRequest) Reset() {
+	*x = ConfirmKeysRequest{}
+	mi := &file_keyd_v1_terminal_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfirmKeysRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfirmKeysRequest) ProtoMessage() {}
+
+func (x *ConfirmKeysRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_terminal_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfirmKeysRequest.ProtoReflect.Descriptor instead.
+func (*ConfirmKeysRequest) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ConfirmKeysRequest) GetTerminalId() string {
+	if x != nil {
+		return x.TerminalId
+	}
+	return ""
+}
+
+func (x *ConfirmKeysRequest) GetInjectionId() string {
+	if x != nil {
+		return x.InjectionId
+	}
+	return ""
+}
+
+func (x *ConfirmKeysRequest) GetKeyCheckValues() []string {
+	if x != nil {
+		return x.KeyCheckValues
+	}
+	return nil
+}
+
+func (x *ConfirmKeysRequest) GetMac() []byte {
+	if x != nil {
+		return x.Mac
+	}
+	return nil
+}
+
+type SignInRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TerminalId    string                 `protobuf:"bytes,1,opt,name=terminal_id,json=terminalId,proto3" json:"terminal_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignInRequest) Reset() {
+	*x = SignInRequest{}
+	mi := &file_keyd_v1_terminal_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignInRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignInRequest) ProtoMessage() {}
+
+func (x *SignInRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_terminal_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignInRequest.ProtoReflect.Descriptor instead.
+func (*SignInRequest) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *SignInRequest) GetTerminalId() string {
+	if x != nil {
+		return x.TerminalId
+	}
+	return ""
+}
+
+type SignInResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Keys          []*SessionKey          `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignInResponse) Reset() {
+	*x = SignInResponse{}
+	mi := &file_keyd_v1_terminal_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignInResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignInResponse) ProtoMessage() {}
+
+func (x *SignInResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_terminal_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignInResponse.ProtoReflect.Descriptor instead.
+func (*SignInResponse) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *SignInResponse) GetKeys() []*SessionKey {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+// SessionKey is a key for the messages of a terminal, until the next sign-in or its end.
+type SessionKey struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Name      string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	KeyId     string                 `protobuf:"bytes,2,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"` // under which others name it: "terminal:TERMINAL:NAME"
+	Usage     string                 `protobuf:"bytes,3,opt,name=usage,proto3" json:"usage,omitempty"`
+	Algorithm string                 `protobuf:"bytes,4,opt,name=algorithm,proto3" json:"algorithm,omitempty"`
+	// Types that are valid to be assigned to Form:
+	//
+	//	*SessionKey_KeyBlock
+	//	*SessionKey_Cryptogram
+	Form          isSessionKey_Form      `protobuf_oneof:"form"`
+	KeyCheckValue string                 `protobuf:"bytes,7,opt,name=key_check_value,json=keyCheckValue,proto3" json:"key_check_value,omitempty"`
+	NotAfter      *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionKey) Reset() {
+	*x = SessionKey{}
+	mi := &file_keyd_v1_terminal_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionKey) ProtoMessage() {}
+
+func (x *SessionKey) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_terminal_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionKey.ProtoReflect.Descriptor instead.
+func (*SessionKey) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *SessionKey) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SessionKey) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
+func (x *SessionKey) GetUsage() string {
+	if x != nil {
+		return x.Usage
+	}
+	return ""
+}
+
+func (x *SessionKey) GetAlgorithm() string {
+	if x != nil {
+		return x.Algorithm
+	}
+	return ""
+}
+
+func (x *SessionKey) GetForm() isSessionKey_Form {
+	if x != nil {
+		return x.Form
+	}
+	return nil
+}
+
+func (x *SessionKey) GetKeyBlock() string {
+	if x != nil {
+		if x, ok := x.Form.(*SessionKey_KeyBlock); ok {
+			return x.KeyBlock
+		}
+	}
+	return ""
+}
+
+func (x *SessionKey) GetCryptogram() []byte {
+	if x != nil {
+		if x, ok := x.Form.(*SessionKey_Cryptogram); ok {
+			return x.Cryptogram
+		}
+	}
+	return nil
+}
+
+func (x *SessionKey) GetKeyCheckValue() string {
+	if x != nil {
+		return x.KeyCheckValue
+	}
+	return ""
+}
+
+func (x *SessionKey) GetNotAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NotAfter
+	}
+	return nil
+}
+
+type isSessionKey_Form interface {
+	isSessionKey_Form()
+}
+
+type SessionKey_KeyBlock struct {
+	KeyBlock string `protobuf:"bytes,5,opt,name=key_block,json=keyBlock,proto3,oneof"` // X9.143, under the master key
+}
+
+type SessionKey_Cryptogram struct {
+	Cryptogram []byte `protobuf:"bytes,6,opt,name=cryptogram,proto3,oneof"` // bare: ECB under the master key; outside PCI PIN 18-3
+}
+
+func (*SessionKey_KeyBlock) isSessionKey_Form() {}
+
+func (*SessionKey_Cryptogram) isSessionKey_Form() {}
 
 // Terminal is a device of the inventory.
 type Terminal struct {
@@ -92,13 +2051,14 @@ type Terminal struct {
 	Certificate   *TerminalCertificate   `protobuf:"bytes,8,opt,name=certificate,proto3" json:"certificate,omitempty"`                 // unset where none is known
 	RegisteredAt  *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=registered_at,json=registeredAt,proto3" json:"registered_at,omitempty"`
 	ChangedAt     *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=changed_at,json=changedAt,proto3" json:"changed_at,omitempty"`
+	KeySet        string                 `protobuf:"bytes,11,opt,name=key_set,json=keySet,proto3" json:"key_set,omitempty"` // empty: it gets no keys
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Terminal) Reset() {
 	*x = Terminal{}
-	mi := &file_keyd_v1_terminal_proto_msgTypes[0]
+	mi := &file_keyd_v1_terminal_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -110,7 +2070,7 @@ func (x *Terminal) String() string {
 func (*Terminal) ProtoMessage() {}
 
 func (x *Terminal) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_terminal_proto_msgTypes[0]
+	mi := &file_keyd_v1_terminal_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -123,7 +2083,7 @@ func (x *Terminal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Terminal.ProtoReflect.Descriptor instead.
 func (*Terminal) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{0}
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Terminal) GetTerminalId() string {
@@ -196,6 +2156,13 @@ func (x *Terminal) GetChangedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Terminal) GetKeySet() string {
+	if x != nil {
+		return x.KeySet
+	}
+	return ""
+}
+
 // TerminalCertificate is what a device proves itself with.
 type TerminalCertificate struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
@@ -212,7 +2179,7 @@ type TerminalCertificate struct {
 
 func (x *TerminalCertificate) Reset() {
 	*x = TerminalCertificate{}
-	mi := &file_keyd_v1_terminal_proto_msgTypes[1]
+	mi := &file_keyd_v1_terminal_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -224,7 +2191,7 @@ func (x *TerminalCertificate) String() string {
 func (*TerminalCertificate) ProtoMessage() {}
 
 func (x *TerminalCertificate) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_terminal_proto_msgTypes[1]
+	mi := &file_keyd_v1_terminal_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -237,7 +2204,7 @@ func (x *TerminalCertificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TerminalCertificate.ProtoReflect.Descriptor instead.
 func (*TerminalCertificate) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{1}
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *TerminalCertificate) GetCertificate() []byte {
@@ -305,7 +2272,7 @@ type RegisterTerminalRequest struct {
 
 func (x *RegisterTerminalRequest) Reset() {
 	*x = RegisterTerminalRequest{}
-	mi := &file_keyd_v1_terminal_proto_msgTypes[2]
+	mi := &file_keyd_v1_terminal_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -317,7 +2284,7 @@ func (x *RegisterTerminalRequest) String() string {
 func (*RegisterTerminalRequest) ProtoMessage() {}
 
 func (x *RegisterTerminalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_terminal_proto_msgTypes[2]
+	mi := &file_keyd_v1_terminal_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -330,7 +2297,7 @@ func (x *RegisterTerminalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterTerminalRequest.ProtoReflect.Descriptor instead.
 func (*RegisterTerminalRequest) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{2}
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RegisterTerminalRequest) GetTerminalId() string {
@@ -392,7 +2359,7 @@ type RegisterTerminalResponse struct {
 
 func (x *RegisterTerminalResponse) Reset() {
 	*x = RegisterTerminalResponse{}
-	mi := &file_keyd_v1_terminal_proto_msgTypes[3]
+	mi := &file_keyd_v1_terminal_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -404,7 +2371,7 @@ func (x *RegisterTerminalResponse) String() string {
 func (*RegisterTerminalResponse) ProtoMessage() {}
 
 func (x *RegisterTerminalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_terminal_proto_msgTypes[3]
+	mi := &file_keyd_v1_terminal_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -417,7 +2384,7 @@ func (x *RegisterTerminalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterTerminalResponse.ProtoReflect.Descriptor instead.
 func (*RegisterTerminalResponse) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{3}
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RegisterTerminalResponse) GetTerminal() *Terminal {
@@ -443,7 +2410,7 @@ type GetTerminalRequest struct {
 
 func (x *GetTerminalRequest) Reset() {
 	*x = GetTerminalRequest{}
-	mi := &file_keyd_v1_terminal_proto_msgTypes[4]
+	mi := &file_keyd_v1_terminal_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -455,7 +2422,7 @@ func (x *GetTerminalRequest) String() string {
 func (*GetTerminalRequest) ProtoMessage() {}
 
 func (x *GetTerminalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_terminal_proto_msgTypes[4]
+	mi := &file_keyd_v1_terminal_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -468,7 +2435,7 @@ func (x *GetTerminalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTerminalRequest.ProtoReflect.Descriptor instead.
 func (*GetTerminalRequest) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{4}
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetTerminalRequest) GetTerminalId() string {
@@ -491,7 +2458,7 @@ type ListTerminalsRequest struct {
 
 func (x *ListTerminalsRequest) Reset() {
 	*x = ListTerminalsRequest{}
-	mi := &file_keyd_v1_terminal_proto_msgTypes[5]
+	mi := &file_keyd_v1_terminal_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -503,7 +2470,7 @@ func (x *ListTerminalsRequest) String() string {
 func (*ListTerminalsRequest) ProtoMessage() {}
 
 func (x *ListTerminalsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_terminal_proto_msgTypes[5]
+	mi := &file_keyd_v1_terminal_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -516,7 +2483,7 @@ func (x *ListTerminalsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTerminalsRequest.ProtoReflect.Descriptor instead.
 func (*ListTerminalsRequest) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{5}
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListTerminalsRequest) GetPageSize() int32 {
@@ -564,7 +2531,7 @@ type ListTerminalsResponse struct {
 
 func (x *ListTerminalsResponse) Reset() {
 	*x = ListTerminalsResponse{}
-	mi := &file_keyd_v1_terminal_proto_msgTypes[6]
+	mi := &file_keyd_v1_terminal_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -576,7 +2543,7 @@ func (x *ListTerminalsResponse) String() string {
 func (*ListTerminalsResponse) ProtoMessage() {}
 
 func (x *ListTerminalsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_terminal_proto_msgTypes[6]
+	mi := &file_keyd_v1_terminal_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -589,7 +2556,7 @@ func (x *ListTerminalsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTerminalsResponse.ProtoReflect.Descriptor instead.
 func (*ListTerminalsResponse) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{6}
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ListTerminalsResponse) GetTerminals() []*Terminal {
@@ -616,7 +2583,7 @@ type ChangeTerminalRequest struct {
 
 func (x *ChangeTerminalRequest) Reset() {
 	*x = ChangeTerminalRequest{}
-	mi := &file_keyd_v1_terminal_proto_msgTypes[7]
+	mi := &file_keyd_v1_terminal_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -628,7 +2595,7 @@ func (x *ChangeTerminalRequest) String() string {
 func (*ChangeTerminalRequest) ProtoMessage() {}
 
 func (x *ChangeTerminalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_terminal_proto_msgTypes[7]
+	mi := &file_keyd_v1_terminal_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -641,7 +2608,7 @@ func (x *ChangeTerminalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeTerminalRequest.ProtoReflect.Descriptor instead.
 func (*ChangeTerminalRequest) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{7}
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ChangeTerminalRequest) GetTerminalId() string {
@@ -669,7 +2636,7 @@ type ReplaceTerminalRequest struct {
 
 func (x *ReplaceTerminalRequest) Reset() {
 	*x = ReplaceTerminalRequest{}
-	mi := &file_keyd_v1_terminal_proto_msgTypes[8]
+	mi := &file_keyd_v1_terminal_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -681,7 +2648,7 @@ func (x *ReplaceTerminalRequest) String() string {
 func (*ReplaceTerminalRequest) ProtoMessage() {}
 
 func (x *ReplaceTerminalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_terminal_proto_msgTypes[8]
+	mi := &file_keyd_v1_terminal_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -694,7 +2661,7 @@ func (x *ReplaceTerminalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplaceTerminalRequest.ProtoReflect.Descriptor instead.
 func (*ReplaceTerminalRequest) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{8}
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ReplaceTerminalRequest) GetTerminalId() string {
@@ -728,7 +2695,7 @@ type RenewTerminalCertificateRequest struct {
 
 func (x *RenewTerminalCertificateRequest) Reset() {
 	*x = RenewTerminalCertificateRequest{}
-	mi := &file_keyd_v1_terminal_proto_msgTypes[9]
+	mi := &file_keyd_v1_terminal_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -740,7 +2707,7 @@ func (x *RenewTerminalCertificateRequest) String() string {
 func (*RenewTerminalCertificateRequest) ProtoMessage() {}
 
 func (x *RenewTerminalCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_terminal_proto_msgTypes[9]
+	mi := &file_keyd_v1_terminal_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -753,7 +2720,7 @@ func (x *RenewTerminalCertificateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewTerminalCertificateRequest.ProtoReflect.Descriptor instead.
 func (*RenewTerminalCertificateRequest) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{9}
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RenewTerminalCertificateRequest) GetTerminalId() string {
@@ -784,7 +2751,7 @@ type TerminalEvent struct {
 
 func (x *TerminalEvent) Reset() {
 	*x = TerminalEvent{}
-	mi := &file_keyd_v1_terminal_proto_msgTypes[10]
+	mi := &file_keyd_v1_terminal_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -796,7 +2763,7 @@ func (x *TerminalEvent) String() string {
 func (*TerminalEvent) ProtoMessage() {}
 
 func (x *TerminalEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_terminal_proto_msgTypes[10]
+	mi := &file_keyd_v1_terminal_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -809,7 +2776,7 @@ func (x *TerminalEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TerminalEvent.ProtoReflect.Descriptor instead.
 func (*TerminalEvent) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{10}
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *TerminalEvent) GetNumber() uint64 {
@@ -858,7 +2825,7 @@ type ListTerminalEventsRequest struct {
 
 func (x *ListTerminalEventsRequest) Reset() {
 	*x = ListTerminalEventsRequest{}
-	mi := &file_keyd_v1_terminal_proto_msgTypes[11]
+	mi := &file_keyd_v1_terminal_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -870,7 +2837,7 @@ func (x *ListTerminalEventsRequest) String() string {
 func (*ListTerminalEventsRequest) ProtoMessage() {}
 
 func (x *ListTerminalEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_terminal_proto_msgTypes[11]
+	mi := &file_keyd_v1_terminal_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -883,7 +2850,7 @@ func (x *ListTerminalEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTerminalEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListTerminalEventsRequest) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{11}
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ListTerminalEventsRequest) GetTerminalId() string {
@@ -917,7 +2884,7 @@ type ListTerminalEventsResponse struct {
 
 func (x *ListTerminalEventsResponse) Reset() {
 	*x = ListTerminalEventsResponse{}
-	mi := &file_keyd_v1_terminal_proto_msgTypes[12]
+	mi := &file_keyd_v1_terminal_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -929,7 +2896,7 @@ func (x *ListTerminalEventsResponse) String() string {
 func (*ListTerminalEventsResponse) ProtoMessage() {}
 
 func (x *ListTerminalEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_terminal_proto_msgTypes[12]
+	mi := &file_keyd_v1_terminal_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -942,7 +2909,7 @@ func (x *ListTerminalEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTerminalEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListTerminalEventsResponse) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{12}
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ListTerminalEventsResponse) GetEvents() []*TerminalEvent {
@@ -959,11 +2926,420 @@ func (x *ListTerminalEventsResponse) GetNextPageToken() string {
 	return ""
 }
 
+// MasterKey is the terminal's own, random for each injection.
+type KeySet_MasterKey struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Algorithm string                 `protobuf:"bytes,1,opt,name=algorithm,proto3" json:"algorithm,omitempty"` // T or A
+	Length    uint32                 `protobuf:"varint,2,opt,name=length,proto3" json:"length,omitempty"`      // bytes: T 16 or 24, A 16, 24 or 32
+	// bare lets session keys go as bare cryptograms (ECB) under it, and nothing else: the legacy
+	// form, which PCI PIN 18-3 does not allow. The policy has to allow it too.
+	Bare          bool `protobuf:"varint,3,opt,name=bare,proto3" json:"bare,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeySet_MasterKey) Reset() {
+	*x = KeySet_MasterKey{}
+	mi := &file_keyd_v1_terminal_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeySet_MasterKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeySet_MasterKey) ProtoMessage() {}
+
+func (x *KeySet_MasterKey) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_terminal_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeySet_MasterKey.ProtoReflect.Descriptor instead.
+func (*KeySet_MasterKey) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{4, 0}
+}
+
+func (x *KeySet_MasterKey) GetAlgorithm() string {
+	if x != nil {
+		return x.Algorithm
+	}
+	return ""
+}
+
+func (x *KeySet_MasterKey) GetLength() uint32 {
+	if x != nil {
+		return x.Length
+	}
+	return 0
+}
+
+func (x *KeySet_MasterKey) GetBare() bool {
+	if x != nil {
+		return x.Bare
+	}
+	return false
+}
+
+// InitialKey is a DUKPT initial key.
+type KeySet_InitialKey struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`                // "pin", "data"; 1 to 16 lower-case letters and digits
+	KeyId string                 `protobuf:"bytes,2,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"` // of the base derivation key
+	// What the key serial number begins with. TDES: 5 bytes, then 19 bits of the device's number,
+	// then 21 bits of the counter. AES: 4 bytes (the BDK ID), then 4 bytes of the device's.
+	Prefix []byte `protobuf:"bytes,3,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	// Numbers that keyd allots, from first to last. With own the terminal brings an initial key
+	// ID of its own, which begins with the prefix.
+	First         uint32 `protobuf:"varint,4,opt,name=first,proto3" json:"first,omitempty"`
+	Last          uint32 `protobuf:"varint,5,opt,name=last,proto3" json:"last,omitempty"`
+	Own           bool   `protobuf:"varint,6,opt,name=own,proto3" json:"own,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeySet_InitialKey) Reset() {
+	*x = KeySet_InitialKey{}
+	mi := &file_keyd_v1_terminal_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeySet_InitialKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeySet_InitialKey) ProtoMessage() {}
+
+func (x *KeySet_InitialKey) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_terminal_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeySet_InitialKey.ProtoReflect.Descriptor instead.
+func (*KeySet_InitialKey) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{4, 1}
+}
+
+func (x *KeySet_InitialKey) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *KeySet_InitialKey) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
+func (x *KeySet_InitialKey) GetPrefix() []byte {
+	if x != nil {
+		return x.Prefix
+	}
+	return nil
+}
+
+func (x *KeySet_InitialKey) GetFirst() uint32 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
+func (x *KeySet_InitialKey) GetLast() uint32 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
+func (x *KeySet_InitialKey) GetOwn() bool {
+	if x != nil {
+		return x.Own
+	}
+	return false
+}
+
+// SessionKeySpec is a key that a sign-in hands out.
+type KeySet_SessionKeySpec struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`           // "pin", "mac", "data"; 1 to 16 lower-case letters and digits
+	Usage         string                 `protobuf:"bytes,2,opt,name=usage,proto3" json:"usage,omitempty"`         // P0, M1, M3, M6, D0
+	Algorithm     string                 `protobuf:"bytes,3,opt,name=algorithm,proto3" json:"algorithm,omitempty"` // T or A
+	Length        uint32                 `protobuf:"varint,4,opt,name=length,proto3" json:"length,omitempty"`      // bytes
+	Hours         uint32                 `protobuf:"varint,5,opt,name=hours,proto3" json:"hours,omitempty"`        // how long it is valid: 1 to 168; 24 when 0
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeySet_SessionKeySpec) Reset() {
+	*x = KeySet_SessionKeySpec{}
+	mi := &file_keyd_v1_terminal_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeySet_SessionKeySpec) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeySet_SessionKeySpec) ProtoMessage() {}
+
+func (x *KeySet_SessionKeySpec) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_terminal_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeySet_SessionKeySpec.ProtoReflect.Descriptor instead.
+func (*KeySet_SessionKeySpec) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_terminal_proto_rawDescGZIP(), []int{4, 2}
+}
+
+func (x *KeySet_SessionKeySpec) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *KeySet_SessionKeySpec) GetUsage() string {
+	if x != nil {
+		return x.Usage
+	}
+	return ""
+}
+
+func (x *KeySet_SessionKeySpec) GetAlgorithm() string {
+	if x != nil {
+		return x.Algorithm
+	}
+	return ""
+}
+
+func (x *KeySet_SessionKeySpec) GetLength() uint32 {
+	if x != nil {
+		return x.Length
+	}
+	return 0
+}
+
+func (x *KeySet_SessionKeySpec) GetHours() uint32 {
+	if x != nil {
+		return x.Hours
+	}
+	return 0
+}
+
 var File_keyd_v1_terminal_proto protoreflect.FileDescriptor
 
 const file_keyd_v1_terminal_proto_rawDesc = "" +
 	"\n" +
-	"\x16keyd/v1/terminal.proto\x12\akeyd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf6\x03\n" +
+	"\x16keyd/v1/terminal.proto\x12\akeyd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe7\x01\n" +
+	"\aKeyHost\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x15\n" +
+	"\x06key_id\x18\x02 \x01(\tR\x05keyId\x12\"\n" +
+	"\fcertificates\x18\x03 \x03(\fR\fcertificates\x12'\n" +
+	"\x0frevocation_list\x18\x04 \x01(\fR\x0erevocationList\x12)\n" +
+	"\x10credential_token\x18\x05 \x01(\fR\x0fcredentialToken\x129\n" +
+	"\n" +
+	"changed_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tchangedAt\"@\n" +
+	"\x11SetKeyHostRequest\x12+\n" +
+	"\bkey_host\x18\x01 \x01(\v2\x10.keyd.v1.KeyHostR\akeyHost\"\x15\n" +
+	"\x13ListKeyHostsRequest\"E\n" +
+	"\x14ListKeyHostsResponse\x12-\n" +
+	"\tkey_hosts\x18\x01 \x03(\v2\x10.keyd.v1.KeyHostR\bkeyHosts\"\xbd\x06\n" +
+	"\x06KeySet\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\rR\aversion\x122\n" +
+	"\amethods\x18\x03 \x03(\x0e2\x18.keyd.v1.InjectionMethodR\amethods\x12,\n" +
+	"\x12key_agreement_host\x18\x04 \x01(\tR\x10keyAgreementHost\x12\x1b\n" +
+	"\ttr34_host\x18\x05 \x01(\tR\btr34Host\x12!\n" +
+	"\ftr34_profile\x18\x06 \x01(\tR\vtr34Profile\x128\n" +
+	"\n" +
+	"master_key\x18\a \x01(\v2\x19.keyd.v1.KeySet.MasterKeyR\tmasterKey\x12=\n" +
+	"\finitial_keys\x18\b \x03(\v2\x1a.keyd.v1.KeySet.InitialKeyR\vinitialKeys\x12A\n" +
+	"\fsession_keys\x18\t \x03(\v2\x1e.keyd.v1.KeySet.SessionKeySpecR\vsessionKeys\x129\n" +
+	"\n" +
+	"created_at\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x1aU\n" +
+	"\tMasterKey\x12\x1c\n" +
+	"\talgorithm\x18\x01 \x01(\tR\talgorithm\x12\x16\n" +
+	"\x06length\x18\x02 \x01(\rR\x06length\x12\x12\n" +
+	"\x04bare\x18\x03 \x01(\bR\x04bare\x1a\x8b\x01\n" +
+	"\n" +
+	"InitialKey\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x15\n" +
+	"\x06key_id\x18\x02 \x01(\tR\x05keyId\x12\x16\n" +
+	"\x06prefix\x18\x03 \x01(\fR\x06prefix\x12\x14\n" +
+	"\x05first\x18\x04 \x01(\rR\x05first\x12\x12\n" +
+	"\x04last\x18\x05 \x01(\rR\x04last\x12\x10\n" +
+	"\x03own\x18\x06 \x01(\bR\x03own\x1a\x86\x01\n" +
+	"\x0eSessionKeySpec\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05usage\x18\x02 \x01(\tR\x05usage\x12\x1c\n" +
+	"\talgorithm\x18\x03 \x01(\tR\talgorithm\x12\x16\n" +
+	"\x06length\x18\x04 \x01(\rR\x06length\x12\x14\n" +
+	"\x05hours\x18\x05 \x01(\rR\x05hours\"<\n" +
+	"\x10SetKeySetRequest\x12(\n" +
+	"\akey_set\x18\x01 \x01(\v2\x0f.keyd.v1.KeySetR\x06keySet\"\x14\n" +
+	"\x12ListKeySetsRequest\"A\n" +
+	"\x13ListKeySetsResponse\x12*\n" +
+	"\bkey_sets\x18\x01 \x03(\v2\x0f.keyd.v1.KeySetR\akeySets\"O\n" +
+	"\x13AssignKeySetRequest\x12\x1f\n" +
+	"\vterminal_id\x18\x01 \x01(\tR\n" +
+	"terminalId\x12\x17\n" +
+	"\akey_set\x18\x02 \x01(\tR\x06keySet\"H\n" +
+	"\x18SetRevocationListRequest\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\x12\x18\n" +
+	"\aissuers\x18\x02 \x03(\fR\aissuers\"\xb9\x02\n" +
+	"\x0eRevocationList\x12\x16\n" +
+	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12*\n" +
+	"\x11issuer_key_sha256\x18\x02 \x01(\fR\x0fissuerKeySha256\x12\x16\n" +
+	"\x06number\x18\x03 \x01(\tR\x06number\x12\x18\n" +
+	"\aentries\x18\x04 \x01(\rR\aentries\x12;\n" +
+	"\vthis_update\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"thisUpdate\x12;\n" +
+	"\vnext_update\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"nextUpdate\x127\n" +
+	"\tstored_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\bstoredAt\"\x1c\n" +
+	"\x1aListRevocationListsRequest\"a\n" +
+	"\x1bListRevocationListsResponse\x12B\n" +
+	"\x10revocation_lists\x18\x01 \x03(\v2\x17.keyd.v1.RevocationListR\x0frevocationLists\"\x91\x05\n" +
+	"\tInjection\x12!\n" +
+	"\finjection_id\x18\x01 \x01(\tR\vinjectionId\x12\x1f\n" +
+	"\vterminal_id\x18\x02 \x01(\tR\n" +
+	"terminalId\x12.\n" +
+	"\x05state\x18\x03 \x01(\x0e2\x18.keyd.v1.Injection.StateR\x05state\x120\n" +
+	"\x06method\x18\x04 \x01(\x0e2\x18.keyd.v1.InjectionMethodR\x06method\x12\x17\n" +
+	"\akey_set\x18\x05 \x01(\tR\x06keySet\x12&\n" +
+	"\x0fkey_set_version\x18\x06 \x01(\rR\rkeySetVersion\x12(\n" +
+	"\x04keys\x18\a \x03(\v2\x14.keyd.v1.InjectedKeyR\x04keys\x129\n" +
+	"\n" +
+	"created_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
+	"\n" +
+	"confirm_by\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\tconfirmBy\x12=\n" +
+	"\fconfirmed_at\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\vconfirmedAt\x12\x16\n" +
+	"\x06record\x18\v \x01(\fR\x06record\x12\x18\n" +
+	"\areceipt\x18\f \x01(\fR\areceipt\x12\x1c\n" +
+	"\tstatement\x18\r \x01(\fR\tstatement\"n\n" +
+	"\x05State\x12\x15\n" +
+	"\x11STATE_UNSPECIFIED\x10\x00\x12\v\n" +
+	"\aPENDING\x10\x01\x12\r\n" +
+	"\tCONFIRMED\x10\x02\x12\v\n" +
+	"\aEXPIRED\x10\x03\x12\x0e\n" +
+	"\n" +
+	"SUPERSEDED\x10\x04\x12\n" +
+	"\n" +
+	"\x06FAILED\x10\x05\x12\t\n" +
+	"\x05ENDED\x10\x06\"\xf2\x01\n" +
+	"\vInjectedKey\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05usage\x18\x02 \x01(\tR\x05usage\x12\x1c\n" +
+	"\talgorithm\x18\x03 \x01(\tR\talgorithm\x12\x16\n" +
+	"\x06length\x18\x04 \x01(\rR\x06length\x12\x15\n" +
+	"\x06key_id\x18\x05 \x01(\tR\x05keyId\x12\x18\n" +
+	"\aversion\x18\x06 \x01(\rR\aversion\x12*\n" +
+	"\x11key_serial_number\x18\a \x01(\fR\x0fkeySerialNumber\x12&\n" +
+	"\x0fkey_check_value\x18\b \x01(\tR\rkeyCheckValue\"t\n" +
+	"\x15ListInjectionsRequest\x12\x1f\n" +
+	"\vterminal_id\x18\x01 \x01(\tR\n" +
+	"terminalId\x12\x1b\n" +
+	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\"t\n" +
+	"\x16ListInjectionsResponse\x122\n" +
+	"\n" +
+	"injections\x18\x01 \x03(\v2\x12.keyd.v1.InjectionR\n" +
+	"injections\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"Y\n" +
+	"\x13GetInjectionRequest\x12\x1f\n" +
+	"\vterminal_id\x18\x01 \x01(\tR\n" +
+	"terminalId\x12!\n" +
+	"\finjection_id\x18\x02 \x01(\tR\vinjectionId\"s\n" +
+	"\x15UnbindTerminalRequest\x12\x1f\n" +
+	"\vterminal_id\x18\x01 \x01(\tR\n" +
+	"terminalId\x12!\n" +
+	"\frandom_token\x18\x02 \x01(\fR\vrandomToken\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xc0\x01\n" +
+	"\x15RebindTerminalRequest\x12\x1f\n" +
+	"\vterminal_id\x18\x01 \x01(\tR\n" +
+	"terminalId\x12!\n" +
+	"\frandom_token\x18\x02 \x01(\fR\vrandomToken\x12\"\n" +
+	"\fcertificates\x18\x03 \x03(\fR\fcertificates\x12'\n" +
+	"\x0frevocation_list\x18\x04 \x01(\fR\x0erevocationList\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\"$\n" +
+	"\fBindingToken\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\fR\x05token\"f\n" +
+	"\x11GetKeyHostRequest\x12\x1f\n" +
+	"\vterminal_id\x18\x01 \x01(\tR\n" +
+	"terminalId\x120\n" +
+	"\x06method\x18\x02 \x01(\x0e2\x18.keyd.v1.InjectionMethodR\x06method\"\xe2\x01\n" +
+	"\x11InjectKeysRequest\x12\x1f\n" +
+	"\vterminal_id\x18\x01 \x01(\tR\n" +
+	"terminalId\x12%\n" +
+	"\rkey_agreement\x18\x02 \x01(\fH\x00R\fkeyAgreement\x12,\n" +
+	"\x11tr34_random_token\x18\x03 \x01(\fH\x00R\x0ftr34RandomToken\x12$\n" +
+	"\rtr34_one_pass\x18\x04 \x01(\bH\x00R\vtr34OnePass\x12&\n" +
+	"\x0finitial_key_ids\x18\x05 \x03(\fR\rinitialKeyIdsB\t\n" +
+	"\arequest\"\xd3\x01\n" +
+	"\x12InjectKeysResponse\x12!\n" +
+	"\finjection_id\x18\x01 \x01(\tR\vinjectionId\x12\x16\n" +
+	"\x06answer\x18\x02 \x01(\fR\x06answer\x12\x1d\n" +
+	"\n" +
+	"key_blocks\x18\x03 \x03(\tR\tkeyBlocks\x12(\n" +
+	"\x04keys\x18\x04 \x03(\v2\x14.keyd.v1.InjectedKeyR\x04keys\x129\n" +
+	"\n" +
+	"confirm_by\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tconfirmBy\"\x94\x01\n" +
+	"\x12ConfirmKeysRequest\x12\x1f\n" +
+	"\vterminal_id\x18\x01 \x01(\tR\n" +
+	"terminalId\x12!\n" +
+	"\finjection_id\x18\x02 \x01(\tR\vinjectionId\x12(\n" +
+	"\x10key_check_values\x18\x03 \x03(\tR\x0ekeyCheckValues\x12\x10\n" +
+	"\x03mac\x18\x04 \x01(\fR\x03mac\"0\n" +
+	"\rSignInRequest\x12\x1f\n" +
+	"\vterminal_id\x18\x01 \x01(\tR\n" +
+	"terminalId\"9\n" +
+	"\x0eSignInResponse\x12'\n" +
+	"\x04keys\x18\x01 \x03(\v2\x13.keyd.v1.SessionKeyR\x04keys\"\x95\x02\n" +
+	"\n" +
+	"SessionKey\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x15\n" +
+	"\x06key_id\x18\x02 \x01(\tR\x05keyId\x12\x14\n" +
+	"\x05usage\x18\x03 \x01(\tR\x05usage\x12\x1c\n" +
+	"\talgorithm\x18\x04 \x01(\tR\talgorithm\x12\x1d\n" +
+	"\tkey_block\x18\x05 \x01(\tH\x00R\bkeyBlock\x12 \n" +
+	"\n" +
+	"cryptogram\x18\x06 \x01(\fH\x00R\n" +
+	"cryptogram\x12&\n" +
+	"\x0fkey_check_value\x18\a \x01(\tR\rkeyCheckValue\x127\n" +
+	"\tnot_after\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfterB\x06\n" +
+	"\x04form\"\x8f\x04\n" +
 	"\bTerminal\x12\x1f\n" +
 	"\vterminal_id\x18\x01 \x01(\tR\n" +
 	"terminalId\x12\x14\n" +
@@ -978,7 +3354,8 @@ const file_keyd_v1_terminal_proto_rawDesc = "" +
 	"\rregistered_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\fregisteredAt\x129\n" +
 	"\n" +
 	"changed_at\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampR\tchangedAt\"X\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\tchangedAt\x12\x17\n" +
+	"\akey_set\x18\v \x01(\tR\x06keySet\"X\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -1048,7 +3425,12 @@ const file_keyd_v1_terminal_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tR\tpageToken\"t\n" +
 	"\x1aListTerminalEventsResponse\x12.\n" +
 	"\x06events\x18\x01 \x03(\v2\x16.keyd.v1.TerminalEventR\x06events\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xc8\x05\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken*l\n" +
+	"\x0fInjectionMethod\x12 \n" +
+	"\x1cINJECTION_METHOD_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rKEY_AGREEMENT\x10\x01\x12\x11\n" +
+	"\rTR34_TWO_PASS\x10\x02\x12\x11\n" +
+	"\rTR34_ONE_PASS\x10\x032\xef\r\n" +
 	"\x0fTerminalService\x12W\n" +
 	"\x10RegisterTerminal\x12 .keyd.v1.RegisterTerminalRequest\x1a!.keyd.v1.RegisterTerminalResponse\x12=\n" +
 	"\vGetTerminal\x12\x1b.keyd.v1.GetTerminalRequest\x1a\x11.keyd.v1.Terminal\x12N\n" +
@@ -1058,7 +3440,25 @@ const file_keyd_v1_terminal_proto_rawDesc = "" +
 	"\x0eRetireTerminal\x12\x1e.keyd.v1.ChangeTerminalRequest\x1a\x11.keyd.v1.Terminal\x12E\n" +
 	"\x0fReplaceTerminal\x12\x1f.keyd.v1.ReplaceTerminalRequest\x1a\x11.keyd.v1.Terminal\x12W\n" +
 	"\x18RenewTerminalCertificate\x12(.keyd.v1.RenewTerminalCertificateRequest\x1a\x11.keyd.v1.Terminal\x12]\n" +
-	"\x12ListTerminalEvents\x12\".keyd.v1.ListTerminalEventsRequest\x1a#.keyd.v1.ListTerminalEventsResponseB\x19Z\x17keyd/api/keyd/v1;keydv1b\x06proto3"
+	"\x12ListTerminalEvents\x12\".keyd.v1.ListTerminalEventsRequest\x1a#.keyd.v1.ListTerminalEventsResponse\x12:\n" +
+	"\n" +
+	"SetKeyHost\x12\x1a.keyd.v1.SetKeyHostRequest\x1a\x10.keyd.v1.KeyHost\x12K\n" +
+	"\fListKeyHosts\x12\x1c.keyd.v1.ListKeyHostsRequest\x1a\x1d.keyd.v1.ListKeyHostsResponse\x127\n" +
+	"\tSetKeySet\x12\x19.keyd.v1.SetKeySetRequest\x1a\x0f.keyd.v1.KeySet\x12H\n" +
+	"\vListKeySets\x12\x1b.keyd.v1.ListKeySetsRequest\x1a\x1c.keyd.v1.ListKeySetsResponse\x12?\n" +
+	"\fAssignKeySet\x12\x1c.keyd.v1.AssignKeySetRequest\x1a\x11.keyd.v1.Terminal\x12Q\n" +
+	"\x11SetRevocationList\x12!.keyd.v1.SetRevocationListRequest\x1a\x17.keyd.v1.RevocationList(\x01\x12`\n" +
+	"\x13ListRevocationLists\x12#.keyd.v1.ListRevocationListsRequest\x1a$.keyd.v1.ListRevocationListsResponse\x12Q\n" +
+	"\x0eListInjections\x12\x1e.keyd.v1.ListInjectionsRequest\x1a\x1f.keyd.v1.ListInjectionsResponse\x12@\n" +
+	"\fGetInjection\x12\x1c.keyd.v1.GetInjectionRequest\x1a\x12.keyd.v1.Injection\x12G\n" +
+	"\x0eUnbindTerminal\x12\x1e.keyd.v1.UnbindTerminalRequest\x1a\x15.keyd.v1.BindingToken\x12G\n" +
+	"\x0eRebindTerminal\x12\x1e.keyd.v1.RebindTerminalRequest\x1a\x15.keyd.v1.BindingToken\x12:\n" +
+	"\n" +
+	"GetKeyHost\x12\x1a.keyd.v1.GetKeyHostRequest\x1a\x10.keyd.v1.KeyHost\x12E\n" +
+	"\n" +
+	"InjectKeys\x12\x1a.keyd.v1.InjectKeysRequest\x1a\x1b.keyd.v1.InjectKeysResponse\x12>\n" +
+	"\vConfirmKeys\x12\x1b.keyd.v1.ConfirmKeysRequest\x1a\x12.keyd.v1.Injection\x129\n" +
+	"\x06SignIn\x12\x16.keyd.v1.SignInRequest\x1a\x17.keyd.v1.SignInResponseB\x19Z\x17keyd/api/keyd/v1;keydv1b\x06proto3"
 
 var (
 	file_keyd_v1_terminal_proto_rawDescOnce sync.Once
@@ -1072,60 +3472,149 @@ func file_keyd_v1_terminal_proto_rawDescGZIP() []byte {
 	return file_keyd_v1_terminal_proto_rawDescData
 }
 
-var file_keyd_v1_terminal_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_keyd_v1_terminal_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_keyd_v1_terminal_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_keyd_v1_terminal_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_keyd_v1_terminal_proto_goTypes = []any{
-	(Terminal_State)(0),                     // 0: keyd.v1.Terminal.State
-	(*Terminal)(nil),                        // 1: keyd.v1.Terminal
-	(*TerminalCertificate)(nil),             // 2: keyd.v1.TerminalCertificate
-	(*RegisterTerminalRequest)(nil),         // 3: keyd.v1.RegisterTerminalRequest
-	(*RegisterTerminalResponse)(nil),        // 4: keyd.v1.RegisterTerminalResponse
-	(*GetTerminalRequest)(nil),              // 5: keyd.v1.GetTerminalRequest
-	(*ListTerminalsRequest)(nil),            // 6: keyd.v1.ListTerminalsRequest
-	(*ListTerminalsResponse)(nil),           // 7: keyd.v1.ListTerminalsResponse
-	(*ChangeTerminalRequest)(nil),           // 8: keyd.v1.ChangeTerminalRequest
-	(*ReplaceTerminalRequest)(nil),          // 9: keyd.v1.ReplaceTerminalRequest
-	(*RenewTerminalCertificateRequest)(nil), // 10: keyd.v1.RenewTerminalCertificateRequest
-	(*TerminalEvent)(nil),                   // 11: keyd.v1.TerminalEvent
-	(*ListTerminalEventsRequest)(nil),       // 12: keyd.v1.ListTerminalEventsRequest
-	(*ListTerminalEventsResponse)(nil),      // 13: keyd.v1.ListTerminalEventsResponse
-	(*timestamppb.Timestamp)(nil),           // 14: google.protobuf.Timestamp
+	(InjectionMethod)(0),                    // 0: keyd.v1.InjectionMethod
+	(Injection_State)(0),                    // 1: keyd.v1.Injection.State
+	(Terminal_State)(0),                     // 2: keyd.v1.Terminal.State
+	(*KeyHost)(nil),                         // 3: keyd.v1.KeyHost
+	(*SetKeyHostRequest)(nil),               // 4: keyd.v1.SetKeyHostRequest
+	(*ListKeyHostsRequest)(nil),             // 5: keyd.v1.ListKeyHostsRequest
+	(*ListKeyHostsResponse)(nil),            // 6: keyd.v1.ListKeyHostsResponse
+	(*KeySet)(nil),                          // 7: keyd.v1.KeySet
+	(*SetKeySetRequest)(nil),                // 8: keyd.v1.SetKeySetRequest
+	(*ListKeySetsRequest)(nil),              // 9: keyd.v1.ListKeySetsRequest
+	(*ListKeySetsResponse)(nil),             // 10: keyd.v1.ListKeySetsResponse
+	(*AssignKeySetRequest)(nil),             // 11: keyd.v1.AssignKeySetRequest
+	(*SetRevocationListRequest)(nil),        // 12: keyd.v1.SetRevocationListRequest
+	(*RevocationList)(nil),                  // 13: keyd.v1.RevocationList
+	(*ListRevocationListsRequest)(nil),      // 14: keyd.v1.ListRevocationListsRequest
+	(*ListRevocationListsResponse)(nil),     // 15: keyd.v1.ListRevocationListsResponse
+	(*Injection)(nil),                       // 16: keyd.v1.Injection
+	(*InjectedKey)(nil),                     // 17: keyd.v1.InjectedKey
+	(*ListInjectionsRequest)(nil),           // 18: keyd.v1.ListInjectionsRequest
+	(*ListInjectionsResponse)(nil),          // 19: keyd.v1.ListInjectionsResponse
+	(*GetInjectionRequest)(nil),             // 20: keyd.v1.GetInjectionRequest
+	(*UnbindTerminalRequest)(nil),           // 21: keyd.v1.UnbindTerminalRequest
+	(*RebindTerminalRequest)(nil),           // 22: keyd.v1.RebindTerminalRequest
+	(*BindingToken)(nil),                    // 23: keyd.v1.BindingToken
+	(*GetKeyHostRequest)(nil),               // 24: keyd.v1.GetKeyHostRequest
+	(*InjectKeysRequest)(nil),               // 25: keyd.v1.InjectKeysRequest
+	(*InjectKeysResponse)(nil),              // 26: keyd.v1.InjectKeysResponse
+	(*ConfirmKeysRequest)(nil),              // 27: keyd.v1.ConfirmKeysRequest
+	(*SignInRequest)(nil),                   // 28: keyd.v1.SignInRequest
+	(*SignInResponse)(nil),                  // 29: keyd.v1.SignInResponse
+	(*SessionKey)(nil),                      // 30: keyd.v1.SessionKey
+	(*Terminal)(nil),                        // 31: keyd.v1.Terminal
+	(*TerminalCertificate)(nil),             // 32: keyd.v1.TerminalCertificate
+	(*RegisterTerminalRequest)(nil),         // 33: keyd.v1.RegisterTerminalRequest
+	(*RegisterTerminalResponse)(nil),        // 34: keyd.v1.RegisterTerminalResponse
+	(*GetTerminalRequest)(nil),              // 35: keyd.v1.GetTerminalRequest
+	(*ListTerminalsRequest)(nil),            // 36: keyd.v1.ListTerminalsRequest
+	(*ListTerminalsResponse)(nil),           // 37: keyd.v1.ListTerminalsResponse
+	(*ChangeTerminalRequest)(nil),           // 38: keyd.v1.ChangeTerminalRequest
+	(*ReplaceTerminalRequest)(nil),          // 39: keyd.v1.ReplaceTerminalRequest
+	(*RenewTerminalCertificateRequest)(nil), // 40: keyd.v1.RenewTerminalCertificateRequest
+	(*TerminalEvent)(nil),                   // 41: keyd.v1.TerminalEvent
+	(*ListTerminalEventsRequest)(nil),       // 42: keyd.v1.ListTerminalEventsRequest
+	(*ListTerminalEventsResponse)(nil),      // 43: keyd.v1.ListTerminalEventsResponse
+	(*KeySet_MasterKey)(nil),                // 44: keyd.v1.KeySet.MasterKey
+	(*KeySet_InitialKey)(nil),               // 45: keyd.v1.KeySet.InitialKey
+	(*KeySet_SessionKeySpec)(nil),           // 46: keyd.v1.KeySet.SessionKeySpec
+	(*timestamppb.Timestamp)(nil),           // 47: google.protobuf.Timestamp
 }
 var file_keyd_v1_terminal_proto_depIdxs = []int32{
-	0,  // 0: keyd.v1.Terminal.state:type_name -> keyd.v1.Terminal.State
-	2,  // 1: keyd.v1.Terminal.certificate:type_name -> keyd.v1.TerminalCertificate
-	14, // 2: keyd.v1.Terminal.registered_at:type_name -> google.protobuf.Timestamp
-	14, // 3: keyd.v1.Terminal.changed_at:type_name -> google.protobuf.Timestamp
-	14, // 4: keyd.v1.TerminalCertificate.not_before:type_name -> google.protobuf.Timestamp
-	14, // 5: keyd.v1.TerminalCertificate.not_after:type_name -> google.protobuf.Timestamp
-	1,  // 6: keyd.v1.RegisterTerminalResponse.terminal:type_name -> keyd.v1.Terminal
-	0,  // 7: keyd.v1.ListTerminalsRequest.state:type_name -> keyd.v1.Terminal.State
-	1,  // 8: keyd.v1.ListTerminalsResponse.terminals:type_name -> keyd.v1.Terminal
-	14, // 9: keyd.v1.TerminalEvent.at:type_name -> google.protobuf.Timestamp
-	11, // 10: keyd.v1.ListTerminalEventsResponse.events:type_name -> keyd.v1.TerminalEvent
-	3,  // 11: keyd.v1.TerminalService.RegisterTerminal:input_type -> keyd.v1.RegisterTerminalRequest
-	5,  // 12: keyd.v1.TerminalService.GetTerminal:input_type -> keyd.v1.GetTerminalRequest
-	6,  // 13: keyd.v1.TerminalService.ListTerminals:input_type -> keyd.v1.ListTerminalsRequest
-	8,  // 14: keyd.v1.TerminalService.SuspendTerminal:input_type -> keyd.v1.ChangeTerminalRequest
-	8,  // 15: keyd.v1.TerminalService.ResumeTerminal:input_type -> keyd.v1.ChangeTerminalRequest
-	8,  // 16: keyd.v1.TerminalService.RetireTerminal:input_type -> keyd.v1.ChangeTerminalRequest
-	9,  // 17: keyd.v1.TerminalService.ReplaceTerminal:input_type -> keyd.v1.ReplaceTerminalRequest
-	10, // 18: keyd.v1.TerminalService.RenewTerminalCertificate:input_type -> keyd.v1.RenewTerminalCertificateRequest
-	12, // 19: keyd.v1.TerminalService.ListTerminalEvents:input_type -> keyd.v1.ListTerminalEventsRequest
-	4,  // 20: keyd.v1.TerminalService.RegisterTerminal:output_type -> keyd.v1.RegisterTerminalResponse
-	1,  // 21: keyd.v1.TerminalService.GetTerminal:output_type -> keyd.v1.Terminal
-	7,  // 22: keyd.v1.TerminalService.ListTerminals:output_type -> keyd.v1.ListTerminalsResponse
-	1,  // 23: keyd.v1.TerminalService.SuspendTerminal:output_type -> keyd.v1.Terminal
-	1,  // 24: keyd.v1.TerminalService.ResumeTerminal:output_type -> keyd.v1.Terminal
-	1,  // 25: keyd.v1.TerminalService.RetireTerminal:output_type -> keyd.v1.Terminal
-	1,  // 26: keyd.v1.TerminalService.ReplaceTerminal:output_type -> keyd.v1.Terminal
-	1,  // 27: keyd.v1.TerminalService.RenewTerminalCertificate:output_type -> keyd.v1.Terminal
-	13, // 28: keyd.v1.TerminalService.ListTerminalEvents:output_type -> keyd.v1.ListTerminalEventsResponse
-	20, // [20:29] is the sub-list for method output_type
-	11, // [11:20] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	47, // 0: keyd.v1.KeyHost.changed_at:type_name -> google.protobuf.Timestamp
+	3,  // 1: keyd.v1.SetKeyHostRequest.key_host:type_name -> keyd.v1.KeyHost
+	3,  // 2: keyd.v1.ListKeyHostsResponse.key_hosts:type_name -> keyd.v1.KeyHost
+	0,  // 3: keyd.v1.KeySet.methods:type_name -> keyd.v1.InjectionMethod
+	44, // 4: keyd.v1.KeySet.master_key:type_name -> keyd.v1.KeySet.MasterKey
+	45, // 5: keyd.v1.KeySet.initial_keys:type_name -> keyd.v1.KeySet.InitialKey
+	46, // 6: keyd.v1.KeySet.session_keys:type_name -> keyd.v1.KeySet.SessionKeySpec
+	47, // 7: keyd.v1.KeySet.created_at:type_name -> google.protobuf.Timestamp
+	7,  // 8: keyd.v1.SetKeySetRequest.key_set:type_name -> keyd.v1.KeySet
+	7,  // 9: keyd.v1.ListKeySetsResponse.key_sets:type_name -> keyd.v1.KeySet
+	47, // 10: keyd.v1.RevocationList.this_update:type_name -> google.protobuf.Timestamp
+	47, // 11: keyd.v1.RevocationList.next_update:type_name -> google.protobuf.Timestamp
+	47, // 12: keyd.v1.RevocationList.stored_at:type_name -> google.protobuf.Timestamp
+	13, // 13: keyd.v1.ListRevocationListsResponse.revocation_lists:type_name -> keyd.v1.RevocationList
+	1,  // 14: keyd.v1.Injection.state:type_name -> keyd.v1.Injection.State
+	0,  // 15: keyd.v1.Injection.method:type_name -> keyd.v1.InjectionMethod
+	17, // 16: keyd.v1.Injection.keys:type_name -> keyd.v1.InjectedKey
+	47, // 17: keyd.v1.Injection.created_at:type_name -> google.protobuf.Timestamp
+	47, // 18: keyd.v1.Injection.confirm_by:type_name -> google.protobuf.Timestamp
+	47, // 19: keyd.v1.Injection.confirmed_at:type_name -> google.protobuf.Timestamp
+	16, // 20: keyd.v1.ListInjectionsResponse.injections:type_name -> keyd.v1.Injection
+	0,  // 21: keyd.v1.GetKeyHostRequest.method:type_name -> keyd.v1.InjectionMethod
+	17, // 22: keyd.v1.InjectKeysResponse.keys:type_name -> keyd.v1.InjectedKey
+	47, // 23: keyd.v1.InjectKeysResponse.confirm_by:type_name -> google.protobuf.Timestamp
+	30, // 24: keyd.v1.SignInResponse.keys:type_name -> keyd.v1.SessionKey
+	47, // 25: keyd.v1.SessionKey.not_after:type_name -> google.protobuf.Timestamp
+	2,  // 26: keyd.v1.Terminal.state:type_name -> keyd.v1.Terminal.State
+	32, // 27: keyd.v1.Terminal.certificate:type_name -> keyd.v1.TerminalCertificate
+	47, // 28: keyd.v1.Terminal.registered_at:type_name -> google.protobuf.Timestamp
+	47, // 29: keyd.v1.Terminal.changed_at:type_name -> google.protobuf.Timestamp
+	47, // 30: keyd.v1.TerminalCertificate.not_before:type_name -> google.protobuf.Timestamp
+	47, // 31: keyd.v1.TerminalCertificate.not_after:type_name -> google.protobuf.Timestamp
+	31, // 32: keyd.v1.RegisterTerminalResponse.terminal:type_name -> keyd.v1.Terminal
+	2,  // 33: keyd.v1.ListTerminalsRequest.state:type_name -> keyd.v1.Terminal.State
+	31, // 34: keyd.v1.ListTerminalsResponse.terminals:type_name -> keyd.v1.Terminal
+	47, // 35: keyd.v1.TerminalEvent.at:type_name -> google.protobuf.Timestamp
+	41, // 36: keyd.v1.ListTerminalEventsResponse.events:type_name -> keyd.v1.TerminalEvent
+	33, // 37: keyd.v1.TerminalService.RegisterTerminal:input_type -> keyd.v1.RegisterTerminalRequest
+	35, // 38: keyd.v1.TerminalService.GetTerminal:input_type -> keyd.v1.GetTerminalRequest
+	36, // 39: keyd.v1.TerminalService.ListTerminals:input_type -> keyd.v1.ListTerminalsRequest
+	38, // 40: keyd.v1.TerminalService.SuspendTerminal:input_type -> keyd.v1.ChangeTerminalRequest
+	38, // 41: keyd.v1.TerminalService.ResumeTerminal:input_type -> keyd.v1.ChangeTerminalRequest
+	38, // 42: keyd.v1.TerminalService.RetireTerminal:input_type -> keyd.v1.ChangeTerminalRequest
+	39, // 43: keyd.v1.TerminalService.ReplaceTerminal:input_type -> keyd.v1.ReplaceTerminalRequest
+	40, // 44: keyd.v1.TerminalService.RenewTerminalCertificate:input_type -> keyd.v1.RenewTerminalCertificateRequest
+	42, // 45: keyd.v1.TerminalService.ListTerminalEvents:input_type -> keyd.v1.ListTerminalEventsRequest
+	4,  // 46: keyd.v1.TerminalService.SetKeyHost:input_type -> keyd.v1.SetKeyHostRequest
+	5,  // 47: keyd.v1.TerminalService.ListKeyHosts:input_type -> keyd.v1.ListKeyHostsRequest
+	8,  // 48: keyd.v1.TerminalService.SetKeySet:input_type -> keyd.v1.SetKeySetRequest
+	9,  // 49: keyd.v1.TerminalService.ListKeySets:input_type -> keyd.v1.ListKeySetsRequest
+	11, // 50: keyd.v1.TerminalService.AssignKeySet:input_type -> keyd.v1.AssignKeySetRequest
+	12, // 51: keyd.v1.TerminalService.SetRevocationList:input_type -> keyd.v1.SetRevocationListRequest
+	14, // 52: keyd.v1.TerminalService.ListRevocationLists:input_type -> keyd.v1.ListRevocationListsRequest
+	18, // 53: keyd.v1.TerminalService.ListInjections:input_type -> keyd.v1.ListInjectionsRequest
+	20, // 54: keyd.v1.TerminalService.GetInjection:input_type -> keyd.v1.GetInjectionRequest
+	21, // 55: keyd.v1.TerminalService.UnbindTerminal:input_type -> keyd.v1.UnbindTerminalRequest
+	22, // 56: keyd.v1.TerminalService.RebindTerminal:input_type -> keyd.v1.RebindTerminalRequest
+	24, // 57: keyd.v1.TerminalService.GetKeyHost:input_type -> keyd.v1.GetKeyHostRequest
+	25, // 58: keyd.v1.TerminalService.InjectKeys:input_type -> keyd.v1.InjectKeysRequest
+	27, // 59: keyd.v1.TerminalService.ConfirmKeys:input_type -> keyd.v1.ConfirmKeysRequest
+	28, // 60: keyd.v1.TerminalService.SignIn:input_type -> keyd.v1.SignInRequest
+	34, // 61: keyd.v1.TerminalService.RegisterTerminal:output_type -> keyd.v1.RegisterTerminalResponse
+	31, // 62: keyd.v1.TerminalService.GetTerminal:output_type -> keyd.v1.Terminal
+	37, // 63: keyd.v1.TerminalService.ListTerminals:output_type -> keyd.v1.ListTerminalsResponse
+	31, // 64: keyd.v1.TerminalService.SuspendTerminal:output_type -> keyd.v1.Terminal
+	31, // 65: keyd.v1.TerminalService.ResumeTerminal:output_type -> keyd.v1.Terminal
+	31, // 66: keyd.v1.TerminalService.RetireTerminal:output_type -> keyd.v1.Terminal
+	31, // 67: keyd.v1.TerminalService.ReplaceTerminal:output_type -> keyd.v1.Terminal
+	31, // 68: keyd.v1.TerminalService.RenewTerminalCertificate:output_type -> keyd.v1.Terminal
+	43, // 69: keyd.v1.TerminalService.ListTerminalEvents:output_type -> keyd.v1.ListTerminalEventsResponse
+	3,  // 70: keyd.v1.TerminalService.SetKeyHost:output_type -> keyd.v1.KeyHost
+	6,  // 71: keyd.v1.TerminalService.ListKeyHosts:output_type -> keyd.v1.ListKeyHostsResponse
+	7,  // 72: keyd.v1.TerminalService.SetKeySet:output_type -> keyd.v1.KeySet
+	10, // 73: keyd.v1.TerminalService.ListKeySets:output_type -> keyd.v1.ListKeySetsResponse
+	31, // 74: keyd.v1.TerminalService.AssignKeySet:output_type -> keyd.v1.Terminal
+	13, // 75: keyd.v1.TerminalService.SetRevocationList:output_type -> keyd.v1.RevocationList
+	15, // 76: keyd.v1.TerminalService.ListRevocationLists:output_type -> keyd.v1.ListRevocationListsResponse
+	19, // 77: keyd.v1.TerminalService.ListInjections:output_type -> keyd.v1.ListInjectionsResponse
+	16, // 78: keyd.v1.TerminalService.GetInjection:output_type -> keyd.v1.Injection
+	23, // 79: keyd.v1.TerminalService.UnbindTerminal:output_type -> keyd.v1.BindingToken
+	23, // 80: keyd.v1.TerminalService.RebindTerminal:output_type -> keyd.v1.BindingToken
+	3,  // 81: keyd.v1.TerminalService.GetKeyHost:output_type -> keyd.v1.KeyHost
+	26, // 82: keyd.v1.TerminalService.InjectKeys:output_type -> keyd.v1.InjectKeysResponse
+	16, // 83: keyd.v1.TerminalService.ConfirmKeys:output_type -> keyd.v1.Injection
+	29, // 84: keyd.v1.TerminalService.SignIn:output_type -> keyd.v1.SignInResponse
+	61, // [61:85] is the sub-list for method output_type
+	37, // [37:61] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_keyd_v1_terminal_proto_init() }
@@ -1133,13 +3622,22 @@ func file_keyd_v1_terminal_proto_init() {
 	if File_keyd_v1_terminal_proto != nil {
 		return
 	}
+	file_keyd_v1_terminal_proto_msgTypes[22].OneofWrappers = []any{
+		(*InjectKeysRequest_KeyAgreement)(nil),
+		(*InjectKeysRequest_Tr34RandomToken)(nil),
+		(*InjectKeysRequest_Tr34OnePass)(nil),
+	}
+	file_keyd_v1_terminal_proto_msgTypes[27].OneofWrappers = []any{
+		(*SessionKey_KeyBlock)(nil),
+		(*SessionKey_Cryptogram)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyd_v1_terminal_proto_rawDesc), len(file_keyd_v1_terminal_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   13,
+			NumEnums:      3,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -30,6 +30,21 @@ const (
 	TerminalService_ReplaceTerminal_FullMethodName          = "/keyd.v1.TerminalService/ReplaceTerminal"
 	TerminalService_RenewTerminalCertificate_FullMethodName = "/keyd.v1.TerminalService/RenewTerminalCertificate"
 	TerminalService_ListTerminalEvents_FullMethodName       = "/keyd.v1.TerminalService/ListTerminalEvents"
+	TerminalService_SetKeyHost_FullMethodName               = "/keyd.v1.TerminalService/SetKeyHost"
+	TerminalService_ListKeyHosts_FullMethodName             = "/keyd.v1.TerminalService/ListKeyHosts"
+	TerminalService_SetKeySet_FullMethodName                = "/keyd.v1.TerminalService/SetKeySet"
+	TerminalService_ListKeySets_FullMethodName              = "/keyd.v1.TerminalService/ListKeySets"
+	TerminalService_AssignKeySet_FullMethodName             = "/keyd.v1.TerminalService/AssignKeySet"
+	TerminalService_SetRevocationList_FullMethodName        = "/keyd.v1.TerminalService/SetRevocationList"
+	TerminalService_ListRevocationLists_FullMethodName      = "/keyd.v1.TerminalService/ListRevocationLists"
+	TerminalService_ListInjections_FullMethodName           = "/keyd.v1.TerminalService/ListInjections"
+	TerminalService_GetInjection_FullMethodName             = "/keyd.v1.TerminalService/GetInjection"
+	TerminalService_UnbindTerminal_FullMethodName           = "/keyd.v1.TerminalService/UnbindTerminal"
+	TerminalService_RebindTerminal_FullMethodName           = "/keyd.v1.TerminalService/RebindTerminal"
+	TerminalService_GetKeyHost_FullMethodName               = "/keyd.v1.TerminalService/GetKeyHost"
+	TerminalService_InjectKeys_FullMethodName               = "/keyd.v1.TerminalService/InjectKeys"
+	TerminalService_ConfirmKeys_FullMethodName              = "/keyd.v1.TerminalService/ConfirmKeys"
+	TerminalService_SignIn_FullMethodName                   = "/keyd.v1.TerminalService/SignIn"
 )
 
 // TerminalServiceClient is the client API for TerminalService service.
@@ -66,6 +81,40 @@ type TerminalServiceClient interface {
 	RenewTerminalCertificate(ctx context.Context, in *RenewTerminalCertificateRequest, opts ...grpc.CallOption) (*Terminal, error)
 	// ListTerminalEvents returns what happened to a terminal, the oldest first.
 	ListTerminalEvents(ctx context.Context, in *ListTerminalEventsRequest, opts ...grpc.CallOption) (*ListTerminalEventsResponse, error)
+	// SetKeyHost adds a key host, or gives one other certificates.
+	SetKeyHost(ctx context.Context, in *SetKeyHostRequest, opts ...grpc.CallOption) (*KeyHost, error)
+	ListKeyHosts(ctx context.Context, in *ListKeyHostsRequest, opts ...grpc.CallOption) (*ListKeyHostsResponse, error)
+	// SetKeySet adds the next version of a key set. The very same content adds none.
+	SetKeySet(ctx context.Context, in *SetKeySetRequest, opts ...grpc.CallOption) (*KeySet, error)
+	// ListKeySets returns the newest version of every key set.
+	ListKeySets(ctx context.Context, in *ListKeySetsRequest, opts ...grpc.CallOption) (*ListKeySetsResponse, error)
+	// AssignKeySet says which keys a terminal gets. An empty key set: none.
+	AssignKeySet(ctx context.Context, in *AssignKeySetRequest, opts ...grpc.CallOption) (*Terminal, error)
+	// SetRevocationList takes the newest revocation list of an authority of terminals, or of an
+	// issuer whose certificate comes along. One that is older than what is there is refused.
+	SetRevocationList(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[SetRevocationListRequest, RevocationList], error)
+	ListRevocationLists(ctx context.Context, in *ListRevocationListsRequest, opts ...grpc.CallOption) (*ListRevocationListsResponse, error)
+	// ListInjections returns the injections of a terminal, the newest first.
+	ListInjections(ctx context.Context, in *ListInjectionsRequest, opts ...grpc.CallOption) (*ListInjectionsResponse, error)
+	// GetInjection returns one, with what proves it.
+	GetInjection(ctx context.Context, in *GetInjectionRequest, opts ...grpc.CallOption) (*Injection, error)
+	// UnbindTerminal makes the token (UBT_KDH of TR-34) by which a terminal forgets its host and
+	// the keys that it has from it, and ends the terminal's keys here.
+	UnbindTerminal(ctx context.Context, in *UnbindTerminalRequest, opts ...grpc.CallOption) (*BindingToken, error)
+	// RebindTerminal makes the token (RBT_KDH of TR-34) by which a terminal is bound to another
+	// host, whose certificate ends at an authority that officers believe for hosts, and ends the
+	// terminal's keys here.
+	RebindTerminal(ctx context.Context, in *RebindTerminalRequest, opts ...grpc.CallOption) (*BindingToken, error)
+	// GetKeyHost returns the host that keys come from by a method.
+	GetKeyHost(ctx context.Context, in *GetKeyHostRequest, opts ...grpc.CallOption) (*KeyHost, error)
+	// InjectKeys gives a terminal the keys of its key set. The very same request gets the very
+	// same answer until it is confirmed or expires. Any other request begins a new injection, with
+	// new keys, and ends the unconfirmed one.
+	InjectKeys(ctx context.Context, in *InjectKeysRequest, opts ...grpc.CallOption) (*InjectKeysResponse, error)
+	// ConfirmKeys takes the terminal's receipt. The same receipt may come again.
+	ConfirmKeys(ctx context.Context, in *ConfirmKeysRequest, opts ...grpc.CallOption) (*Injection, error)
+	// SignIn (签到) gives a terminal session keys under its master key.
+	SignIn(ctx context.Context, in *SignInRequest, opts ...grpc.CallOption) (*SignInResponse, error)
 }
 
 type terminalServiceClient struct {
@@ -166,6 +215,159 @@ func (c *terminalServiceClient) ListTerminalEvents(ctx context.Context, in *List
 	return out, nil
 }
 
+func (c *terminalServiceClient) SetKeyHost(ctx context.Context, in *SetKeyHostRequest, opts ...grpc.CallOption) (*KeyHost, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(KeyHost)
+	err := c.cc.Invoke(ctx, TerminalService_SetKeyHost_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *terminalServiceClient) ListKeyHosts(ctx context.Context, in *ListKeyHostsRequest, opts ...grpc.CallOption) (*ListKeyHostsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListKeyHostsResponse)
+	err := c.cc.Invoke(ctx, TerminalService_ListKeyHosts_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *terminalServiceClient) SetKeySet(ctx context.Context, in *SetKeySetRequest, opts ...grpc.CallOption) (*KeySet, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(KeySet)
+	err := c.cc.Invoke(ctx, TerminalService_SetKeySet_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *terminalServiceClient) ListKeySets(ctx context.Context, in *ListKeySetsRequest, opts ...grpc.CallOption) (*ListKeySetsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListKeySetsResponse)
+	err := c.cc.Invoke(ctx, TerminalService_ListKeySets_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *terminalServiceClient) AssignKeySet(ctx context.Context, in *AssignKeySetRequest, opts ...grpc.CallOption) (*Terminal, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Terminal)
+	err := c.cc.Invoke(ctx, TerminalService_AssignKeySet_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *terminalServiceClient) SetRevocationList(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[SetRevocationListRequest, RevocationList], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &TerminalService_ServiceDesc.Streams[0], TerminalService_SetRevocationList_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[SetRevocationListRequest, RevocationList]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type TerminalService_SetRevocationListClient = grpc.ClientStreamingClient[SetRevocationListRequest, RevocationList]
+
+func (c *terminalServiceClient) ListRevocationLists(ctx context.Context, in *ListRevocationListsRequest, opts ...grpc.CallOption) (*ListRevocationListsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListRevocationListsResponse)
+	err := c.cc.Invoke(ctx, TerminalService_ListRevocationLists_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *terminalServiceClient) ListInjections(ctx context.Context, in *ListInjectionsRequest, opts ...grpc.CallOption) (*ListInjectionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListInjectionsResponse)
+	err := c.cc.Invoke(ctx, TerminalService_ListInjections_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *terminalServiceClient) GetInjection(ctx context.Context, in *GetInjectionRequest, opts ...grpc.CallOption) (*Injection, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Injection)
+	err := c.cc.Invoke(ctx, TerminalService_GetInjection_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *terminalServiceClient) UnbindTerminal(ctx context.Context, in *UnbindTerminalRequest, opts ...grpc.CallOption) (*BindingToken, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BindingToken)
+	err := c.cc.Invoke(ctx, TerminalService_UnbindTerminal_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *terminalServiceClient) RebindTerminal(ctx context.Context, in *RebindTerminalRequest, opts ...grpc.CallOption) (*BindingToken, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BindingToken)
+	err := c.cc.Invoke(ctx, TerminalService_RebindTerminal_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *terminalServiceClient) GetKeyHost(ctx context.Context, in *GetKeyHostRequest, opts ...grpc.CallOption) (*KeyHost, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(KeyHost)
+	err := c.cc.Invoke(ctx, TerminalService_GetKeyHost_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *terminalServiceClient) InjectKeys(ctx context.Context, in *InjectKeysRequest, opts ...grpc.CallOption) (*InjectKeysResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(InjectKeysResponse)
+	err := c.cc.Invoke(ctx, TerminalService_InjectKeys_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *terminalServiceClient) ConfirmKeys(ctx context.Context, in *ConfirmKeysRequest, opts ...grpc.CallOption) (*Injection, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Injection)
+	err := c.cc.Invoke(ctx, TerminalService_ConfirmKeys_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *terminalServiceClient) SignIn(ctx context.Context, in *SignInRequest, opts ...grpc.CallOption) (*SignInResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SignInResponse)
+	err := c.cc.Invoke(ctx, TerminalService_SignIn_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // TerminalServiceServer is the server API for TerminalService service.
 // All implementations must embed UnimplementedTerminalServiceServer
 // for forward compatibility.
@@ -200,6 +402,40 @@ type TerminalServiceServer interface {
 	RenewTerminalCertificate(context.Context, *RenewTerminalCertificateRequest) (*Terminal, error)
 	// ListTerminalEvents returns what happened to a terminal, the oldest first.
 	ListTerminalEvents(context.Context, *ListTerminalEventsRequest) (*ListTerminalEventsResponse, error)
+	// SetKeyHost adds a key host, or gives one other certificates.
+	SetKeyHost(context.Context, *SetKeyHostRequest) (*KeyHost, error)
+	ListKeyHosts(context.Context, *ListKeyHostsRequest) (*ListKeyHostsResponse, error)
+	// SetKeySet adds the next version of a key set. The very same content adds none.
+	SetKeySet(context.Context, *SetKeySetRequest) (*KeySet, error)
+	// ListKeySets returns the newest version of every key set.
+	ListKeySets(context.Context, *ListKeySetsRequest) (*ListKeySetsResponse, error)
+	// AssignKeySet says which keys a terminal gets. An empty key set: none.
+	AssignKeySet(context.Context, *AssignKeySetRequest) (*Terminal, error)
+	// SetRevocationList takes the newest revocation list of an authority of terminals, or of an
+	// issuer whose certificate comes along. One that is older than what is there is refused.
+	SetRevocationList(grpc.ClientStreamingServer[SetRevocationListRequest, RevocationList]) error
+	ListRevocationLists(context.Context, *ListRevocationListsRequest) (*ListRevocationListsResponse, error)
+	// ListInjections returns the injections of a terminal, the newest first.
+	ListInjections(context.Context, *ListInjectionsRequest) (*ListInjectionsResponse, error)
+	// GetInjection returns one, with what proves it.
+	GetInjection(context.Context, *GetInjectionRequest) (*Injection, error)
+	// UnbindTerminal makes the token (UBT_KDH of TR-34) by which a terminal forgets its host and
+	// the keys that it has from it, and ends the terminal's keys here.
+	UnbindTerminal(context.Context, *UnbindTerminalRequest) (*BindingToken, error)
+	// RebindTerminal makes the token (RBT_KDH of TR-34) by which a terminal is bound to another
+	// host, whose certificate ends at an authority that officers believe for hosts, and ends the
+	// terminal's keys here.
+	RebindTerminal(context.Context, *RebindTerminalRequest) (*BindingToken, error)
+	// GetKeyHost returns the host that keys come from by a method.
+	GetKeyHost(context.Context, *GetKeyHostRequest) (*KeyHost, error)
+	// InjectKeys gives a terminal the keys of its key set. The very same request gets the very
+	// same answer until it is confirmed or expires. Any other request begins a new injection, with
+	// new keys, and ends the unconfirmed one.
+	InjectKeys(context.Context, *InjectKeysRequest) (*InjectKeysResponse, error)
+	// ConfirmKeys takes the terminal's receipt. The same receipt may come again.
+	ConfirmKeys(context.Context, *ConfirmKeysRequest) (*Injection, error)
+	// SignIn (签到) gives a terminal session keys under its master key.
+	SignIn(context.Context, *SignInRequest) (*SignInResponse, error)
 	mustEmbedUnimplementedTerminalServiceServer()
 }
 
@@ -236,6 +472,51 @@ func (UnimplementedTerminalServiceServer) RenewTerminalCertificate(context.Conte
 }
 func (UnimplementedTerminalServiceServer) ListTerminalEvents(context.Context, *ListTerminalEventsRequest) (*ListTerminalEventsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListTerminalEvents not implemented")
+}
+func (UnimplementedTerminalServiceServer) SetKeyHost(context.Context, *SetKeyHostRequest) (*KeyHost, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetKeyHost not implemented")
+}
+func (UnimplementedTerminalServiceServer) ListKeyHosts(context.Context, *ListKeyHostsRequest) (*ListKeyHostsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListKeyHosts not implemented")
+}
+func (UnimplementedTerminalServiceServer) SetKeySet(context.Context, *SetKeySetRequest) (*KeySet, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetKeySet not implemented")
+}
+func (UnimplementedTerminalServiceServer) ListKeySets(context.Context, *ListKeySetsRequest) (*ListKeySetsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListKeySets not implemented")
+}
+func (UnimplementedTerminalServiceServer) AssignKeySet(context.Context, *AssignKeySetRequest) (*Terminal, error) {
+	return nil, status.Error(codes.Unimplemented, "method AssignKeySet not implemented")
+}
+func (UnimplementedTerminalServiceServer) SetRevocationList(grpc.ClientStreamingServer[SetRevocationListRequest, RevocationList]) error {
+	return status.Error(codes.Unimplemented, "method SetRevocationList not implemented")
+}
+func (UnimplementedTerminalServiceServer) ListRevocationLists(context.Context, *ListRevocationListsRequest) (*ListRevocationListsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListRevocationLists not implemented")
+}
+func (UnimplementedTerminalServiceServer) ListInjections(context.Context, *ListInjectionsRequest) (*ListInjectionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListInjections not implemented")
+}
+func (UnimplementedTerminalServiceServer) GetInjection(context.Context, *GetInjectionRequest) (*Injection, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetInjection not implemented")
+}
+func (UnimplementedTerminalServiceServer) UnbindTerminal(context.Context, *UnbindTerminalRequest) (*BindingToken, error) {
+	return nil, status.Error(codes.Unimplemented, "method UnbindTerminal not implemented")
+}
+func (UnimplementedTerminalServiceServer) RebindTerminal(context.Context, *RebindTerminalRequest) (*BindingToken, error) {
+	return nil, status.Error(codes.Unimplemented, "method RebindTerminal not implemented")
+}
+func (UnimplementedTerminalServiceServer) GetKeyHost(context.Context, *GetKeyHostRequest) (*KeyHost, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetKeyHost not implemented")
+}
+func (UnimplementedTerminalServiceServer) InjectKeys(context.Context, *InjectKeysRequest) (*InjectKeysResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method InjectKeys not implemented")
+}
+func (UnimplementedTerminalServiceServer) ConfirmKeys(context.Context, *ConfirmKeysRequest) (*Injection, error) {
+	return nil, status.Error(codes.Unimplemented, "method ConfirmKeys not implemented")
+}
+func (UnimplementedTerminalServiceServer) SignIn(context.Context, *SignInRequest) (*SignInResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SignIn not implemented")
 }
 func (UnimplementedTerminalServiceServer) mustEmbedUnimplementedTerminalServiceServer() {}
 func (UnimplementedTerminalServiceServer) testEmbeddedByValue()                         {}
@@ -420,6 +701,265 @@ func _TerminalService_ListTerminalEvents_Handler(srv interface{}, ctx context.Co
 	return interceptor(ctx, in, info, handler)
 }
 
+func _TerminalService_SetKeyHost_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetKeyHostRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TerminalServiceServer).SetKeyHost(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TerminalService_SetKeyHost_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TerminalServiceServer).SetKeyHost(ctx, req.(*SetKeyHostRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TerminalService_ListKeyHosts_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListKeyHostsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TerminalServiceServer).ListKeyHosts(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TerminalService_ListKeyHosts_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TerminalServiceServer).ListKeyHosts(ctx, req.(*ListKeyHostsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TerminalService_SetKeySet_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetKeySetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TerminalServiceServer).SetKeySet(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TerminalService_SetKeySet_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TerminalServiceServer).SetKeySet(ctx, req.(*SetKeySetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TerminalService_ListKeySets_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListKeySetsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TerminalServiceServer).ListKeySets(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TerminalService_ListKeySets_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TerminalServiceServer).ListKeySets(ctx, req.(*ListKeySetsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TerminalService_AssignKeySet_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AssignKeySetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TerminalServiceServer).AssignKeySet(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TerminalService_AssignKeySet_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TerminalServiceServer).AssignKeySet(ctx, req.(*AssignKeySetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TerminalService_SetRevocationList_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(TerminalServiceServer).SetRevocationList(&grpc.GenericServerStream[SetRevocationListRequest, RevocationList]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type TerminalService_SetRevocationListServer = grpc.ClientStreamingServer[SetRevocationListRequest, RevocationList]
+
+func _TerminalService_ListRevocationLists_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListRevocationListsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TerminalServiceServer).ListRevocationLists(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TerminalService_ListRevocationLists_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TerminalServiceServer).ListRevocationLists(ctx, req.(*ListRevocationListsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TerminalService_ListInjections_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListInjectionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TerminalServiceServer).ListInjections(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TerminalService_ListInjections_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TerminalServiceServer).ListInjections(ctx, req.(*ListInjectionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TerminalService_GetInjection_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetInjectionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TerminalServiceServer).GetInjection(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TerminalService_GetInjection_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TerminalServiceServer).GetInjection(ctx, req.(*GetInjectionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TerminalService_UnbindTerminal_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UnbindTerminalRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TerminalServiceServer).UnbindTerminal(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TerminalService_UnbindTerminal_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TerminalServiceServer).UnbindTerminal(ctx, req.(*UnbindTerminalRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TerminalService_RebindTerminal_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RebindTerminalRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TerminalServiceServer).RebindTerminal(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TerminalService_RebindTerminal_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TerminalServiceServer).RebindTerminal(ctx, req.(*RebindTerminalRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TerminalService_GetKeyHost_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetKeyHostRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TerminalServiceServer).GetKeyHost(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TerminalService_GetKeyHost_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TerminalServiceServer).GetKeyHost(ctx, req.(*GetKeyHostRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TerminalService_InjectKeys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(InjectKeysRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TerminalServiceServer).InjectKeys(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TerminalService_InjectKeys_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TerminalServiceServer).InjectKeys(ctx, req.(*InjectKeysRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TerminalService_ConfirmKeys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ConfirmKeysRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TerminalServiceServer).ConfirmKeys(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TerminalService_ConfirmKeys_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TerminalServiceServer).ConfirmKeys(ctx, req.(*ConfirmKeysRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TerminalService_SignIn_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SignInRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TerminalServiceServer).SignIn(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TerminalService_SignIn_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TerminalServiceServer).SignIn(ctx, req.(*SignInRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // TerminalService_ServiceDesc is the grpc.ServiceDesc for TerminalService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -463,7 +1003,69 @@ var TerminalService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "ListTerminalEvents",
 			Handler:    _TerminalService_ListTerminalEvents_Handler,
 		},
+		{
+			MethodName: "SetKeyHost",
+			Handler:    _TerminalService_SetKeyHost_Handler,
+		},
+		{
+			MethodName: "ListKeyHosts",
+			Handler:    _TerminalService_ListKeyHosts_Handler,
+		},
+		{
+			MethodName: "SetKeySet",
+			Handler:    _TerminalService_SetKeySet_Handler,
+		},
+		{
+			MethodName: "ListKeySets",
+			Handler:    _TerminalService_ListKeySets_Handler,
+		},
+		{
+			MethodName: "AssignKeySet",
+			Handler:    _TerminalService_AssignKeySet_Handler,
+		},
+		{
+			MethodName: "ListRevocationLists",
+			Handler:    _TerminalService_ListRevocationLists_Handler,
+		},
+		{
+			MethodName: "ListInjections",
+			Handler:    _TerminalService_ListInjections_Handler,
+		},
+		{
+			MethodName: "GetInjection",
+			Handler:    _TerminalService_GetInjection_Handler,
+		},
+		{
+			MethodName: "UnbindTerminal",
+			Handler:    _TerminalService_UnbindTerminal_Handler,
+		},
+		{
+			MethodName: "RebindTerminal",
+			Handler:    _TerminalService_RebindTerminal_Handler,
+		},
+		{
+			MethodName: "GetKeyHost",
+			Handler:    _TerminalService_GetKeyHost_Handler,
+		},
+		{
+			MethodName: "InjectKeys",
+			Handler:    _TerminalService_InjectKeys_Handler,
+		},
+		{
+			MethodName: "ConfirmKeys",
+			Handler:    _TerminalService_ConfirmKeys_Handler,
+		},
+		{
+			MethodName: "SignIn",
+			Handler:    _TerminalService_SignIn_Handler,
+		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "SetRevocationList",
+			Handler:       _TerminalService_SetRevocationList_Handler,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "keyd/v1/terminal.proto",
 }

@@ -47,6 +47,10 @@ const (
 	OpSealBackup    Op = 50
 
 	OpInjectByAgreement Op = 51
+	OpInjectByToken     Op = 52
+	OpConfirmInjection  Op = 53
+	OpMakeSessionKeys   Op = 54
+	OpMakeBindingToken  Op = 55
 
 	OpLastCheckpoint Op = 43
 	OpSignCheckpoint Op = 44

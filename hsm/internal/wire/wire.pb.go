@@ -4154,32 +4154,34 @@ func (x *Measure) GetDetail() string {
 	return ""
 }
 
-// InjectByAgreement answers a terminal's request for keys (package keyagreement).
-type InjectByAgreement struct {
+// Injection is what injections by every method have in common.
+type Injection struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
-	Request          []byte                 `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
-	Host             *SealedKey             `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`                                                 // key pair with which the host signs
-	HostCertificates [][]byte               `protobuf:"bytes,3,rep,name=host_certificates,json=hostCertificates,proto3" json:"host_certificates,omitempty"` // DER, the first is of that key pair
-	RevocationLists  [][]byte               `protobuf:"bytes,4,rep,name=revocation_lists,json=revocationLists,proto3" json:"revocation_lists,omitempty"`    // DER
-	Keys             []*InitialKey          `protobuf:"bytes,5,rep,name=keys,proto3" json:"keys,omitempty"`
+	Id               []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // 16 bytes
+	Terminal         string                 `protobuf:"bytes,2,opt,name=terminal,proto3" json:"terminal,omitempty"`
+	Device           []byte                 `protobuf:"bytes,3,opt,name=device,proto3" json:"device,omitempty"`                                             // SHA-256 of the public key that the device has to have
+	Host             *SealedKey             `protobuf:"bytes,4,opt,name=host,proto3" json:"host,omitempty"`                                                 // key pair with which the host signs
+	HostCertificates [][]byte               `protobuf:"bytes,5,rep,name=host_certificates,json=hostCertificates,proto3" json:"host_certificates,omitempty"` // DER, the first is of that key pair
+	Master           *MasterSpec            `protobuf:"bytes,6,opt,name=master,proto3" json:"master,omitempty"`
+	Keys             []*InitialKey          `protobuf:"bytes,7,rep,name=keys,proto3" json:"keys,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
 
-func (x *InjectByAgreement) Reset() {
-	*x = InjectByAgreement{}
+func (x *Injection) Reset() {
+	*x = Injection{}
 	mi := &file_wire_wire_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *InjectByAgreement) String() string {
+func (x *Injection) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*InjectByAgreement) ProtoMessage() {}
+func (*Injection) ProtoMessage() {}
 
-func (x *InjectByAgreement) ProtoReflect() protoreflect.Message {
+func (x *Injection) ProtoReflect() protoreflect.Message {
 	mi := &file_wire_wire_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -4191,57 +4193,132 @@ func (x *InjectByAgreement) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use InjectByAgreement.ProtoReflect.Descriptor instead.
-func (*InjectByAgreement) Descriptor() ([]byte, []int) {
+// Deprecated: Use Injection.ProtoReflect.Descriptor instead.
+func (*Injection) Descriptor() ([]byte, []int) {
 	return file_wire_wire_proto_rawDescGZIP(), []int{67}
 }
 
-func (x *InjectByAgreement) GetRequest() []byte {
+func (x *Injection) GetId() []byte {
 	if x != nil {
-		return x.Request
+		return x.Id
 	}
 	return nil
 }
 
-func (x *InjectByAgreement) GetHost() *SealedKey {
+func (x *Injection) GetTerminal() string {
+	if x != nil {
+		return x.Terminal
+	}
+	return ""
+}
+
+func (x *Injection) GetDevice() []byte {
+	if x != nil {
+		return x.Device
+	}
+	return nil
+}
+
+func (x *Injection) GetHost() *SealedKey {
 	if x != nil {
 		return x.Host
 	}
 	return nil
 }
 
-func (x *InjectByAgreement) GetHostCertificates() [][]byte {
+func (x *Injection) GetHostCertificates() [][]byte {
 	if x != nil {
 		return x.HostCertificates
 	}
 	return nil
 }
 
-func (x *InjectByAgreement) GetRevocationLists() [][]byte {
+func (x *Injection) GetMaster() *MasterSpec {
 	if x != nil {
-		return x.RevocationLists
+		return x.Master
 	}
 	return nil
 }
 
-func (x *InjectByAgreement) GetKeys() []*InitialKey {
+func (x *Injection) GetKeys() []*InitialKey {
 	if x != nil {
 		return x.Keys
 	}
 	return nil
 }
 
+type MasterSpec struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Algorithm     string                 `protobuf:"bytes,1,opt,name=algorithm,proto3" json:"algorithm,omitempty"`
+	Length        uint32                 `protobuf:"varint,2,opt,name=length,proto3" json:"length,omitempty"`
+	Bare          bool                   `protobuf:"varint,3,opt,name=bare,proto3" json:"bare,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MasterSpec) Reset() {
+	*x = MasterSpec{}
+	mi := &file_wire_wire_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MasterSpec) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MasterSpec) ProtoMessage() {}
+
+func (x *MasterSpec) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MasterSpec.ProtoReflect.Descriptor instead.
+func (*MasterSpec) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *MasterSpec) GetAlgorithm() string {
+	if x != nil {
+		return x.Algorithm
+	}
+	return ""
+}
+
+func (x *MasterSpec) GetLength() uint32 {
+	if x != nil {
+		return x.Length
+	}
+	return 0
+}
+
+func (x *MasterSpec) GetBare() bool {
+	if x != nil {
+		return x.Bare
+	}
+	return false
+}
+
 type InitialKey struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Bdk           *SealedKey             `protobuf:"bytes,1,opt,name=bdk,proto3" json:"bdk,omitempty"`
 	Id            []byte                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *InitialKey) Reset() {
 	*x = InitialKey{}
-	mi := &file_wire_wire_proto_msgTypes[68]
+	mi := &file_wire_wire_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4253,7 +4330,7 @@ func (x *InitialKey) String() string {
 func (*InitialKey) ProtoMessage() {}
 
 func (x *InitialKey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[68]
+	mi := &file_wire_wire_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4266,7 +4343,7 @@ func (x *InitialKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitialKey.ProtoReflect.Descriptor instead.
 func (*InitialKey) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{68}
+	return file_wire_wire_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *InitialKey) GetBdk() *SealedKey {
@@ -4283,30 +4360,37 @@ func (x *InitialKey) GetId() []byte {
 	return nil
 }
 
-type InjectedByAgreement struct {
+func (x *InitialKey) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// InjectByAgreement answers a terminal's request for keys (package keyagreement).
+type InjectByAgreement struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Answer        []byte                 `protobuf:"bytes,1,opt,name=answer,proto3" json:"answer,omitempty"`
-	Device        []byte                 `protobuf:"bytes,2,opt,name=device,proto3" json:"device,omitempty"` // SHA-256 of the device's public key
-	CheckValues   []string               `protobuf:"bytes,3,rep,name=check_values,json=checkValues,proto3" json:"check_values,omitempty"`
+	Injection     *Injection             `protobuf:"bytes,1,opt,name=injection,proto3" json:"injection,omitempty"`
+	Request       []byte                 `protobuf:"bytes,2,opt,name=request,proto3" json:"request,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *InjectedByAgreement) Reset() {
-	*x = InjectedByAgreement{}
-	mi := &file_wire_wire_proto_msgTypes[69]
+func (x *InjectByAgreement) Reset() {
+	*x = InjectByAgreement{}
+	mi := &file_wire_wire_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *InjectedByAgreement) String() string {
+func (x *InjectByAgreement) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*InjectedByAgreement) ProtoMessage() {}
+func (*InjectByAgreement) ProtoMessage() {}
 
-func (x *InjectedByAgreement) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[69]
+func (x *InjectByAgreement) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4317,28 +4401,682 @@ func (x *InjectedByAgreement) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use InjectedByAgreement.ProtoReflect.Descriptor instead.
-func (*InjectedByAgreement) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{69}
+// Deprecated: Use InjectByAgreement.ProtoReflect.Descriptor instead.
+func (*InjectByAgreement) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{70}
 }
 
-func (x *InjectedByAgreement) GetAnswer() []byte {
+func (x *InjectByAgreement) GetInjection() *Injection {
+	if x != nil {
+		return x.Injection
+	}
+	return nil
+}
+
+func (x *InjectByAgreement) GetRequest() []byte {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+// InjectByToken makes a key token (package tr34).
+type InjectByToken struct {
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	Injection          *Injection             `protobuf:"bytes,1,opt,name=injection,proto3" json:"injection,omitempty"`
+	DeviceCertificates [][]byte               `protobuf:"bytes,2,rep,name=device_certificates,json=deviceCertificates,proto3" json:"device_certificates,omitempty"`   // DER
+	RandomToken        []byte                 `protobuf:"bytes,3,opt,name=random_token,json=randomToken,proto3" json:"random_token,omitempty"`                        // RT_KRD; empty: one-pass
+	HostRevocationList []byte                 `protobuf:"bytes,4,opt,name=host_revocation_list,json=hostRevocationList,proto3" json:"host_revocation_list,omitempty"` // DER
+	Profile            string                 `protobuf:"bytes,5,opt,name=profile,proto3" json:"profile,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *InjectByToken) Reset() {
+	*x = InjectByToken{}
+	mi := &file_wire_wire_proto_msgTypes[71]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InjectByToken) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InjectByToken) ProtoMessage() {}
+
+func (x *InjectByToken) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[71]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InjectByToken.ProtoReflect.Descriptor instead.
+func (*InjectByToken) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{71}
+}
+
+func (x *InjectByToken) GetInjection() *Injection {
+	if x != nil {
+		return x.Injection
+	}
+	return nil
+}
+
+func (x *InjectByToken) GetDeviceCertificates() [][]byte {
+	if x != nil {
+		return x.DeviceCertificates
+	}
+	return nil
+}
+
+func (x *InjectByToken) GetRandomToken() []byte {
+	if x != nil {
+		return x.RandomToken
+	}
+	return nil
+}
+
+func (x *InjectByToken) GetHostRevocationList() []byte {
+	if x != nil {
+		return x.HostRevocationList
+	}
+	return nil
+}
+
+func (x *InjectByToken) GetProfile() string {
+	if x != nil {
+		return x.Profile
+	}
+	return ""
+}
+
+type Injected struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Answer        []byte                 `protobuf:"bytes,1,opt,name=answer,proto3" json:"answer,omitempty"`                           // the host's message, or KT_KDH
+	KeyBlocks     []string               `protobuf:"bytes,2,rep,name=key_blocks,json=keyBlocks,proto3" json:"key_blocks,omitempty"`    // of a key token: under the master key
+	Master        []byte                 `protobuf:"bytes,3,opt,name=master,proto3" json:"master,omitempty"`                           // sealed
+	ReceiptKey    []byte                 `protobuf:"bytes,4,opt,name=receipt_key,json=receiptKey,proto3" json:"receipt_key,omitempty"` // sealed
+	Record        []byte                 `protobuf:"bytes,5,opt,name=record,proto3" json:"record,omitempty"`                           // sealed record of package receipt
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Injected) Reset() {
+	*x = Injected{}
+	mi := &file_wire_wire_proto_msgTypes[72]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Injected) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Injected) ProtoMessage() {}
+
+func (x *Injected) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[72]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Injected.ProtoReflect.Descriptor instead.
+func (*Injected) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{72}
+}
+
+func (x *Injected) GetAnswer() []byte {
 	if x != nil {
 		return x.Answer
 	}
 	return nil
 }
 
-func (x *InjectedByAgreement) GetDevice() []byte {
+func (x *Injected) GetKeyBlocks() []string {
+	if x != nil {
+		return x.KeyBlocks
+	}
+	return nil
+}
+
+func (x *Injected) GetMaster() []byte {
+	if x != nil {
+		return x.Master
+	}
+	return nil
+}
+
+func (x *Injected) GetReceiptKey() []byte {
+	if x != nil {
+		return x.ReceiptKey
+	}
+	return nil
+}
+
+func (x *Injected) GetRecord() []byte {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+// ConfirmInjection checks a terminal's receipt, and signs for it.
+type ConfirmInjection struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Record        []byte                 `protobuf:"bytes,1,opt,name=record,proto3" json:"record,omitempty"`
+	ReceiptKey    *SealedKey             `protobuf:"bytes,2,opt,name=receipt_key,json=receiptKey,proto3" json:"receipt_key,omitempty"`
+	CheckValues   []string               `protobuf:"bytes,3,rep,name=check_values,json=checkValues,proto3" json:"check_values,omitempty"`
+	Mac           []byte                 `protobuf:"bytes,4,opt,name=mac,proto3" json:"mac,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfirmInjection) Reset() {
+	*x = ConfirmInjection{}
+	mi := &file_wire_wire_proto_msgTypes[73]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfirmInjection) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfirmInjection) ProtoMessage() {}
+
+func (x *ConfirmInjection) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[73]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfirmInjection.ProtoReflect.Descriptor instead.
+func (*ConfirmInjection) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{73}
+}
+
+func (x *ConfirmInjection) GetRecord() []byte {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+func (x *ConfirmInjection) GetReceiptKey() *SealedKey {
+	if x != nil {
+		return x.ReceiptKey
+	}
+	return nil
+}
+
+func (x *ConfirmInjection) GetCheckValues() []string {
+	if x != nil {
+		return x.CheckValues
+	}
+	return nil
+}
+
+func (x *ConfirmInjection) GetMac() []byte {
+	if x != nil {
+		return x.Mac
+	}
+	return nil
+}
+
+type InjectionConfirmed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Statement     []byte                 `protobuf:"bytes,1,opt,name=statement,proto3" json:"statement,omitempty"` // of package receipt
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InjectionConfirmed) Reset() {
+	*x = InjectionConfirmed{}
+	mi := &file_wire_wire_proto_msgTypes[74]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InjectionConfirmed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InjectionConfirmed) ProtoMessage() {}
+
+func (x *InjectionConfirmed) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[74]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InjectionConfirmed.ProtoReflect.Descriptor instead.
+func (*InjectionConfirmed) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{74}
+}
+
+func (x *InjectionConfirmed) GetStatement() []byte {
+	if x != nil {
+		return x.Statement
+	}
+	return nil
+}
+
+// MakeSessionKeys makes keys for a terminal's messages, under its master key.
+type MakeSessionKeys struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Master        *SealedKey             `protobuf:"bytes,1,opt,name=master,proto3" json:"master,omitempty"`
+	Keys          []*SessionKeySpec      `protobuf:"bytes,2,rep,name=keys,proto3" json:"keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MakeSessionKeys) Reset() {
+	*x = MakeSessionKeys{}
+	mi := &file_wire_wire_proto_msgTypes[75]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MakeSessionKeys) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MakeSessionKeys) ProtoMessage() {}
+
+func (x *MakeSessionKeys) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[75]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MakeSessionKeys.ProtoReflect.Descriptor instead.
+func (*MakeSessionKeys) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{75}
+}
+
+func (x *MakeSessionKeys) GetMaster() *SealedKey {
+	if x != nil {
+		return x.Master
+	}
+	return nil
+}
+
+func (x *MakeSessionKeys) GetKeys() []*SessionKeySpec {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+type SessionKeySpec struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Usage         string                 `protobuf:"bytes,2,opt,name=usage,proto3" json:"usage,omitempty"`
+	Algorithm     string                 `protobuf:"bytes,3,opt,name=algorithm,proto3" json:"algorithm,omitempty"`
+	Length        uint32                 `protobuf:"varint,4,opt,name=length,proto3" json:"length,omitempty"`
+	NotAfter      int64                  `protobuf:"varint,5,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"` // Unix seconds
+	Version       uint32                 `protobuf:"varint,6,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionKeySpec) Reset() {
+	*x = SessionKeySpec{}
+	mi := &file_wire_wire_proto_msgTypes[76]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionKeySpec) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionKeySpec) ProtoMessage() {}
+
+func (x *SessionKeySpec) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[76]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionKeySpec.ProtoReflect.Descriptor instead.
+func (*SessionKeySpec) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{76}
+}
+
+func (x *SessionKeySpec) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SessionKeySpec) GetUsage() string {
+	if x != nil {
+		return x.Usage
+	}
+	return ""
+}
+
+func (x *SessionKeySpec) GetAlgorithm() string {
+	if x != nil {
+		return x.Algorithm
+	}
+	return ""
+}
+
+func (x *SessionKeySpec) GetLength() uint32 {
+	if x != nil {
+		return x.Length
+	}
+	return 0
+}
+
+func (x *SessionKeySpec) GetNotAfter() int64 {
+	if x != nil {
+		return x.NotAfter
+	}
+	return 0
+}
+
+func (x *SessionKeySpec) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+type SessionKeysMade struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Keys          []*SessionKey          `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionKeysMade) Reset() {
+	*x = SessionKeysMade{}
+	mi := &file_wire_wire_proto_msgTypes[77]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionKeysMade) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionKeysMade) ProtoMessage() {}
+
+func (x *SessionKeysMade) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[77]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionKeysMade.ProtoReflect.Descriptor instead.
+func (*SessionKeysMade) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{77}
+}
+
+func (x *SessionKeysMade) GetKeys() []*SessionKey {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+type SessionKey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sealed        []byte                 `protobuf:"bytes,1,opt,name=sealed,proto3" json:"sealed,omitempty"`
+	KeyBlock      string                 `protobuf:"bytes,2,opt,name=key_block,json=keyBlock,proto3" json:"key_block,omitempty"`
+	Cryptogram    []byte                 `protobuf:"bytes,3,opt,name=cryptogram,proto3" json:"cryptogram,omitempty"`
+	CheckValue    string                 `protobuf:"bytes,4,opt,name=check_value,json=checkValue,proto3" json:"check_value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionKey) Reset() {
+	*x = SessionKey{}
+	mi := &file_wire_wire_proto_msgTypes[78]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionKey) ProtoMessage() {}
+
+func (x *SessionKey) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[78]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionKey.ProtoReflect.Descriptor instead.
+func (*SessionKey) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{78}
+}
+
+func (x *SessionKey) GetSealed() []byte {
+	if x != nil {
+		return x.Sealed
+	}
+	return nil
+}
+
+func (x *SessionKey) GetKeyBlock() string {
+	if x != nil {
+		return x.KeyBlock
+	}
+	return ""
+}
+
+func (x *SessionKey) GetCryptogram() []byte {
+	if x != nil {
+		return x.Cryptogram
+	}
+	return nil
+}
+
+func (x *SessionKey) GetCheckValue() string {
+	if x != nil {
+		return x.CheckValue
+	}
+	return ""
+}
+
+// MakeBindingToken makes a token by which a device forgets its host, or gets another (package
+// tr34).
+type MakeBindingToken struct {
+	state               protoimpl.MessageState `protogen:"open.v1"`
+	Host                *SealedKey             `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	HostCertificates    [][]byte               `protobuf:"bytes,2,rep,name=host_certificates,json=hostCertificates,proto3" json:"host_certificates,omitempty"`
+	DeviceCertificates  [][]byte               `protobuf:"bytes,3,rep,name=device_certificates,json=deviceCertificates,proto3" json:"device_certificates,omitempty"`
+	Device              []byte                 `protobuf:"bytes,4,opt,name=device,proto3" json:"device,omitempty"`
+	RandomToken         []byte                 `protobuf:"bytes,5,opt,name=random_token,json=randomToken,proto3" json:"random_token,omitempty"`
+	Profile             string                 `protobuf:"bytes,6,opt,name=profile,proto3" json:"profile,omitempty"`
+	NewHostCertificates [][]byte               `protobuf:"bytes,7,rep,name=new_host_certificates,json=newHostCertificates,proto3" json:"new_host_certificates,omitempty"` // empty: the device forgets its host
+	RevocationList      []byte                 `protobuf:"bytes,8,opt,name=revocation_list,json=revocationList,proto3" json:"revocation_list,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
+func (x *MakeBindingToken) Reset() {
+	*x = MakeBindingToken{}
+	mi := &file_wire_wire_proto_msgTypes[79]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MakeBindingToken) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MakeBindingToken) ProtoMessage() {}
+
+func (x *MakeBindingToken) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[79]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MakeBindingToken.ProtoReflect.Descriptor instead.
+func (*MakeBindingToken) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{79}
+}
+
+func (x *MakeBindingToken) GetHost() *SealedKey {
+	if x != nil {
+		return x.Host
+	}
+	return nil
+}
+
+func (x *MakeBindingToken) GetHostCertificates() [][]byte {
+	if x != nil {
+		return x.HostCertificates
+	}
+	return nil
+}
+
+func (x *MakeBindingToken) GetDeviceCertificates() [][]byte {
+	if x != nil {
+		return x.DeviceCertificates
+	}
+	return nil
+}
+
+func (x *MakeBindingToken) GetDevice() []byte {
 	if x != nil {
 		return x.Device
 	}
 	return nil
 }
 
-func (x *InjectedByAgreement) GetCheckValues() []string {
+func (x *MakeBindingToken) GetRandomToken() []byte {
 	if x != nil {
-		return x.CheckValues
+		return x.RandomToken
+	}
+	return nil
+}
+
+func (x *MakeBindingToken) GetProfile() string {
+	if x != nil {
+		return x.Profile
+	}
+	return ""
+}
+
+func (x *MakeBindingToken) GetNewHostCertificates() [][]byte {
+	if x != nil {
+		return x.NewHostCertificates
+	}
+	return nil
+}
+
+func (x *MakeBindingToken) GetRevocationList() []byte {
+	if x != nil {
+		return x.RevocationList
+	}
+	return nil
+}
+
+type BindingTokenMade struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         []byte                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BindingTokenMade) Reset() {
+	*x = BindingTokenMade{}
+	mi := &file_wire_wire_proto_msgTypes[80]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BindingTokenMade) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BindingTokenMade) ProtoMessage() {}
+
+func (x *BindingTokenMade) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[80]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BindingTokenMade.ProtoReflect.Descriptor instead.
+func (*BindingTokenMade) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{80}
+}
+
+func (x *BindingTokenMade) GetToken() []byte {
+	if x != nil {
+		return x.Token
 	}
 	return nil
 }
@@ -4355,7 +5093,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_wire_wire_proto_msgTypes[70]
+	mi := &file_wire_wire_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4367,7 +5105,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[70]
+	mi := &file_wire_wire_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4380,7 +5118,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{70}
+	return file_wire_wire_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *Failure) GetReason() uint32 {
@@ -4698,21 +5436,82 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\aMeasure\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
-	"\x06detail\x18\x03 \x01(\tR\x06detail\"\xda\x01\n" +
-	"\x11InjectByAgreement\x12\x18\n" +
-	"\arequest\x18\x01 \x01(\fR\arequest\x12(\n" +
-	"\x04host\x18\x02 \x01(\v2\x14.keyd.wire.SealedKeyR\x04host\x12+\n" +
-	"\x11host_certificates\x18\x03 \x03(\fR\x10hostCertificates\x12)\n" +
-	"\x10revocation_lists\x18\x04 \x03(\fR\x0frevocationLists\x12)\n" +
-	"\x04keys\x18\x05 \x03(\v2\x15.keyd.wire.InitialKeyR\x04keys\"D\n" +
+	"\x06detail\x18\x03 \x01(\tR\x06detail\"\x80\x02\n" +
+	"\tInjection\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12\x1a\n" +
+	"\bterminal\x18\x02 \x01(\tR\bterminal\x12\x16\n" +
+	"\x06device\x18\x03 \x01(\fR\x06device\x12(\n" +
+	"\x04host\x18\x04 \x01(\v2\x14.keyd.wire.SealedKeyR\x04host\x12+\n" +
+	"\x11host_certificates\x18\x05 \x03(\fR\x10hostCertificates\x12-\n" +
+	"\x06master\x18\x06 \x01(\v2\x15.keyd.wire.MasterSpecR\x06master\x12)\n" +
+	"\x04keys\x18\a \x03(\v2\x15.keyd.wire.InitialKeyR\x04keys\"V\n" +
+	"\n" +
+	"MasterSpec\x12\x1c\n" +
+	"\talgorithm\x18\x01 \x01(\tR\talgorithm\x12\x16\n" +
+	"\x06length\x18\x02 \x01(\rR\x06length\x12\x12\n" +
+	"\x04bare\x18\x03 \x01(\bR\x04bare\"X\n" +
 	"\n" +
 	"InitialKey\x12&\n" +
 	"\x03bdk\x18\x01 \x01(\v2\x14.keyd.wire.SealedKeyR\x03bdk\x12\x0e\n" +
-	"\x02id\x18\x02 \x01(\fR\x02id\"h\n" +
-	"\x13InjectedByAgreement\x12\x16\n" +
-	"\x06answer\x18\x01 \x01(\fR\x06answer\x12\x16\n" +
-	"\x06device\x18\x02 \x01(\fR\x06device\x12!\n" +
-	"\fcheck_values\x18\x03 \x03(\tR\vcheckValues\"9\n" +
+	"\x02id\x18\x02 \x01(\fR\x02id\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\"a\n" +
+	"\x11InjectByAgreement\x122\n" +
+	"\tinjection\x18\x01 \x01(\v2\x14.keyd.wire.InjectionR\tinjection\x12\x18\n" +
+	"\arequest\x18\x02 \x01(\fR\arequest\"\xe3\x01\n" +
+	"\rInjectByToken\x122\n" +
+	"\tinjection\x18\x01 \x01(\v2\x14.keyd.wire.InjectionR\tinjection\x12/\n" +
+	"\x13device_certificates\x18\x02 \x03(\fR\x12deviceCertificates\x12!\n" +
+	"\frandom_token\x18\x03 \x01(\fR\vrandomToken\x120\n" +
+	"\x14host_revocation_list\x18\x04 \x01(\fR\x12hostRevocationList\x12\x18\n" +
+	"\aprofile\x18\x05 \x01(\tR\aprofile\"\x92\x01\n" +
+	"\bInjected\x12\x16\n" +
+	"\x06answer\x18\x01 \x01(\fR\x06answer\x12\x1d\n" +
+	"\n" +
+	"key_blocks\x18\x02 \x03(\tR\tkeyBlocks\x12\x16\n" +
+	"\x06master\x18\x03 \x01(\fR\x06master\x12\x1f\n" +
+	"\vreceipt_key\x18\x04 \x01(\fR\n" +
+	"receiptKey\x12\x16\n" +
+	"\x06record\x18\x05 \x01(\fR\x06record\"\x96\x01\n" +
+	"\x10ConfirmInjection\x12\x16\n" +
+	"\x06record\x18\x01 \x01(\fR\x06record\x125\n" +
+	"\vreceipt_key\x18\x02 \x01(\v2\x14.keyd.wire.SealedKeyR\n" +
+	"receiptKey\x12!\n" +
+	"\fcheck_values\x18\x03 \x03(\tR\vcheckValues\x12\x10\n" +
+	"\x03mac\x18\x04 \x01(\fR\x03mac\"2\n" +
+	"\x12InjectionConfirmed\x12\x1c\n" +
+	"\tstatement\x18\x01 \x01(\fR\tstatement\"n\n" +
+	"\x0fMakeSessionKeys\x12,\n" +
+	"\x06master\x18\x01 \x01(\v2\x14.keyd.wire.SealedKeyR\x06master\x12-\n" +
+	"\x04keys\x18\x02 \x03(\v2\x19.keyd.wire.SessionKeySpecR\x04keys\"\xa7\x01\n" +
+	"\x0eSessionKeySpec\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05usage\x18\x02 \x01(\tR\x05usage\x12\x1c\n" +
+	"\talgorithm\x18\x03 \x01(\tR\talgorithm\x12\x16\n" +
+	"\x06length\x18\x04 \x01(\rR\x06length\x12\x1b\n" +
+	"\tnot_after\x18\x05 \x01(\x03R\bnotAfter\x12\x18\n" +
+	"\aversion\x18\x06 \x01(\rR\aversion\"<\n" +
+	"\x0fSessionKeysMade\x12)\n" +
+	"\x04keys\x18\x01 \x03(\v2\x15.keyd.wire.SessionKeyR\x04keys\"\x82\x01\n" +
+	"\n" +
+	"SessionKey\x12\x16\n" +
+	"\x06sealed\x18\x01 \x01(\fR\x06sealed\x12\x1b\n" +
+	"\tkey_block\x18\x02 \x01(\tR\bkeyBlock\x12\x1e\n" +
+	"\n" +
+	"cryptogram\x18\x03 \x01(\fR\n" +
+	"cryptogram\x12\x1f\n" +
+	"\vcheck_value\x18\x04 \x01(\tR\n" +
+	"checkValue\"\xcc\x02\n" +
+	"\x10MakeBindingToken\x12(\n" +
+	"\x04host\x18\x01 \x01(\v2\x14.keyd.wire.SealedKeyR\x04host\x12+\n" +
+	"\x11host_certificates\x18\x02 \x03(\fR\x10hostCertificates\x12/\n" +
+	"\x13device_certificates\x18\x03 \x03(\fR\x12deviceCertificates\x12\x16\n" +
+	"\x06device\x18\x04 \x01(\fR\x06device\x12!\n" +
+	"\frandom_token\x18\x05 \x01(\fR\vrandomToken\x12\x18\n" +
+	"\aprofile\x18\x06 \x01(\tR\aprofile\x122\n" +
+	"\x15new_host_certificates\x18\a \x03(\fR\x13newHostCertificates\x12'\n" +
+	"\x0frevocation_list\x18\b \x01(\fR\x0erevocationList\"(\n" +
+	"\x10BindingTokenMade\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\fR\x05token\"9\n" +
 	"\aFailure\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\rR\x06reason\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detailB\x18Z\x16keyd/hsm/internal/wireb\x06proto3"
@@ -4729,7 +5528,7 @@ func file_wire_wire_proto_rawDescGZIP() []byte {
 	return file_wire_wire_proto_rawDescData
 }
 
-var file_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 71)
+var file_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 82)
 var file_wire_wire_proto_goTypes = []any{
 	(*SealedKey)(nil),            // 0: keyd.wire.SealedKey
 	(*PinKey)(nil),               // 1: keyd.wire.PinKey
@@ -4798,10 +5597,21 @@ var file_wire_wire_proto_goTypes = []any{
 	(*Limits)(nil),               // 64: keyd.wire.Limits
 	(*TokenCalls)(nil),           // 65: keyd.wire.TokenCalls
 	(*Measure)(nil),              // 66: keyd.wire.Measure
-	(*InjectByAgreement)(nil),    // 67: keyd.wire.InjectByAgreement
-	(*InitialKey)(nil),           // 68: keyd.wire.InitialKey
-	(*InjectedByAgreement)(nil),  // 69: keyd.wire.InjectedByAgreement
-	(*Failure)(nil),              // 70: keyd.wire.Failure
+	(*Injection)(nil),            // 67: keyd.wire.Injection
+	(*MasterSpec)(nil),           // 68: keyd.wire.MasterSpec
+	(*InitialKey)(nil),           // 69: keyd.wire.InitialKey
+	(*InjectByAgreement)(nil),    // 70: keyd.wire.InjectByAgreement
+	(*InjectByToken)(nil),        // 71: keyd.wire.InjectByToken
+	(*Injected)(nil),             // 72: keyd.wire.Injected
+	(*ConfirmInjection)(nil),     // 73: keyd.wire.ConfirmInjection
+	(*InjectionConfirmed)(nil),   // 74: keyd.wire.InjectionConfirmed
+	(*MakeSessionKeys)(nil),      // 75: keyd.wire.MakeSessionKeys
+	(*SessionKeySpec)(nil),       // 76: keyd.wire.SessionKeySpec
+	(*SessionKeysMade)(nil),      // 77: keyd.wire.SessionKeysMade
+	(*SessionKey)(nil),           // 78: keyd.wire.SessionKey
+	(*MakeBindingToken)(nil),     // 79: keyd.wire.MakeBindingToken
+	(*BindingTokenMade)(nil),     // 80: keyd.wire.BindingTokenMade
+	(*Failure)(nil),              // 81: keyd.wire.Failure
 }
 var file_wire_wire_proto_depIdxs = []int32{
 	0,  // 0: keyd.wire.PinKey.key:type_name -> keyd.wire.SealedKey
@@ -4867,14 +5677,22 @@ var file_wire_wire_proto_depIdxs = []int32{
 	64, // 60: keyd.wire.Velocity.verifications:type_name -> keyd.wire.Limits
 	64, // 61: keyd.wire.Velocity.translations:type_name -> keyd.wire.Limits
 	64, // 62: keyd.wire.Velocity.cards:type_name -> keyd.wire.Limits
-	0,  // 63: keyd.wire.InjectByAgreement.host:type_name -> keyd.wire.SealedKey
-	68, // 64: keyd.wire.InjectByAgreement.keys:type_name -> keyd.wire.InitialKey
-	0,  // 65: keyd.wire.InitialKey.bdk:type_name -> keyd.wire.SealedKey
-	66, // [66:66] is the sub-list for method output_type
-	66, // [66:66] is the sub-list for method input_type
-	66, // [66:66] is the sub-list for extension type_name
-	66, // [66:66] is the sub-list for extension extendee
-	0,  // [0:66] is the sub-list for field type_name
+	0,  // 63: keyd.wire.Injection.host:type_name -> keyd.wire.SealedKey
+	68, // 64: keyd.wire.Injection.master:type_name -> keyd.wire.MasterSpec
+	69, // 65: keyd.wire.Injection.keys:type_name -> keyd.wire.InitialKey
+	0,  // 66: keyd.wire.InitialKey.bdk:type_name -> keyd.wire.SealedKey
+	67, // 67: keyd.wire.InjectByAgreement.injection:type_name -> keyd.wire.Injection
+	67, // 68: keyd.wire.InjectByToken.injection:type_name -> keyd.wire.Injection
+	0,  // 69: keyd.wire.ConfirmInjection.receipt_key:type_name -> keyd.wire.SealedKey
+	0,  // 70: keyd.wire.MakeSessionKeys.master:type_name -> keyd.wire.SealedKey
+	76, // 71: keyd.wire.MakeSessionKeys.keys:type_name -> keyd.wire.SessionKeySpec
+	78, // 72: keyd.wire.SessionKeysMade.keys:type_name -> keyd.wire.SessionKey
+	0,  // 73: keyd.wire.MakeBindingToken.host:type_name -> keyd.wire.SealedKey
+	74, // [74:74] is the sub-list for method output_type
+	74, // [74:74] is the sub-list for method input_type
+	74, // [74:74] is the sub-list for extension type_name
+	74, // [74:74] is the sub-list for extension extendee
+	0,  // [0:74] is the sub-list for field type_name
 }
 
 func init() { file_wire_wire_proto_init() }
@@ -4900,7 +5718,7 @@ func file_wire_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_wire_proto_rawDesc), len(file_wire_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   71,
+			NumMessages:   82,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,7 +1,7 @@
 // Package injection gives terminals their initial keys over the network.
 //
 // Rules. A key leaves for a device only if the device's certificate ends at an authority that
-// officers believe for terminals, its base derivation key may be injected (allow_injection, sealed
+// officers believe for terminals, its base derivation key may be injected (injection_hosts, sealed
 // with it), what it travels under is at least as strong as it, and the ledger has it on the disk
 // that the key belongs to that device. All of that is decided here, whatever the front says. The
 // clear key is in the session's locked memory while it is wrapped.
@@ -196,8 +196,8 @@ func (e *Engine) derive(s *token.Session, bdk *sealing.Key, id, memory []byte, p
 	if err := initialkey.Check(h); err != nil {
 		return i, "", err
 	}
-	if !h.AllowInjection {
-		return i, "", fault.New(fault.KeyUsageMismatch, "officers have not allowed that its initial keys go to terminals over the network (allow_injection)")
+	if len(h.InjectionHosts) == 0 {
+		return i, "", fault.New(fault.KeyUsageMismatch, "officers have not allowed that its initial keys go to terminals over the network (injection_hosts)")
 	}
 	if i, err = initialkey.Derive(s, bdk, id, memory); err != nil {
 		return i, "", err

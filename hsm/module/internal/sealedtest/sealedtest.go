@@ -63,7 +63,9 @@ func (b *Bench) Key(usage, algorithm, mode, value string, change ...func(*hsm.He
 		Exportability: "N", Custody: hsm.CustodyToken, Direction: hsm.DirectionBoth, Peers: []string{"*"}, Formats: []hsm.Format{hsm.Format0, hsm.Format1, hsm.Format3, hsm.Format4},
 		DataModes: []string{"CBC", "CTR"}}
 	h.AllowChange = usage == "V1" || usage == "V2"
-	h.AllowInjection = usage == "B0"
+	if usage == "B0" {
+		h.InjectionHosts = []string{"*"}
+	}
 	if usage == "V1" {
 		h.IBM3624 = &hsm.IBM3624Rule{DecimalizationTable: "0123456789012345", Start: 0, Length: 16, Pad: "F"}
 	}

@@ -208,7 +208,9 @@ func (e *Entry) Header() (hsm.Header, error) {
 		h.IBM3624 = rule
 	}
 	h.AllowChange = h.Usage == "V1" || h.Usage == "V2" // known keys are taken as they are
-	h.AllowInjection = h.Usage == "B0"
+	if h.Usage == "B0" {
+		h.InjectionHosts = []string{"*"}
+	}
 	return h, nil
 }
 
