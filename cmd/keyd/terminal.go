@@ -25,7 +25,7 @@ func terminalCommand() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE:    needsSubcommand,
 	}
-	c.AddCommand(terminalEncryptPIN())
+	c.AddCommand(terminalEncryptPIN(), terminalToken())
 	c.AddCommand(terminalInventory()...)
 	return c
 }
