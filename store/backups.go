@@ -14,7 +14,10 @@ type Backups interface {
 	// order, so that equal databases make equal backups: keys by name and version, aliases
 	// by name, tags by key and tag, usage by name and version, ceremonies by ID, the
 	// current epoch, the proposal, links by version, terminals by identifier, their events
-	// by identifier and number, counters by sequence, journal rows by number. An item is only lent. An error of each ends it and is returned as it is.
+	// by identifier and number, key hosts by name, key sets by name and version, revocation
+	// lists by issuer's key, injections by terminal and number, initial keys by base
+	// derivation key and identifier, counters of ranges by what identifies them, terminals' keys
+	// likewise, counters by sequence, journal rows by number. An item is only lent. An error of each ends it and is returned as it is.
 	Export(ctx context.Context, each func(Item) error) error
 
 	// Import takes what Export handed out, in its order, into an empty database, in one
@@ -41,8 +44,17 @@ type Item struct {
 	Link     *EpochLink
 	Terminal *TerminalRecord
 	Event    *TerminalEvent
-	Counter  *Counter
-	Row      *JournalRow
+
+	KeyHost        *KeyHost
+	KeySet         *KeySet
+	RevocationList *RevocationList
+	Injection      *Injection
+	InitialKey     *InitialKey
+	Range          *RangeCounter
+	TerminalKey    *TerminalKey
+
+	Counter *Counter
+	Row     *JournalRow
 }
 
 // Tag is a tag of a key; see [Tags].
@@ -113,6 +125,27 @@ func (i Item) kind() (kind int, err error) {
 	if i.Event != nil {
 		take(itemEvent, i.Event.Validate)
 	}
+	if i.KeyHost != nil {
+		take(itemKeyHost, i.KeyHost.Validate)
+	}
+	if i.KeySet != nil {
+		take(itemKeySet, i.KeySet.Validate)
+	}
+	if i.RevocationList != nil {
+		take(itemRevocationList, i.RevocationList.Validate)
+	}
+	if i.Injection != nil {
+		take(itemInjection, i.Injection.Validate)
+	}
+	if i.InitialKey != nil {
+		take(itemInitialKey, i.InitialKey.Validate)
+	}
+	if i.Range != nil {
+		take(itemRange, i.Range.Validate)
+	}
+	if i.TerminalKey != nil {
+		take(itemTerminalKey, i.TerminalKey.Validate)
+	}
 	if i.Counter != nil {
 		take(itemCounter, i.Counter.Validate)
 	}
@@ -137,6 +170,13 @@ const (
 	itemLink
 	itemTerminal
 	itemEvent
+	itemKeyHost
+	itemKeySet
+	itemRevocationList
+	itemInjection
+	itemInitialKey
+	itemRange
+	itemTerminalKey
 	itemCounter
 	itemRow
 )

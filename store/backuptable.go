@@ -19,6 +19,12 @@ const (
 	exportLinks      = `SELECT version, link FROM epoch_links ORDER BY version`
 	exportTerminals  = `SELECT ` + terminalColumns + ` FROM terminals ORDER BY id`
 	exportEvents     = `SELECT ` + eventColumns + ` FROM terminal_events ORDER BY terminal, number`
+	exportKeySets    = `SELECT ` + setColumns + ` FROM key_sets ORDER BY name, version`
+	exportLists      = `SELECT ` + listColumns + `, issuers, list FROM revocation_lists ORDER BY issuer_key`
+	exportInjections = `SELECT ` + injectionColumns + ` FROM injections ORDER BY terminal, number`
+	exportInitial    = `SELECT ` + initialColumns + ` FROM initial_keys ORDER BY bdk, id`
+	exportRanges     = `SELECT ` + rangeColumns + ` FROM initial_key_ranges ORDER BY bdk, prefix, first`
+	exportOfTerminal = `SELECT ` + terminalKeyColumns + ` FROM terminal_keys ORDER BY terminal, name, version, injection`
 	exportCounters   = `SELECT sequence, counter, receipt, accepted_at FROM counters ORDER BY sequence`
 
 	importUsage   = `INSERT INTO key_usage (name, version, uses, last_used) VALUES ($1, $2, $3, $4)`
@@ -31,7 +37,9 @@ const (
 	// isFilled has an answer when anything is kept that an import brings.
 	isFilled = `SELECT 1 FROM keys UNION ALL SELECT 1 FROM aliases UNION ALL SELECT 1 FROM key_tags UNION ALL SELECT 1 FROM key_usage
 		UNION ALL SELECT 1 FROM ceremonies UNION ALL SELECT 1 FROM epochs UNION ALL SELECT 1 FROM epoch_links
-		UNION ALL SELECT 1 FROM terminals UNION ALL SELECT 1 FROM terminal_events
+		UNION ALL SELECT 1 FROM terminals UNION ALL SELECT 1 FROM terminal_events UNION ALL SELECT 1 FROM key_hosts UNION ALL SELECT 1 FROM key_sets
+		UNION ALL SELECT 1 FROM revocation_lists UNION ALL SELECT 1 FROM injections UNION ALL SELECT 1 FROM initial_keys
+		UNION ALL SELECT 1 FROM initial_key_ranges UNION ALL SELECT 1 FROM terminal_keys
 		UNION ALL SELECT 1 FROM counters UNION ALL SELECT 1 FROM counter_journal`
 
 	markRestored = `UPDATE marks SET restored = 1`
@@ -91,6 +99,27 @@ func (s *tables) Export(ctx context.Context, do func(Item) error) error {
 			},
 			func() error {
 				return export(ctx, tx, scanEvent, func(e TerminalEvent) error { return hand(Item{Event: &e}) }, exportEvents)
+			},
+			func() error {
+				return export(ctx, tx, scanHost, func(h KeyHost) error { return hand(Item{KeyHost: &h}) }, listHosts)
+			},
+			func() error {
+				return export(ctx, tx, scanSet, func(k KeySet) error { return hand(Item{KeySet: &k}) }, exportKeySets)
+			},
+			func() error {
+				return export(ctx, tx, scanList, func(l RevocationList) error { return hand(Item{RevocationList: &l}) }, exportLists)
+			},
+			func() error {
+				return export(ctx, tx, scanInjection, func(i Injection) error { return hand(Item{Injection: &i}) }, exportInjections)
+			},
+			func() error {
+				return export(ctx, tx, scanInitial, func(k InitialKey) error { return hand(Item{InitialKey: &k}) }, exportInitial)
+			},
+			func() error {
+				return export(ctx, tx, scanRange, func(r RangeCounter) error { return hand(Item{Range: &r}) }, exportRanges)
+			},
+			func() error {
+				return export(ctx, tx, scanTerminalKey, func(k TerminalKey) error { return hand(Item{TerminalKey: &k}) }, exportOfTerminal)
 			},
 			func() error {
 				return export(ctx, tx, scanCounter, func(c Counter) error { return hand(Item{Counter: &c}) }, exportCounters)
@@ -168,6 +197,7 @@ type importer struct {
 	current uint64         // version of the epoch
 	link    uint64         // version of the last link
 	event   *TerminalEvent // the last one
+	set     KeySet         // likewise
 
 	prepared map[string]*sql.Stmt
 }
@@ -223,6 +253,8 @@ func (in *importer) insert(ctx context.Context, i Item) error {
 		return in.exec(ctx, addTerminal, terminalValues(i.Terminal)...)
 	case i.Event != nil:
 		return in.ofTerminal(ctx, i.Event)
+	case i.Counter == nil && i.Row == nil:
+		return in.injected(ctx, i)
 	case i.Counter != nil:
 		c := i.Counter
 		return in.exec(ctx, importCounter, c.Sequence, int64(c.Counter), notNull(c.Receipt), c.AcceptedAt.UnixMicro())
@@ -335,6 +367,23 @@ func (i Item) place() []byte {
 		return name(i.Terminal.ID)
 	case i.Event != nil:
 		return number(name(i.Event.Terminal), i.Event.Number)
+	case i.KeyHost != nil:
+		return name(i.KeyHost.Name)
+	case i.KeySet != nil:
+		return number(name(i.KeySet.Name), uint64(i.KeySet.Version))
+	case i.RevocationList != nil:
+		return bytes.Clone(i.RevocationList.IssuerKey)
+	case i.Injection != nil:
+		return number(name(i.Injection.Terminal), i.Injection.Number)
+	case i.InitialKey != nil:
+		return append(name(i.InitialKey.BDK), i.InitialKey.ID...)
+	case i.Range != nil:
+		var prefix [tdesPrefix]byte // and its length: a shorter one comes first
+		copy(prefix[:], i.Range.Prefix)
+		return number(append(append(name(i.Range.BDK), prefix[:]...), byte(len(i.Range.Prefix))), uint64(i.Range.First))
+	case i.TerminalKey != nil:
+		k := i.TerminalKey
+		return append(number(append(name(k.Terminal), name(k.Name)...), uint64(k.Version)), k.Injection...)
 	case i.Counter != nil:
 		return bytes.Clone(i.Counter.Sequence)
 	case i.Row != nil:

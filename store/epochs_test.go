@@ -105,7 +105,7 @@ func TestUpgradeToNodes(t *testing.T) {
 	}
 	closeStore(t, s)
 	execute("ALTER TABLE ceremonies DROP COLUMN node; ALTER TABLE epochs DROP COLUMN node;"+
-		"DROP TABLE marks; DROP TABLE epoch_links; DROP TABLE nodes; DROP TABLE terminals; DROP TABLE terminal_events; DELETE FROM goose_db_version WHERE version_id >= 4")(t, path)
+		"DROP TABLE marks; DROP TABLE epoch_links; DROP TABLE nodes; DROP TABLE terminals; DROP TABLE terminal_events; "+dropInjections+"DELETE FROM goose_db_version WHERE version_id >= 4")(t, path)
 	s = open(t, path)
 	p, err := s.ProposedEpoch(t.Context())
 	if err != nil || p.Version != 2 || p.Node != "" || p.Change.Ceremony == nil {
@@ -135,7 +135,7 @@ func TestUpgradeToNodes(t *testing.T) {
 func TestUpgrade(t *testing.T) {
 	path := sound(t)
 	execute("DROP TABLE ceremonies; DROP TABLE epochs; DROP TABLE aliases; DROP TABLE key_tags; DROP TABLE key_usage;"+
-		"DROP TABLE marks; DROP TABLE epoch_links; DROP TABLE nodes; DROP TABLE terminals; DROP TABLE terminal_events; DELETE FROM goose_db_version WHERE version_id >= 3")(t, path)
+		"DROP TABLE marks; DROP TABLE epoch_links; DROP TABLE nodes; DROP TABLE terminals; DROP TABLE terminal_events; "+dropInjections+"DELETE FROM goose_db_version WHERE version_id >= 3")(t, path)
 	s := open(t, path)
 	l, err := s.List(t.Context(), "", store.MaxList)
 	if err != nil || len(l) != 200 {
@@ -177,3 +177,7 @@ func FuzzDecodeChange(f *testing.F) {
 		}
 	})
 }
+
+// dropInjections is for databases from before terminals got keys.
+const dropInjections = "DROP TABLE key_hosts; DROP TABLE key_sets; DROP TABLE revocation_lists; DROP TABLE injections; DROP TABLE initial_keys; " +
+	"DROP TABLE initial_key_ranges; DROP TABLE terminal_keys; "

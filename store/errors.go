@@ -20,6 +20,12 @@ var (
 	// ErrConflict: what is stored is not what the caller had seen, or is not to be
 	// changed now.
 	ErrConflict = errors.New("something else is stored than was expected; read it again before changing it")
+	// ErrTaken: an identifier is another's, or was used.
+	ErrTaken = errors.New("the identifier is taken; use another one")
+	// ErrExhausted: a range of numbers is used up.
+	ErrExhausted = errors.New("no number is left in the range; give it another one")
+	// ErrTooMany: something was tried too often within a time.
+	ErrTooMany = errors.New("there were too many within a day; try again later")
 	// ErrTrimmed: rows of the journal are gone that were not read.
 	ErrTrimmed = errors.New("the journal was folded further than it was read; read the whole of it again")
 	// ErrRolledBack: the database has forgotten what it had acknowledged.
@@ -62,7 +68,7 @@ var (
 // classified reports whether an error is one of the package's already.
 func classified(err error) bool {
 	for _, own := range []error{
-		ErrNotFound, ErrExists, ErrConflict, ErrTrimmed, ErrRolledBack, ErrInvalid, ErrClosed, ErrLocked, ErrReadOnly, ErrFull, ErrNotDatabase, ErrCorrupt,
+		ErrNotFound, ErrExists, ErrConflict, ErrTaken, ErrExhausted, ErrTooMany, ErrTrimmed, ErrRolledBack, ErrInvalid, ErrClosed, ErrLocked, ErrReadOnly, ErrFull, ErrNotDatabase, ErrCorrupt,
 		ErrUnreachable, ErrDenied, ErrUntrusted, ErrUnsuitable, ErrFailed,
 	} {
 		if errors.Is(err, own) {

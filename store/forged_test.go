@@ -52,6 +52,14 @@ func TestForgedInventoryIsNotServed(t *testing.T) {
 		"event's kind":        eventRow("'t', 1, '', 'a', '', 0"),
 		"event's number":      eventRow("'t', 'canary', 'registered', 'a', '', 0"),
 		"event's detail":      eventRow("'t', 1, 'registered', 'a', 'canary' || char(10), 0"),
+		"host's key":          "INSERT INTO key_hosts VALUES ('h', 'a canary', x'00', x'', 0)",
+		"version of a set":    "INSERT INTO key_sets VALUES ('k', 'canary', x'00', 0)",
+		"list's number":       "INSERT INTO revocation_lists VALUES (zeroblob(32), 'i', 'canary', 0, 0, 0, zeroblob(32), x'', x'00', 0)",
+		"injection's state":   injectionRow("'canary', 'm', 'k', 1, zeroblob(32), x'', '[]', 1, x'', x'', x'', x'', x'', '', 0, 0, 0"),
+		"injection's keys":    injectionRow("'BEGUN', 'm', 'k', 1, zeroblob(32), x'', CAST('canary' AS BLOB), 1, x'', x'', x'', x'', x'', '', 0, 0, 0"),
+		"no answer":           injectionRow("'PENDING', 'm', 'k', 1, zeroblob(32), x'', CAST('[]' AS BLOB), 1, x'', x'', x'00', x'', x'', '', 0, 0, 0"),
+		"no statement":        injectionRow("'CONFIRMED', 'm', 'k', 1, zeroblob(32), x'', CAST('[]' AS BLOB), 1, x'', x'', x'00', x'', x'', '', 0, 0, 1"),
+		"a key of no name":    "INSERT INTO terminal_keys VALUES ('t', 'a canary', 1, '" + strings.Repeat("0", 32) + "', x'00', 0, 0)",
 		"time of use":         "INSERT INTO key_usage VALUES ('zpk', 1, 1, 9223372036854775807)",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -59,8 +67,14 @@ func TestForgedInventoryIsNotServed(t *testing.T) {
 			execute("DROP TABLE ceremonies; CREATE TABLE ceremonies (id, kind, node, subject, state, revision, papers, record, opened_at, expires_at);"+
 				"DROP TABLE epochs; CREATE TABLE epochs (version, state, sealed, change, ceremony, node);"+
 				"DROP TABLE aliases; CREATE TABLE aliases (alias, target); DROP TABLE key_tags; CREATE TABLE key_tags (name, tag, value);"+
-				"DROP TABLE terminals; CREATE TABLE terminals (id, owner, model, serial, site, state, certificates, public_key, replaced_by, revision, registered_at, changed_at);"+
+				"DROP TABLE terminals; CREATE TABLE terminals (id, owner, model, serial, site, state, certificates, public_key, replaced_by, revision, registered_at, changed_at, key_set DEFAULT '');"+
 				"DROP TABLE terminal_events; CREATE TABLE terminal_events (terminal, number, kind, actor, detail, at);"+
+				"DROP TABLE key_hosts; CREATE TABLE key_hosts (name, key, certificates, list, changed_at);"+
+				"DROP TABLE key_sets; CREATE TABLE key_sets (name, version, content, created_at);"+
+				"DROP TABLE revocation_lists; CREATE TABLE revocation_lists (issuer_key, issuer, number, entries, this_update, next_update, digest, issuers, list, stored_at);"+
+				"DROP TABLE injections; CREATE TABLE injections (terminal, number, id, state, method, key_set, key_set_version, request, nonce, keys, revision, answer, key_blocks, "+
+				"record, receipt, statement, failure, created_at, confirm_by, confirmed_at);"+
+				"DROP TABLE terminal_keys; CREATE TABLE terminal_keys (terminal, name, version, injection, sealed, not_after, created_at);"+
 				"DROP TABLE key_usage; CREATE TABLE key_usage (name, version, uses, last_used);"+statement)(t, path)
 			s := open(t, path)
 			ctx := t.Context()
@@ -75,10 +89,16 @@ func TestForgedInventoryIsNotServed(t *testing.T) {
 			_, terminal := s.Terminal(ctx, "t")
 			_, terminals := s.Terminals(ctx, store.TerminalFilter{}, "", 10)
 			_, events := s.TerminalEvents(ctx, "t", 0, 10)
+			_, hosts := s.KeyHosts(ctx)
+			_, sets := s.KeySets(ctx)
+			_, lists := s.RevocationLists(ctx)
+			_, injection := s.Injection(ctx, "t", strings.Repeat("0", 32))
+			_, ofTerminal := s.KeysOfTerminal(ctx, "t")
 			corrupt := 0
 			for call, err := range map[string]error{
 				"Ceremony": ceremony, "Ceremonies": ceremonies, "CurrentEpoch": current, "ProposedEpoch": proposed, "Alias": alias, "Aliases": aliases, "Tags": tags, "UsageOf": usage,
 				"Terminal": terminal, "Terminals": terminals, "TerminalEvents": events,
+				"KeyHosts": hosts, "KeySets": sets, "RevocationLists": lists, "Injection": injection, "KeysOfTerminal": ofTerminal,
 				"AdvanceEpoch": s.AdvanceEpoch(ctx, 2, nil, nil),
 			} {
 				switch {
@@ -98,7 +118,13 @@ func TestForgedInventoryIsNotServed(t *testing.T) {
 	}
 }
 
-func terminalRow(values string) string { return "INSERT INTO terminals VALUES (" + values + ")" }
+func terminalRow(values string) string {
+	return "INSERT INTO terminals (id, owner, model, serial, site, state, certificates, public_key, replaced_by, revision, registered_at, changed_at) VALUES (" + values + ")"
+}
+
+func injectionRow(values string) string {
+	return "INSERT INTO injections VALUES ('t', 1, '" + strings.Repeat("0", 32) + "', " + values + ")"
+}
 
 func eventRow(values string) string { return "INSERT INTO terminal_events VALUES (" + values + ")" }
 

@@ -96,6 +96,8 @@ type Store interface {
 	Uses
 	Nodes
 	Terminals
+	KeySets
+	Injections
 	Changes
 	Backups
 

@@ -47,6 +47,7 @@ type TerminalRecord struct {
 	Certificates []byte
 	PublicKey    []byte
 
+	KeySet       string    // which keys it gets: as Owner; empty for none
 	ReplacedBy   string    // a terminal's identifier; in state REPLACED only, and always there
 	Revision     uint64    // the number of its events: 1 when it is added
 	RegisteredAt time.Time // as KeyRecord.CreatedAt
@@ -119,6 +120,8 @@ func (r TerminalRecord) Validate() error {
 		return fmt.Errorf("%w: terminal %s: model and serial number have 1 to %d printable ASCII characters, no space at either end", ErrInvalid, r.ID, MaxTerminalName)
 	case len(r.Site) > MaxSite || !printable(r.Site):
 		return fmt.Errorf("%w: terminal %s: the site has at most %d bytes of printable UTF-8", ErrInvalid, r.ID, MaxSite)
+	case r.KeySet != "" && !validTerminalName(r.KeySet):
+		return fmt.Errorf("%w: terminal %s: the name of its key set has at most %d printable ASCII characters without spaces", ErrInvalid, r.ID, MaxTerminalName)
 	case !r.State.valid():
 		return fmt.Errorf("%w: terminal %s: the state is none of a terminal", ErrInvalid, r.ID)
 	case len(r.Certificates) > MaxCertificates || len(r.PublicKey) != 0 && len(r.PublicKey) != sha256.Size || (len(r.Certificates) == 0) != (len(r.PublicKey) == 0):

@@ -7,16 +7,15 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"time"
 )
 
 const (
-	terminalColumns = `id, owner, model, serial, site, state, certificates, public_key, replaced_by, revision, registered_at, changed_at`
+	terminalColumns = `id, owner, model, serial, site, state, certificates, public_key, key_set, replaced_by, revision, registered_at, changed_at`
 
-	addTerminal = `INSERT INTO terminals (` + terminalColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
+	addTerminal = `INSERT INTO terminals (` + terminalColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
 
-	updateTerminal = `UPDATE terminals SET site = $1, state = $2, certificates = $3, public_key = $4, replaced_by = $5, revision = $6, changed_at = $7
-		WHERE id = $8`
+	updateTerminal = `UPDATE terminals SET site = $1, state = $2, certificates = $3, public_key = $4, replaced_by = $5, revision = $6, changed_at = $7, key_set = $8
+		WHERE id = $9`
 
 	getTerminal = `SELECT ` + terminalColumns + ` FROM terminals WHERE id = $1`
 
@@ -94,8 +93,13 @@ func (s *tables) UpdateTerminal(ctx context.Context, r TerminalRecord, e Termina
 			}
 		}
 		if _, err := tx.ExecContext(ctx, updateTerminal, r.Site, string(r.State), notNull(r.Certificates), notNull(r.PublicKey), r.ReplacedBy,
-			int64(e.Number), r.ChangedAt.UnixMicro(), r.ID); err != nil {
+			int64(e.Number), r.ChangedAt.UnixMicro(), r.KeySet, r.ID); err != nil {
 			return err
+		}
+		if r.State.Final() {
+			if err := endInjections(ctx, tx, r.ID); err != nil {
+				return err
+			}
 		}
 		return insertEvent(ctx, tx, &e)
 	})
@@ -126,7 +130,7 @@ func insertTerminal(ctx context.Context, tx *sql.Tx, r *TerminalRecord) error {
 
 func terminalValues(r *TerminalRecord) []any {
 	return []any{
-		r.ID, r.Owner, r.Model, r.Serial, r.Site, string(r.State), notNull(r.Certificates), notNull(r.PublicKey), r.ReplacedBy, int64(r.Revision),
+		r.ID, r.Owner, r.Model, r.Serial, r.Site, string(r.State), notNull(r.Certificates), notNull(r.PublicKey), r.KeySet, r.ReplacedBy, int64(r.Revision),
 		r.RegisteredAt.UnixMicro(), r.ChangedAt.UnixMicro(),
 	}
 }
@@ -199,53 +203,29 @@ func (s *tables) TerminalEvents(ctx context.Context, id string, after uint64, li
 
 // scanTerminal takes the columns as they come; see scan.
 func scanTerminal(row scanner) (TerminalRecord, error) {
-	column, err := columns(row, 12)
+	c, err := readRow(row, 13)
 	if err != nil {
 		return TerminalRecord{}, err
 	}
-	id, ok0 := column[0].(string)
-	owner, ok1 := column[1].(string)
-	model, ok2 := column[2].(string)
-	serial, ok3 := column[3].(string)
-	site, ok4 := column[4].(string)
-	state, ok5 := column[5].(string)
-	certificates, ok6 := column[6].([]byte)
-	publicKey, ok7 := column[7].([]byte)
-	replacedBy, ok8 := column[8].(string)
-	revision, ok9 := column[9].(int64)
-	registeredAt, ok10 := column[10].(int64)
-	changedAt, ok11 := column[11].(int64)
-	if !ok0 || !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || !ok6 || !ok7 || !ok8 || !ok9 || !ok10 || !ok11 || revision < 0 {
-		return TerminalRecord{}, ErrCorrupt
-	}
 	r := TerminalRecord{
-		ID: id, Owner: owner, Model: model, Serial: serial, Site: site, State: TerminalState(state), Certificates: certificates, PublicKey: publicKey,
-		ReplacedBy: replacedBy, Revision: uint64(revision), RegisteredAt: time.UnixMicro(registeredAt).UTC(), ChangedAt: time.UnixMicro(changedAt).UTC(),
+		ID: c.text(0), Owner: c.text(1), Model: c.text(2), Serial: c.text(3), Site: c.text(4), State: TerminalState(c.text(5)), Certificates: c.bytes(6), PublicKey: c.bytes(7),
+		KeySet: c.text(8), ReplacedBy: c.text(9), Revision: c.number(10), RegisteredAt: c.time(11), ChangedAt: c.time(12),
 	}
-	if r.Validate() != nil {
-		return TerminalRecord{}, ErrCorrupt
+	if err := c.end(r.Validate()); err != nil {
+		return TerminalRecord{}, err
 	}
 	return r, nil
 }
 
 // scanEvent takes the columns as they come; see scan.
 func scanEvent(row scanner) (TerminalEvent, error) {
-	column, err := columns(row, 6)
+	c, err := readRow(row, 6)
 	if err != nil {
 		return TerminalEvent{}, err
 	}
-	terminal, ok0 := column[0].(string)
-	number, ok1 := column[1].(int64)
-	kind, ok2 := column[2].(string)
-	actor, ok3 := column[3].(string)
-	detail, ok4 := column[4].(string)
-	at, ok5 := column[5].(int64)
-	if !ok0 || !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || number < 0 {
-		return TerminalEvent{}, ErrCorrupt
-	}
-	e := TerminalEvent{Terminal: terminal, Number: uint64(number), Kind: kind, Actor: actor, Detail: detail, At: time.UnixMicro(at).UTC()}
-	if e.Validate() != nil {
-		return TerminalEvent{}, ErrCorrupt
+	e := TerminalEvent{Terminal: c.text(0), Number: c.number(1), Kind: c.text(2), Actor: c.text(3), Detail: c.text(4), At: c.time(5)}
+	if err := c.end(e.Validate()); err != nil {
+		return TerminalEvent{}, err
 	}
 	return e, nil
 }

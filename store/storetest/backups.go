@@ -117,6 +117,11 @@ func TestBackup(t *testing.T, open func(t *testing.T) store.Store) {
 			e.Terminal, e.Number = terminal.ID, n
 			return store.Item{Event: &e}
 		}
+		host, later2, injected := KeyHost(1), KeySet("set", 2), begin(terminal, 1).Injection
+		injected.State, injected.Number, injected.Revision = store.InjectionBegun, 1, 1
+		initial := store.InitialKey{BDK: "bdk", ID: make([]byte, 8), Terminal: terminal.ID, Injection: injected.ID}
+		ofTerminal := sessionKey(injected, "pin", 1)
+		counted, before := store.RangeCounter{BDK: "bdk", Prefix: []byte{1, 2, 3, 4, 0}}, store.RangeCounter{BDK: "bdk", Prefix: []byte{1, 2, 3, 4}, First: 1<<32 - 1, Next: 1<<32 - 1}
 		twin := Terminal(2)
 		twin.PublicKey = terminal.PublicKey
 		tags := []store.Item{item(key)}
@@ -128,38 +133,46 @@ func TestBackup(t *testing.T, open func(t *testing.T) store.Store) {
 			aliases = append(aliases, store.Item{Alias: &store.Alias{Name: fmt.Sprintf("a%03d", n), Key: "zpk"}})
 		}
 		for name, items := range map[string][]store.Item{
-			"nothing":              {{}},
-			"two things":           {{Key: &key, Alias: &alias}},
-			"a bad key":            {item(bad)},
-			"a key twice":          {item(key), item(key)},
-			"keys out of order":    {item(Record("zpk", 2)), item(key)},
-			"kinds out of order":   {{Alias: &alias}, item(key)},
-			"an alias like a key":  {item(key), {Alias: &store.Alias{Name: "zpk", Key: "other"}}},
-			"many aliases":         aliases,
-			"a tag of no key":      {{Tag: &store.Tag{Key: "zpk", Tag: "t"}}},
-			"a tag that is none":   {item(key), {Tag: &store.Tag{Key: "zpk", Tag: ""}}},
-			"many tags":            tags,
-			"usage of no version":  {item(key), {Usage: &lost}},
-			"usage twice":          {item(key), {Usage: &usage}, {Usage: &usage}},
-			"a ceremony twice":     {{Ceremony: &ceremony}, {Ceremony: &ceremony}},
-			"two epochs":           {epoch(1), epoch(2)},
-			"a proposal of none":   {proposal(2, store.Change{})},
-			"a proposal too early": {epoch(1), proposal(3, store.Change{})},
-			"of no ceremony":       {epoch(1), proposal(2, store.Change{Ceremony: &ceremony})},
-			"of an alias":          {item(key), {Alias: &alias}, epoch(1), proposal(2, store.Change{Keys: []store.KeyRecord{Record("a", 1)}})},
-			"a link of no epoch":   {link(1)},
-			"a link too late":      {epoch(3), link(4)},
-			"links with a gap":     {epoch(3), link(1), link(3)},
-			"a terminal twice":     {{Terminal: &terminal}, {Terminal: &terminal}},
-			"one key twice":        {{Terminal: &terminal}, {Terminal: &twin}},
-			"an event of none":     {event(1)},
-			"events with a gap":    {{Terminal: &terminal}, event(2)},
-			"an event too many":    {{Terminal: &terminal}, event(1), event(2)},
-			"counters in disorder": {{Counter: &later}, {Counter: &counter}},
-			"a counter twice":      {{Counter: &counter}, {Counter: &counter}},
-			"row 0":                {row(0)},
-			"rows with a gap":      {row(3), row(5)},
-			"a row twice":          {row(3), row(3)},
+			"nothing":                  {{}},
+			"two things":               {{Key: &key, Alias: &alias}},
+			"a bad key":                {item(bad)},
+			"a key twice":              {item(key), item(key)},
+			"keys out of order":        {item(Record("zpk", 2)), item(key)},
+			"kinds out of order":       {{Alias: &alias}, item(key)},
+			"an alias like a key":      {item(key), {Alias: &store.Alias{Name: "zpk", Key: "other"}}},
+			"many aliases":             aliases,
+			"a tag of no key":          {{Tag: &store.Tag{Key: "zpk", Tag: "t"}}},
+			"a tag that is none":       {item(key), {Tag: &store.Tag{Key: "zpk", Tag: ""}}},
+			"many tags":                tags,
+			"usage of no version":      {item(key), {Usage: &lost}},
+			"usage twice":              {item(key), {Usage: &usage}, {Usage: &usage}},
+			"a ceremony twice":         {{Ceremony: &ceremony}, {Ceremony: &ceremony}},
+			"two epochs":               {epoch(1), epoch(2)},
+			"a proposal of none":       {proposal(2, store.Change{})},
+			"a proposal too early":     {epoch(1), proposal(3, store.Change{})},
+			"of no ceremony":           {epoch(1), proposal(2, store.Change{Ceremony: &ceremony})},
+			"of an alias":              {item(key), {Alias: &alias}, epoch(1), proposal(2, store.Change{Keys: []store.KeyRecord{Record("a", 1)}})},
+			"a link of no epoch":       {link(1)},
+			"a link too late":          {epoch(3), link(4)},
+			"links with a gap":         {epoch(3), link(1), link(3)},
+			"a host twice":             {{KeyHost: &host}, {KeyHost: &host}},
+			"key sets with a gap":      {{KeySet: &later2}},
+			"an injection of none":     {{Injection: &injected}},
+			"an injection of no set":   {{Terminal: &terminal}, {Injection: &injected}},
+			"an initial key of none":   {{Terminal: &terminal}, {InitialKey: &initial}},
+			"a terminal's key of none": {{Terminal: &terminal}, {TerminalKey: &ofTerminal}},
+			"a range twice":            {{Range: &counted}, {Range: &counted}},
+			"ranges in disorder":       {{Range: &counted}, {Range: &before}},
+			"a terminal twice":         {{Terminal: &terminal}, {Terminal: &terminal}},
+			"one key twice":            {{Terminal: &terminal}, {Terminal: &twin}},
+			"an event of none":         {event(1)},
+			"events with a gap":        {{Terminal: &terminal}, event(2)},
+			"an event too many":        {{Terminal: &terminal}, event(1), event(2)},
+			"counters in disorder":     {{Counter: &later}, {Counter: &counter}},
+			"a counter twice":          {{Counter: &counter}, {Counter: &counter}},
+			"row 0":                    {row(0)},
+			"rows with a gap":          {row(3), row(5)},
+			"a row twice":              {row(3), row(3)},
 		} {
 			if err := s.Import(t.Context(), hand(items)); !errors.Is(err, store.ErrInvalid) {
 				t.Errorf("%s: %v, want ErrInvalid", name, err)
@@ -227,6 +240,7 @@ func fillAll(t *testing.T, s store.Store) {
 	retired := Terminal(1)
 	retired.State = store.TerminalRetired
 	updateTerminal(t, s, retired, "retired")
+	fillInjections(t, s)
 	fold(t, s, Counter("q", 1), Counter("\x00", 2), Counter("\xff", 0))
 	for n := uint64(1); n <= 3; n++ {
 		appendRow(t, s, n, fmt.Sprint("row ", n))
@@ -237,6 +251,23 @@ func fillAll(t *testing.T, s store.Store) {
 	if err := errors.Join(s.AddReceiptKey(t.Context(), ReceiptKey(1)), s.ReportNode(t.Context(), Node("n"))); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// fillInjections keeps an injection in every state that has something, and what goes with them.
+func fillInjections(t *testing.T, s store.Store) {
+	t.Helper()
+	if err := errors.Join(s.SetKeyHost(t.Context(), KeyHost(1)), s.SetRevocationList(t.Context(), RevocationList(1), nil), s.AddKeySet(t.Context(), KeySet("other", 1)),
+		s.AddKeySet(t.Context(), KeySet("other", 2))); err != nil {
+		t.Fatal(err)
+	}
+	r := keyed(t, s, 3)
+	tdes := store.Range{Prefix: []byte{1, 2, 3, 4, 0}, First: 7, Last: 9}
+	first := confirmed(t, s, answered(t, s, begun(t, s, begin(r, 1, store.Wanted{Name: "pin", BDK: "bdk", Range: aesRange(1<<31, 1<<32-1)}, store.Wanted{Name: "data", BDK: "bdk", Range: tdes}))))
+	if err := s.AddSessionKeys(t.Context(), r.ID, first.ID, []store.TerminalKey{sessionKey(first, "pin", 1)}); err != nil {
+		t.Fatal(err)
+	}
+	answered(t, s, begun(t, s, begin(r, 2, store.Wanted{Name: "pin", BDK: "bdk-2", Range: aesRange(0, 9)})))
+	begun(t, s, begin(r, 3))
 }
 
 func exported(t *testing.T, s store.Store) (items []store.Item) {

@@ -40,7 +40,37 @@ func inventoryCalls(ctx context.Context, s store.Store) map[string]error {
 	_, ofKey := s.TerminalOfKey(ctx, Terminal(1).PublicKey)
 	_, terminals := s.Terminals(ctx, store.TerminalFilter{}, "", 10)
 	_, events := s.TerminalEvents(ctx, Terminal(1).ID, 0, 10)
+	i := begin(Terminal(1), 1).Injection
+	_, keyHost := s.KeyHost(ctx, "host")
+	_, keyHosts := s.KeyHosts(ctx)
+	_, keySet := s.KeySet(ctx, "set")
+	_, keySetVersion := s.KeySetVersion(ctx, "set", 1)
+	_, keySets := s.KeySets(ctx)
+	_, list := s.RevocationList(ctx, RevocationList(1).IssuerKey)
+	_, lists := s.RevocationLists(ctx)
+	_, begins := s.BeginInjection(ctx, begin(Terminal(1), 1))
+	_, retries := s.RetryInjection(ctx, i.Terminal, i.ID, 1, nil, nil, i.Created, i.ConfirmBy)
+	_, injection := s.Injection(ctx, i.Terminal, i.ID)
+	_, ofNonce := s.InjectionOfNonce(ctx, i.Terminal, i.Nonce)
+	_, ofRequest := s.InjectionOfRequest(ctx, i.Terminal, i.Request)
+	_, confirmedOne := s.ConfirmedInjection(ctx, i.Terminal)
+	_, injections := s.ListInjections(ctx, i.Terminal, 0, 10)
+	_, due := s.DueInjections(ctx, i.Created, i.Created, 10)
+	_, _, session := s.SessionKey(ctx, i.Terminal, "pin", 0)
+	_, keysOf := s.KeysOfTerminal(ctx, i.Terminal)
+	_, terminalKeys := s.ListTerminalKeys(ctx, store.TerminalKey{}, 10)
 	return map[string]error{
+		"KeyHost": keyHost, "KeyHosts": keyHosts, "KeySet": keySet, "KeySetVersion": keySetVersion, "KeySets": keySets, "RevocationList": list, "RevocationLists": lists,
+		"BeginInjection": begins, "RetryInjection": retries, "Injection": injection, "InjectionOfNonce": ofNonce, "InjectionOfRequest": ofRequest,
+		"ConfirmedInjection": confirmedOne, "ListInjections": injections, "DueInjections": due, "SessionKey": session, "KeysOfTerminal": keysOf, "ListTerminalKeys": terminalKeys,
+		"SetKeyHost": s.SetKeyHost(ctx, KeyHost(1)), "AddKeySet": s.AddKeySet(ctx, KeySet("new", 1)), "SetRevocationList": s.SetRevocationList(ctx, RevocationList(2), nil),
+		"AnswerInjection":    s.AnswerInjection(ctx, given(i), Event("keys-sent")),
+		"ConfirmInjection":   s.ConfirmInjection(ctx, i.Terminal, i.ID, 1, nil, nil, i.Created, Event("keys-confirmed")),
+		"EndInjection":       s.EndInjection(ctx, i.Terminal, i.ID, 1, store.InjectionFailed, "", Event("keys-failed")),
+		"EndInjections":      s.EndInjections(ctx, i.Terminal, Event("unbound")),
+		"AddSessionKeys":     s.AddSessionKeys(ctx, i.Terminal, i.ID, []store.TerminalKey{sessionKey(i, "pin", 1)}),
+		"ReplaceTerminalKey": s.ReplaceTerminalKey(ctx, sessionKey(i, "pin", 1), []byte("anew")),
+
 		"Terminal": terminal, "TerminalOfKey": ofKey, "Terminals": terminals, "TerminalEvents": events,
 		"AddTerminal": s.AddTerminal(ctx, Terminal(2), Event("registered")), "UpdateTerminal": s.UpdateTerminal(ctx, Terminal(1), Event("suspended")),
 		"Revision": revision, "EpochLinks": links, "Nodes": nodes, "Restored": restored,

@@ -50,7 +50,7 @@ func testTerminalRoundTrip(t *testing.T, s store.Store) {
 	large, small := Terminal(2), Terminal(3)
 	large.ID, large.Owner, large.Serial = strings.Repeat("~", store.MaxTerminalName), strings.Repeat("!", store.MaxTerminalName), strings.Repeat("s", store.MaxTerminalName)
 	large.Model, large.Site, large.Certificates = "m"+strings.Repeat(" ", store.MaxTerminalName-2)+"m", strings.Repeat("é", store.MaxSite/2), bytes.Repeat([]byte{0xa5}, store.MaxCertificates)
-	large.State = store.TerminalSuspended
+	large.State, large.KeySet = store.TerminalSuspended, strings.Repeat("k", store.MaxTerminalName)
 	large.RegisteredAt, large.ChangedAt = time.Unix(0, 0).UTC(), time.Date(9999, 12, 31, 23, 59, 59, 999999000, time.UTC)
 	small.ID, small.Owner, small.Model, small.Serial, small.Site, small.Certificates, small.PublicKey = "t", "o", "m", "s", "", nil, nil
 	bare := small // a second one without a key
@@ -100,9 +100,13 @@ func testTerminalUpdate(t *testing.T, s store.Store) {
 	first := r
 	r.Certificates, r.PublicKey = Terminal(1).Certificates, Terminal(1).PublicKey
 	r = updateTerminal(t, s, r, "certified")
+	r.KeySet = "set"
+	r = updateTerminal(t, s, r, "key-set")
+	r.KeySet = ""
+	r = updateTerminal(t, s, r, "key-set")
 	r.State, r.Site, r.ChangedAt = store.TerminalSuspended, "", r.ChangedAt.Add(time.Hour)
 	r = updateTerminal(t, s, r, "suspended")
-	hasEvents(t, s, r.ID, "registered", "certified", "suspended")
+	hasEvents(t, s, r.ID, "registered", "certified", "key-set", "key-set", "suspended")
 	if err := s.UpdateTerminal(t.Context(), first, Event("retired")); !errors.Is(err, store.ErrConflict) {
 		t.Errorf("an older revision: %v, want ErrConflict", err)
 	}
@@ -126,7 +130,7 @@ func testTerminalUpdate(t *testing.T, s store.Store) {
 	if err := s.UpdateTerminal(t.Context(), r, Event("resumed")); !errors.Is(err, store.ErrConflict) {
 		t.Errorf("one that is retired: %v, want ErrConflict", err)
 	}
-	hasEvents(t, s, r.ID, "registered", "certified", "suspended", "retired")
+	hasEvents(t, s, r.ID, "registered", "certified", "key-set", "key-set", "suspended", "retired")
 	// Page by page.
 	var kinds []string
 	for after := uint64(0); ; after++ {
@@ -139,7 +143,7 @@ func testTerminalUpdate(t *testing.T, s store.Store) {
 		}
 		kinds = append(kinds, l[0].Kind)
 	}
-	if !slices.Equal(kinds, []string{"registered", "certified", "suspended", "retired"}) {
+	if !slices.Equal(kinds, []string{"registered", "certified", "key-set", "key-set", "suspended", "retired"}) {
 		t.Errorf("by pages: %q", kinds)
 	}
 }
@@ -302,6 +306,7 @@ func testTerminalsInvalid(t *testing.T, s store.Store) {
 		"space behind": func(r *store.TerminalRecord) { r.Model = "a " }, "space before": func(r *store.TerminalRecord) { r.Serial = " a" },
 		"long site": func(r *store.TerminalRecord) { r.Site = strings.Repeat("a", store.MaxSite+1) }, "site": func(r *store.TerminalRecord) { r.Site = "\u202e" },
 		"state": func(r *store.TerminalRecord) { r.State = "NEW" }, "final state": func(r *store.TerminalRecord) { r.State = store.TerminalRetired },
+		"key set": func(r *store.TerminalRecord) { r.KeySet = "a b" }, "long key set": func(r *store.TerminalRecord) { r.KeySet = strings.Repeat("k", 65) },
 		"key alone": func(r *store.TerminalRecord) { r.Certificates = nil }, "certificate alone": func(r *store.TerminalRecord) { r.PublicKey = nil },
 		"short key":         func(r *store.TerminalRecord) { r.PublicKey = r.PublicKey[:31] },
 		"long certificates": func(r *store.TerminalRecord) { r.Certificates = make([]byte, store.MaxCertificates+1) },
