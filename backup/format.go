@@ -16,8 +16,8 @@ const (
 	magicName = "keyd backup "
 )
 
-// MaxFrame bounds the payload of a frame, in bytes: a ceremony's papers and record in base64.
-const MaxFrame = 2 << 20
+// MaxFrame bounds the payload of a frame, in bytes: a revocation list in base64.
+const MaxFrame = 12 << 20
 
 // frameHeader is the kind and the length.
 const frameHeader = 1 + 4
@@ -39,8 +39,18 @@ const (
 	kindAdvances kind = 10
 	kindTerminal kind = 11 // after the links
 	kindEvent    kind = 12 // after the terminals
-	kindTrailer  kind = 254
-	kindSeal     kind = 255
+
+	// After the events, in this order.
+	kindKeyHost        kind = 13
+	kindKeySet         kind = 14
+	kindRevocationList kind = 15
+	kindInjection      kind = 16
+	kindInitialKey     kind = 17
+	kindRange          kind = 18
+	kindTerminalKey    kind = 19
+
+	kindTrailer kind = 254
+	kindSeal    kind = 255
 )
 
 // ErrBackup is wrapped by every error about bytes that are no backup, or not the one that was
@@ -82,8 +92,17 @@ type Counts struct {
 	Links      uint64 `json:"links"`
 	Terminals  uint64 `json:"terminals,omitempty"`
 	Events     uint64 `json:"events,omitempty"` // of terminals
-	Counters   uint64 `json:"counters"`         // of key serial numbers
-	Advances   uint64 `json:"advances"`         // rows that set such counters higher
+
+	KeyHosts        uint64 `json:"key_hosts,omitempty"`
+	KeySets         uint64 `json:"key_sets,omitempty"` // versions
+	RevocationLists uint64 `json:"revocation_lists,omitempty"`
+	Injections      uint64 `json:"injections,omitempty"`
+	InitialKeys     uint64 `json:"initial_keys,omitempty"` // that were allotted
+	Ranges          uint64 `json:"ranges,omitempty"`       // of those
+	TerminalKeys    uint64 `json:"terminal_keys,omitempty"`
+
+	Counters uint64 `json:"counters"` // of key serial numbers
+	Advances uint64 `json:"advances"` // rows that set such counters higher
 }
 
 // Item is one thing of a backup: one of [store.Item], or Advances.
@@ -160,6 +179,7 @@ type terminalDocument struct {
 	State        store.TerminalState `json:"state"`
 	Certificates []byte              `json:"certificates,omitempty"`
 	PublicKey    []byte              `json:"public_key,omitempty"`
+	KeySet       string              `json:"key_set,omitempty"`
 	ReplacedBy   string              `json:"replaced_by,omitempty"`
 	Revision     uint64              `json:"revision"`
 	RegisteredAt int64               `json:"registered_at"`
@@ -200,16 +220,18 @@ func encode(b []byte, i *Item) ([]byte, error) {
 	case i.Terminal != nil:
 		r := i.Terminal
 		return document(b, kindTerminal, &terminalDocument{
-			r.ID, r.Owner, r.Model, r.Serial, r.Site, r.State, r.Certificates, r.PublicKey, r.ReplacedBy, r.Revision, r.RegisteredAt.UnixMicro(), r.ChangedAt.UnixMicro(),
+			r.ID, r.Owner, r.Model, r.Serial, r.Site, r.State, r.Certificates, r.PublicKey, r.KeySet, r.ReplacedBy, r.Revision, r.RegisteredAt.UnixMicro(), r.ChangedAt.UnixMicro(),
 		})
 	case i.Event != nil:
 		e := i.Event
 		return document(b, kindEvent, &eventDocument{e.Terminal, e.Number, e.Kind, e.Actor, e.Detail, e.At.UnixMicro()})
+	case i.Counter == nil && i.Advances == nil:
+		return encodeInjected(b, &i.Item)
 	case i.Counter != nil:
 		c := i.Counter
 		numbers := binary.BigEndian.AppendUint32(nil, c.Counter)
 		return frame(b, kindCounter, binary.BigEndian.AppendUint64(numbers, uint64(c.AcceptedAt.UnixMicro())), c.Sequence)
-	case i.Advances != nil:
+	default:
 		payload := binary.BigEndian.AppendUint64(make([]byte, 0, 8+len(i.Advances.Set)*advanceSize), i.Advances.Number)
 		for _, a := range i.Advances.Set {
 			payload = append(payload, a.Sequence[:]...)
@@ -217,7 +239,6 @@ func encode(b []byte, i *Item) ([]byte, error) {
 		}
 		return frame(b, kindAdvances, payload)
 	}
-	return nil, errors.New("backup: an item of no kind")
 }
 
 // decode is the inverse of encode. Its error says what is wrong with the item.
@@ -273,7 +294,7 @@ func decode(k kind, payload []byte) (i Item, err error) {
 		}
 		i.Terminal = &store.TerminalRecord{
 			ID: d.ID, Owner: d.Owner, Model: d.Model, Serial: d.Serial, Site: d.Site, State: d.State, Certificates: d.Certificates, PublicKey: d.PublicKey,
-			ReplacedBy: d.ReplacedBy, Revision: d.Revision, RegisteredAt: at(d.RegisteredAt), ChangedAt: at(d.ChangedAt),
+			KeySet: d.KeySet, ReplacedBy: d.ReplacedBy, Revision: d.Revision, RegisteredAt: at(d.RegisteredAt), ChangedAt: at(d.ChangedAt),
 		}
 	case kindEvent:
 		d, err := parse[eventDocument](payload)
@@ -292,7 +313,9 @@ func decode(k kind, payload []byte) (i Item, err error) {
 	case kindAdvances:
 		return decodeAdvances(payload)
 	default:
-		return i, wrong("an item of a kind that this keyd does not know (%d)", k)
+		if err := decodeInjected(k, payload, &i.Item); err != nil {
+			return Item{}, err
+		}
 	}
 	if err := i.Item.Validate(); err != nil {
 		return Item{}, wrong("%w", err)
@@ -369,6 +392,20 @@ func (c *Counts) of(k kind) *uint64 {
 		return &c.Terminals
 	case kindEvent:
 		return &c.Events
+	case kindKeyHost:
+		return &c.KeyHosts
+	case kindKeySet:
+		return &c.KeySets
+	case kindRevocationList:
+		return &c.RevocationLists
+	case kindInjection:
+		return &c.Injections
+	case kindInitialKey:
+		return &c.InitialKeys
+	case kindRange:
+		return &c.Ranges
+	case kindTerminalKey:
+		return &c.TerminalKeys
 	case kindCounter:
 		return &c.Counters
 	case kindAdvances:
