@@ -8,6 +8,7 @@ import (
 	"keyd/ceremony"
 	"keyd/fault"
 	"keyd/hsm"
+	"keyd/hsm/module/internal/keyvalue"
 	"keyd/hsm/module/internal/locked"
 	"keyd/hsm/module/internal/register"
 	"keyd/hsm/module/internal/sealing"
@@ -155,7 +156,7 @@ func (e *Engine) makeMasters(s *token.Session, d *ceremony.Definition, p *ceremo
 	if w.key == nil { // the opening asked for fewer shares than there are holders
 		return nil, "", fault.New(fault.QuorumMissing, "every holder brings a share")
 	}
-	if why := weakness("A", w.key); why != "" {
+	if why := keyvalue.Weakness("A", w.key); why != "" {
 		return nil, "", fault.New(fault.KeyValueRefused, why)
 	}
 	// What an interrupted call has left could be of other shares.

@@ -7,6 +7,7 @@ import (
 
 	"keyd/ceremony"
 	"keyd/fault"
+	"keyd/hsm/module/internal/keyvalue"
 	"keyd/hsm/module/internal/sealing"
 	"keyd/hsm/module/internal/token"
 )
@@ -87,7 +88,7 @@ func (w *work) replaceMasters(s *token.Session, next *ceremony.Epoch) error {
 	if err != nil {
 		return err
 	}
-	if why := weakness("A", secret); why != "" {
+	if why := keyvalue.Weakness("A", secret); why != "" {
 		return fault.New(fault.KeyValueRefused, why)
 	}
 	generation := next.Generation + 1

@@ -1,51 +1,36 @@
 package quorum
 
 import (
-	"crypto/rand"
 	"crypto/subtle"
 	"fmt"
-	"math/bits"
 
 	"keyd/ceremony"
 	"keyd/dukpt"
 	"keyd/fault"
 	"keyd/hsm/module/internal/keyblocks"
+	"keyd/hsm/module/internal/keyvalue"
 	"keyd/hsm/module/internal/sealing"
 	"keyd/hsm/module/internal/token"
 )
 
-// random makes a key of two sources, XORed: the token's generator and the kernel's. TDES
-// keys get odd parity.
+// random makes a key of two sources.
 func (w *work) random(s *token.Session) error {
 	memory := w.region.Bytes()
 	key, other := memory[keyAt:keyAt+int(w.header.Length)], memory[componentsAt:componentsAt+int(w.header.Length)]
-	for range 8 {
-		if _, err := rand.Read(key); err != nil {
-			return err
-		}
-		if err := s.Random(other); err != nil {
-			return err
-		}
-		subtle.XORBytes(key, key, other)
-		clear(other)
-		if w.header.Algorithm == "T" {
-			oddParity(key)
-		}
-		if weakness(w.header.Algorithm, key) == "" {
-			w.key = key
-			return nil
-		}
+	if err := keyvalue.Random(s, w.header.Algorithm, key, other); err != nil {
+		return err
 	}
-	return fmt.Errorf("the random generators make weak keys only")
+	w.key = key
+	return nil
 }
 
 // judge refuses a value that no key should have, and finds the check value, which has to be
 // the one that the definition names.
 func (w *work) judge(s *token.Session) error {
-	if why := weakness(w.header.Algorithm, w.key); why != "" {
+	if why := keyvalue.Weakness(w.header.Algorithm, w.key); why != "" {
 		return fault.New(fault.KeyValueRefused, why)
 	}
-	if n := len(w.key); ceremony.CarriesKeys(w.header.Usage) && w.header.Algorithm == "T" && n == 24 && sameKey("T", w.key[:8], w.key[16:]) {
+	if n := len(w.key); ceremony.CarriesKeys(w.header.Usage) && w.header.Algorithm == "T" && n == 24 && keyvalue.Same("T", w.key[:8], w.key[16:]) {
 		// Its length counts as its strength when it wraps.
 		return fault.New(fault.KeyValueRefused, "its first and third parts are equal, so that it is a key of 16 bytes")
 	}
@@ -107,76 +92,6 @@ func variants() [][]byte {
 	return [][]byte{{keyblocks.EncryptionVariantMask}, {keyblocks.MACVariantMask}, initial[:]}
 }
 
-// sameKey reports whether two values are one key: parity bits of TDES keys do not count.
-func sameKey(algorithm string, a, b []byte) bool {
-	var differ byte
-	for i := range a {
-		d := a[i] ^ b[i]
-		if algorithm == "T" {
-			d &^= 1
-		}
-		differ |= d
-	}
-	return subtle.ConstantTimeByteEq(differ, 0) == 1
-}
-
-// constant reports whether a value is one byte again and again, but for parity: what everybody
-// can guess.
-func constant(algorithm string, value []byte) bool {
-	return sameKey(algorithm, value[1:], value[:len(value)-1])
-}
-
-// weakness says why a value is no good key; empty if nothing is wrong with it.
-func weakness(algorithm string, key []byte) string {
-	if constant(algorithm, key) {
-		return "all of its bytes are the same"
-	}
-	if algorithm != "T" {
-		return ""
-	}
-	var parts [3][8]byte
-	defer clear(parts[:])
-	n := len(key) / 8
-	for i := range n {
-		copy(parts[i][:], key[8*i:])
-		oddParity(parts[i][:])
-		if weakDES(&parts[i]) {
-			return "a part of it is a weak or semi-weak DES key"
-		}
-	}
-	if subtle.ConstantTimeCompare(parts[0][:], parts[1][:]) == 1 || n == 3 && subtle.ConstantTimeCompare(parts[1][:], parts[2][:]) == 1 {
-		return "two parts of it are equal, so that it is single DES"
-	}
-	return ""
-}
-
-// weakDES reports whether a DES key with odd parity is one of the 4 weak and 12 semi-weak ones
-// (NIST SP 800-67r2 §3.3.2). Each is made of two bytes that take turns in each half, 1F and
-// E0 standing for themselves in the left half and for 0E and F1 in the right.
-func weakDES(key *[8]byte) bool {
-	pattern := func(b byte) bool { return b == 0x01 || b == 0x1F || b == 0xE0 || b == 0xFE }
-	right := func(b byte) byte {
-		switch b {
-		case 0x1F:
-			return 0x0E
-		case 0xE0:
-			return 0xF1
-		}
-		return b
-	}
-	a, b := key[0], key[1]
-	if !pattern(a) || !pattern(b) {
-		return false
-	}
-	return *key == [8]byte{a, b, a, b, right(a), right(b), right(a), right(b)}
-}
-
-func oddParity(key []byte) {
-	for i, b := range key {
-		key[i] = b&^1 | byte(bits.OnesCount8(b&^1)&1^1)
-	}
-}
-
 // combine opens the components that are there, checks each, and XORs them when they are
 // complete. It refuses components that leave the key to fewer officers than they seem to: one
 // that two officers have, one that is the whole key. One of zeros, with which senders fill up
@@ -215,11 +130,11 @@ type component struct {
 func independent(algorithm string, components []component, key []byte, complete bool) error {
 	for i, c := range components {
 		for _, other := range components[:i] {
-			if sameKey(algorithm, c.value, other.value) {
+			if keyvalue.Same(algorithm, c.value, other.value) {
 				return fault.New(fault.KeyValueRefused, fmt.Sprintf("components %d and %d are the same", other.index, c.index))
 			}
 		}
-		if complete && sameKey(algorithm, c.value, key) {
+		if complete && keyvalue.Same(algorithm, c.value, key) {
 			return fault.New(fault.KeyValueRefused, fmt.Sprintf("component %d is the whole key: the others together are zero", c.index))
 		}
 	}

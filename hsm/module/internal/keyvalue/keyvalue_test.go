@@ -1,4 +1,4 @@
-package quorum
+package keyvalue
 
 import (
 	"bytes"
@@ -37,7 +37,7 @@ func TestWeakDESKeys(t *testing.T) {
 				for _, bit := range []byte{2, 4, 8, 16, 32, 64, 128} {
 					other := odd
 					other[at] ^= bit
-					oddParity(other[:])
+					OddParity(other[:])
 					if weakDES(&other) {
 						t.Errorf("%x is no weak key", other)
 					}
@@ -50,7 +50,7 @@ func TestWeakDESKeys(t *testing.T) {
 						for j := range k {
 							k[j] ^= flipped
 						}
-						if weakness("T", k) == "" {
+						if Weakness("T", k) == "" {
 							t.Errorf("%x passes", k)
 						}
 					}
@@ -103,7 +103,7 @@ func TestWeakness(t *testing.T) {
 		"a weak DES key as AES":   {"A", slices.Concat(bytes.Repeat([]byte{1}, 8), a), true},
 		"zero of the longest key": {"H", make([]byte, 64), false},
 	} {
-		if why := weakness(k.algorithm, k.key); (why == "") != k.good {
+		if why := Weakness(k.algorithm, k.key); (why == "") != k.good {
 			t.Errorf("%s: %q", name, why)
 		}
 	}
@@ -112,7 +112,7 @@ func TestWeakness(t *testing.T) {
 func TestOddParity(t *testing.T) {
 	for i := range 256 {
 		key := []byte{byte(i)}
-		oddParity(key)
+		OddParity(key)
 		ones := 0
 		for bit := range 8 {
 			ones += int(key[0]) >> bit & 1
