@@ -3,6 +3,9 @@
 // base derivation key). An entry is on the disk before the key leaves. The same device may have
 // it again: its answer may have been lost.
 //
+// It remembers likewise with which choice of keys a terminal's request was answered, so that a
+// request which somebody has kept never gets others.
+//
 // The modules of a host share one file, which the front never gets. The supervisor makes it
 // ([Create]) and hands its descriptor to each.
 //

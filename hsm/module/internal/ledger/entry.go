@@ -13,8 +13,8 @@ const (
 
 	keySize   = 16
 	beginAt   = 1                     // place where the batch begins, 7 bytes
-	keyAt     = 8                     // of the initial key
-	deviceAt  = keyAt + keySize       // SHA-256 of the device's public key
+	keyAt     = 8                     // of the initial key, or the request
+	deviceAt  = keyAt + keySize       // SHA-256 of the device's public key, or of the choice of keys
 	spareAt   = deviceAt + 32         // zeros
 	sumAt     = Size - 4              //
 	version   = 1                     //
@@ -29,10 +29,12 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // Device is the SHA-256 of a device's public key (SubjectPublicKeyInfo in DER).
 type Device [sha256.Size]byte
 
-// Entry binds an initial key to a device.
+// Entry binds an initial key to a device, or a request to a choice of keys.
 type Entry struct {
 	key    [keySize]byte
-	device Device
+	device Device // or the choice of keys
+
+	request bool // it is about a request; this is not in the file, where the key tells it
 }
 
 // NewEntry returns the entry that binds the initial key with that ID ([dukpt.KSN.InitialKeyID])
@@ -43,6 +45,15 @@ func NewEntry(fingerprint string, initialKeyID [8]byte, device Device) Entry {
 	h.Write([]byte("keyd ledger 1\x00" + fingerprint + "\x00"))
 	h.Write(initialKeyID[:])
 	return Entry{key: [keySize]byte(h.Sum(nil)), device: device}
+}
+
+// NewRequestEntry returns the entry that binds a terminal's request to the choice of keys with
+// which it is answered, each by its digest.
+func NewRequestEntry(request, choice [sha256.Size]byte) Entry {
+	h := sha256.New()
+	h.Write([]byte("keyd ledger request 1\x00"))
+	h.Write(request[:])
+	return Entry{key: [keySize]byte(h.Sum(nil)), device: choice, request: true}
 }
 
 // append appends the entry for a place, in a batch that begins at another.

@@ -15,6 +15,7 @@ import (
 // Errors of a ledger. Their sentences go to the front.
 var (
 	ErrAllotted = errors.New("that initial key belongs to another device")
+	ErrReplayed = errors.New("that request was answered with another choice of keys")
 	ErrNone     = errors.New("the modules have no ledger")
 	ErrDamaged  = errors.New("the modules' ledger is damaged")
 	ErrFull     = errors.New("the modules' ledger is full")
@@ -41,11 +42,11 @@ func (l *Ledger) Count() (n uint64, err error) {
 	return n, err
 }
 
-// Bind binds initial keys to devices, 1 to 1,024 at once, all of them or none. What is bound to
-// the same device already stays so, and is no error. After it has returned nil the entries are
+// Bind binds initial keys to devices and requests to choices of keys, 1 to 1,024 at once, all of
+// them or none. What is bound to the same already stays so, and is no error. After it has returned nil the entries are
 // on the disk, and the keys may leave.
 //
-// Errors are [ErrAllotted], where one is bound to another device; [ErrNone], [ErrDamaged] and
+// Errors are [ErrAllotted] and [ErrReplayed], where the first that is bound otherwise is; [ErrNone], [ErrDamaged] and
 // [ErrFull]; and those of the file. After any of them no key may leave.
 func (l *Ledger) Bind(entries ...Entry) error {
 	if len(entries) == 0 || len(entries) > maxBatch {
@@ -98,6 +99,8 @@ func (l *Ledger) fresh(entries []Entry) (fresh []Entry, err error) {
 		switch {
 		case !found:
 			fresh = append(fresh, *e)
+		case there.device != e.device && e.request:
+			return nil, ErrReplayed
 		case there.device != e.device:
 			return nil, ErrAllotted
 		}
