@@ -37,7 +37,7 @@ type Host struct {
 	// RSASSA-PKCS1-v1_5 (RFC 8017 §8.2), as long as the modulus.
 	Sign func(digest []byte) ([]byte, error)
 
-	Trust   *Trust // of devices, and of hosts to which devices are handed over
+	Trust   Verifier // of devices, and of hosts to which devices are handed over: a [*Trust], or the caller's own
 	Profile Profile
 }
 
@@ -160,6 +160,9 @@ func (h *Host) PrepareKeyToken(random io.Reader, to Recipient, key Key, fresh Fr
 func (h *Host) verify(to Recipient) error {
 	if _, err := rsaKey(h.Certificate); err != nil {
 		return err
+	}
+	if h.Trust == nil {
+		return ErrTrust
 	}
 	return h.Trust.Verify(to.Device, DeviceRole, to.CRLs, to.Now)
 }

@@ -17,6 +17,12 @@ const (
 	DeviceRole
 )
 
+// Verifier says which certificates are good for a role at a time. [*Trust] is one; a caller that
+// goes by other rules has one of its own, whose errors are returned as they are.
+type Verifier interface {
+	Verify(c *x509.Certificate, role Role, crls [][]byte, now time.Time) error
+}
+
 // Trust decides which certificates are good, and for which role. TR-34 has three levels: a
 // root, a CA for each role, and under it the certificates of hosts or devices. A certificate's
 // role is that of its CA: each CA is in one of the two lists, whatever root it is under. So a

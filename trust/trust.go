@@ -83,6 +83,15 @@ type Anchors struct {
 // Errors are [*Error], of one certificate, and [ErrChain], [ErrForeign], [ErrNobody], [ErrList]
 // and [ErrListStale].
 func (a Anchors) Verify(chain []*x509.Certificate, usage x509.KeyUsage, lists []*x509.RevocationList, at time.Time) error {
+	return a.verify(chain, usage, lists, at, OtherRole)
+}
+
+// VerifyHost checks a chain of a key distribution host likewise, which may name that role.
+func (a Anchors) VerifyHost(chain []*x509.Certificate, usage x509.KeyUsage, lists []*x509.RevocationList, at time.Time) error {
+	return a.verify(chain, usage, lists, at, func(*x509.Certificate) string { return "" })
+}
+
+func (a Anchors) verify(chain []*x509.Certificate, usage x509.KeyUsage, lists []*x509.RevocationList, at time.Time, other func(*x509.Certificate) string) error {
 	if len(chain) == 0 || len(chain) > MaxChain || len(lists) > MaxLists {
 		return ErrChain
 	}
@@ -94,7 +103,7 @@ func (a Anchors) Verify(chain []*x509.Certificate, usage x509.KeyUsage, lists []
 		return &Error{Why: ErrUsage}
 	}
 	for place, c := range chain {
-		if err := a.check(c, at); err != nil {
+		if err := a.check(c, at, other); err != nil {
 			err.Place = place
 			return err
 		}
@@ -134,9 +143,9 @@ func (a Anchors) Verify(chain []*x509.Certificate, usage x509.KeyUsage, lists []
 }
 
 // check looks at what one certificate of a chain says by itself.
-func (a Anchors) check(c *x509.Certificate, at time.Time) *Error {
+func (a Anchors) check(c *x509.Certificate, at time.Time, other func(*x509.Certificate) string) *Error {
 	valid := fmt.Sprintf("it is valid from %s to %s", c.NotBefore.UTC().Format(time.DateOnly), c.NotAfter.UTC().Format(time.DateOnly))
-	switch role := OtherRole(c); {
+	switch role := other(c); {
 	case !StrongKey(c.PublicKey):
 		return &Error{Why: ErrKey}
 	case role != "":
