@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"keyd/hsm"
 )
 
 // Kind is what a ceremony does.
@@ -230,6 +232,9 @@ func (d *Definition) validateKey() error {
 	for _, ref := range []*KeyRef{d.Under, d.Target} {
 		if ref != nil && (!validKeyName(ref.Name) || ref.Version == 0) {
 			return wrong("under and target each need the name and the version of a key")
+		}
+		if ref != nil && strings.HasPrefix(ref.Name, hsm.TerminalPrefix) {
+			return wrong("under and target: keys whose names begin with %q are a terminal's, which modules make and no ceremony changes", hsm.TerminalPrefix)
 		}
 	}
 	return d.validateStopped()

@@ -42,6 +42,8 @@ func (w *work) protection(s *token.Session, ways string) (*sealing.Key, keyblock
 	}
 	h := key.Header
 	switch {
+	case h.Device != "":
+		err = fault.New(fault.KeyUsageMismatch, "under is a terminal's master key")
 	case h.Version != named.Version:
 		err = fault.New(fault.KeyNotFound, "under: another version was given")
 	case h.Usage != "K0" && h.Usage != "K1":

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -357,17 +358,27 @@ func (r *Register) Now() time.Time {
 
 // Admit decides whether an unsealed key may be used: its header must be the one that the
 // register has for this version, and the version not stopped, deleted or superseded. In
-// development a key of which the register knows nothing may be used. The refusals are
+// development a key of which the register knows nothing may be used.
+//
+// A key that a module has made for a terminal is good by its seal, as long as the master keys of
+// its generation are not retired. Its name says so, and no other key has such a name.
+//
+// The refusals are
 // [fault.KeyDisabled], [fault.KeySealInvalid] and [fault.EpochStale].
 func (r *Register) Admit(h *hsm.Header, digest string) error {
 	l, err := r.current()
 	if err != nil {
 		return err
 	}
+	if (h.Device != "") != strings.HasPrefix(h.Name, hsm.TerminalPrefix) {
+		return fault.New(fault.KeySealInvalid, "")
+	}
 	entry := l.index[ceremony.KeyRef{Name: h.Name, Version: h.Version}]
 	switch {
 	case h.Generation < l.Oldest:
 		return fault.New(fault.KeySealInvalid, "")
+	case h.Device != "":
+		return nil
 	case entry == nil && r.development, entry != nil && entry.Header != digest && r.development:
 		return nil // known test keys are taken as they are
 	case entry == nil || entry.Header != digest:

@@ -133,6 +133,8 @@ func rights(h *hsm.Header) token.Rights {
 		r = token.MayDerive
 	case h.Usage == "B0", h.Usage == "V1", h.Usage == "V2", h.Usage == "C0", h.Usage == "M1", h.Usage == "M3":
 		r = token.MayEncrypt
+	case h.Usage == "K0" && h.Device != "": // bare: it enciphers keys, and protects no block
+		r = token.MayEncrypt
 	case h.Usage == "M6", h.Usage == "M7", protectsBlocks(h.Usage):
 		r = token.MaySign
 	}

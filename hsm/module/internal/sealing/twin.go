@@ -17,10 +17,13 @@ func doubleLength(usage string) bool { return usage == "B0" || usage == "M3" || 
 // protectsBlocks reports whether keys of a usage are key block protection keys.
 func protectsBlocks(usage string) bool { return usage == "K0" || usage == "K1" }
 
-// twins is how many twins a sealed key carries as further parts.
+// twins is how many twins a sealed key carries as further parts. A terminal's master key has none:
+// its key blocks are of versions that derive.
 func twins(h *hsm.Header) int {
 	switch {
 	case h.Algorithm != "T":
+		return 0
+	case protectsBlocks(h.Usage) && h.Device != "":
 		return 0
 	case protectsBlocks(h.Usage):
 		return 2

@@ -119,6 +119,9 @@ func (e *Entry) parse(raw json.RawMessage) error {
 	if !nameForm.MatchString(e.Name) {
 		return errors.New(`"name" must have 1 to 128 letters, digits and ._:/@+=#~- and begin with a letter or digit`)
 	}
+	if strings.HasPrefix(e.Name, hsm.TerminalPrefix) {
+		return fmt.Errorf(`"name" must not begin with %q: such keys are those that modules make for terminals`, hsm.TerminalPrefix)
+	}
 	usage, ok := usages[e.Usage]
 	switch {
 	case !ok:
