@@ -134,7 +134,7 @@ func (b *siege) found(generation uint32, setUp func(*token.Session, func() time.
 	signed, err := CreateCheckpoints(filepath.Join(t.TempDir(), "checkpoints"))
 	b.must(err)
 	t.Cleanup(func() { _ = signed.Close() })
-	s := newServer(newEngines(keys, tries.New(table), officers, reg, checkpoints.Open(int(signed.Fd())), injection.New(keys, set, reg, ledger.Open(int(given.Fd())))), tok.Sessions(),
+	s := newServer(newEngines(keys, tries.New(table), officers, reg, checkpoints.Open(int(signed.Fd())), injection.New(keys, set, reg, ledger.Open(int(given.Fd())), officers)), tok.Sessions(),
 		func() *wire.Description {
 			d := &wire.Description{Label: "test"}
 			d.EpochLoaded, d.EpochPinned = reg.Loaded()

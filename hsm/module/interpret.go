@@ -136,7 +136,15 @@ func (s *server) interpret(f wire.Frame) (operation, error) {
 	case wire.OpSignCheckpoint:
 		return other(f, new(wire.SignCheckpoint), signCheckpoint, s.signCheckpoint, checkpointSigned)
 	case wire.OpInjectByAgreement:
-		return other(f, new(wire.InjectByAgreement), injectByAgreement, s.injectByAgreement, injectedByAgreement)
+		return other(f, new(wire.InjectByAgreement), injectByAgreement, s.injectByAgreement, injected)
+	case wire.OpInjectByToken:
+		return other(f, new(wire.InjectByToken), injectByToken, s.injectByToken, injected)
+	case wire.OpConfirmInjection:
+		return other(f, new(wire.ConfirmInjection), confirmInjection, s.confirmInjection, injectionConfirmed)
+	case wire.OpMakeSessionKeys:
+		return other(f, new(wire.MakeSessionKeys), makeSessionKeys, s.makeSessionKeys, sessionKeysMade)
+	case wire.OpMakeBindingToken:
+		return other(f, new(wire.MakeBindingToken), makeBindingToken, s.makeBindingToken, bindingTokenMade)
 	case wire.OpSealBackup:
 		return other(f, new(wire.SealBackup), sealBackup, s.sealBackup, backupSealed)
 	case wire.OpDescribe:

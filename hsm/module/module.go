@@ -133,7 +133,7 @@ func Run(o Options) error {
 		return err
 	}
 	server := newServer(
-		newEngines(keys, tries.New(table), officers, registered, checkpoints.Open(o.CheckpointsFD), injection.New(keys, set, registered, given)), tok.Sessions(),
+		newEngines(keys, tries.New(table), officers, registered, checkpoints.Open(o.CheckpointsFD), injection.New(keys, set, registered, given, officers)), tok.Sessions(),
 		func() *wire.Description {
 			return describe(o, keys, registered, table, masters, report, passed, atStart)
 		},

@@ -20,6 +20,7 @@ import (
 	"keyd/hsm/module/internal/sealing"
 	"keyd/hsm/module/internal/token"
 	"keyd/hsm/module/internal/working"
+	"keyd/receipt"
 )
 
 // Engine carries out ceremonies. It is safe for concurrent use.
@@ -103,6 +104,12 @@ func (e *Engine) Identity(s *token.Session) (ceremony.Signed, error) {
 // the tree. Package checkpoint says why this is no signature of anything else.
 func (e *Engine) SignCheckpoint(s *token.Session, origin string, t checkpoint.Tree) ([]byte, error) {
 	return checkpoint.Sign(s.Signer(e.identity), origin, t)
+}
+
+// SignReceipt signs with the token's identity that a terminal has confirmed what it was given. The
+// caller has verified the receipt.
+func (e *Engine) SignReceipt(s *token.Session, record *receipt.Record, r *receipt.Receipt, at int64) ([]byte, error) {
+	return receipt.Sign(s.Signer(e.identity), record, r, at)
 }
 
 // PublicKey returns the identity's public key as SubjectPublicKeyInfo.

@@ -120,7 +120,7 @@ func (w *work) bringInHeld(s *token.Session, next *ceremony.Epoch, out *CarriedO
 // sign, in DER.
 func (e *Engine) CertificateRequest(s *token.Session, key hsm.Key, subject pkix.Name, dnsNames []string) (request []byte, err error) {
 	defer func() { err = refusal(err) }()
-	pair, err := working.Signing(s, e.masters, e.register, key) // or it could not prove itself
+	_, pair, err := working.Signing(s, e.masters, e.register, key) // or it could not prove itself
 	if err != nil {
 		return nil, err
 	}

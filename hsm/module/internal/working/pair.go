@@ -8,28 +8,29 @@ import (
 	"keyd/hsm/module/internal/token"
 )
 
-// Signing finds the key pair in the token that a sealed header names, and which signs. It fails
+// Signing finds the key pair in the token that a sealed header names, and which signs, and returns
+// the header too. It fails
 // as [Keys.Open] does, and with [fault.KeyUsageMismatch] where it does not sign.
-func Signing(s *token.Session, masters *sealing.Set, admits Admission, key hsm.Key) (pair token.Pair, err error) {
-	h, pair, err := masters.Pair(s, key.Sealed)
+func Signing(s *token.Session, masters *sealing.Set, admits Admission, key hsm.Key) (h *hsm.Header, pair token.Pair, err error) {
+	h, pair, err = masters.Pair(s, key.Sealed)
 	if err != nil {
-		return pair, err
+		return nil, pair, err
 	}
 	digest, err := ceremony.HeaderDigest(h)
 	if err != nil {
-		return pair, err
+		return nil, pair, err
 	}
 	if h.Name != key.Name {
-		return pair, fault.New(fault.KeySealInvalid, "")
+		return nil, pair, fault.New(fault.KeySealInvalid, "")
 	}
 	if err := admits.Admit(h, digest); err != nil {
-		return pair, err
+		return nil, pair, err
 	}
 	switch {
 	case !h.ValidAt(admits.Now()):
-		return pair, fault.New(fault.KeyDisabled, "")
+		return nil, pair, fault.New(fault.KeyDisabled, "")
 	case pair.Use != token.PairSigns:
-		return pair, fault.New(fault.KeyUsageMismatch, "this key pair does not sign")
+		return nil, pair, fault.New(fault.KeyUsageMismatch, "this key pair does not sign")
 	}
-	return pair, nil
+	return h, pair, nil
 }
