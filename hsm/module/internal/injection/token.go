@@ -55,6 +55,11 @@ func (e *Engine) Token(s *token.Session, t *Token) (*hsm.Injected, error) {
 	if _, err := rsaKey(t.Certificates, "host"); err != nil {
 		return nil, err
 	}
+	if t.List != nil {
+		if _, err := x509.ParseRevocationList(t.List); err != nil {
+			return nil, tr34.ErrCRL
+		}
+	}
 	w, err := e.begin(s, &t.Request, method, t.Device, sends)
 	if err != nil {
 		return nil, err
