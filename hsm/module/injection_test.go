@@ -6,6 +6,8 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -123,6 +125,8 @@ func TestInjectionsThatAreRefused(t *testing.T) {
 	device := f.device(elliptic.P256())
 	request := f.begin(device, keyagreement.P256, f.issuer.cert).Request()
 	forbidden := f.created(f.bdk("forbidden", "A", 16, func(k *ceremony.KeySpec) { k.InjectionHosts = nil }))
+	elsewhere := f.created(f.bdk("elsewhere", "A", 16, func(k *ceremony.KeySpec) { k.InjectionHosts = []string{"rsa-host"} }))
+	terminal := f.injected("t-2", hsm.MasterSpec{Algorithm: "A", Length: 32})
 	strong := f.created(f.bdk("strong", "A", 32))
 	zonal := f.created(zone("zonal"))
 	altered := bytes.Clone(request)
@@ -133,27 +137,38 @@ func TestInjectionsThatAreRefused(t *testing.T) {
 		change  func(*hsm.InjectByAgreement)
 		want    fault.Reason
 	}{
-		"no request":                         {nil, nil, nil, fault.RequestInvalid},
-		"seven keys":                         {request, make([]hsm.InitialKey, 7), nil, fault.RequestInvalid},
-		"another maker's":                    {f.begin(f.issue(foreign, "device", elliptic.P256()), keyagreement.P256).Request(), nil, nil, fault.CertificateUntrusted},
-		"its own authority":                  {f.begin(f.issue(nil, "device", elliptic.P256()), keyagreement.P256).Request(), nil, nil, fault.CertificateUntrusted},
-		"without its issuer":                 {f.begin(device, keyagreement.P256).Request(), nil, nil, fault.CertificateUntrusted},
-		"the host's own authority":           {f.begin(f.issue(f.hostAuthority, "device", elliptic.P256()), keyagreement.P256).Request(), nil, nil, fault.CertificateUntrusted},
-		"an authority":                       {f.begin(f.issuer, keyagreement.P256).Request(), nil, nil, fault.CertificateInvalid},
-		"a device signs for a device":        {f.begin(f.issue(device, "device", elliptic.P256()), keyagreement.P256, device.cert, f.issuer.cert).Request(), nil, nil, fault.CertificateUntrusted},
-		"expired":                            {f.begin(f.device(elliptic.P256(), func(c *x509.Certificate) { c.NotAfter = f.now.Add(-time.Minute) }), keyagreement.P256, f.issuer.cert).Request(), nil, nil, fault.CertificateExpired},
-		"not yet valid":                      {f.begin(f.device(elliptic.P256(), func(c *x509.Certificate) { c.NotBefore = f.now.Add(time.Minute) }), keyagreement.P256, f.issuer.cert).Request(), nil, nil, fault.CertificateExpired},
-		"for enciphering only":               {f.begin(f.device(elliptic.P256(), func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyEncipherment }), keyagreement.P256, f.issuer.cert).Request(), nil, nil, fault.CertificateInvalid},
-		"a host":                             {f.begin(f.issue(f.issuer, "KDH 1", elliptic.P256()), keyagreement.P256, f.issuer.cert).Request(), nil, nil, fault.CertificateRole},
-		"a TLS server":                       {f.begin(f.device(elliptic.P256(), func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }), keyagreement.P256, f.issuer.cert).Request(), nil, nil, fault.CertificateRole},
-		"a base derivation key that may not": {request, []hsm.InitialKey{{BDK: forbidden, ID: good.ID}}, nil, fault.KeyUsageMismatch},
-		"no base derivation key":             {request, []hsm.InitialKey{{BDK: zonal, ID: good.ID}}, nil, fault.KeyUsageMismatch},
-		"AES-256 by P-256":                   {request, []hsm.InitialKey{{BDK: strong, ID: good.ID}}, nil, fault.ExportForbidden},
-		"an identifier that is none":         {request, []hsm.InitialKey{{BDK: good.BDK, ID: []byte("1234567")}}, nil, fault.KSNInvalid},
-		"a key under another's name":         {request, []hsm.InitialKey{{BDK: hsm.Key{Name: "strong", Sealed: good.BDK.Sealed}, ID: good.ID}}, nil, fault.KeySealInvalid},
-		"another's certificate as host's":    {request, nil, func(r *hsm.InjectByAgreement) { r.HostCertificates = [][]byte{f.hostAuthority.cert.Raw} }, fault.RequestInvalid},
-		"a host's key that does not sign":    {request, nil, func(r *hsm.InjectByAgreement) { r.Host = zonal }, fault.KeyUsageMismatch},
-		"no host's certificate":              {request, nil, func(r *hsm.InjectByAgreement) { r.HostCertificates = nil }, fault.RequestInvalid},
+		"no request":                          {nil, nil, nil, fault.RequestInvalid},
+		"seven keys":                          {request, make([]hsm.InitialKey, 7), nil, fault.RequestInvalid},
+		"another maker's":                     {f.begin(f.issue(foreign, "device", elliptic.P256()), keyagreement.P256).Request(), nil, nil, fault.CertificateUntrusted},
+		"its own authority":                   {f.begin(f.issue(nil, "device", elliptic.P256()), keyagreement.P256).Request(), nil, nil, fault.CertificateUntrusted},
+		"without its issuer":                  {f.begin(device, keyagreement.P256).Request(), nil, nil, fault.CertificateUntrusted},
+		"the host's own authority":            {f.begin(f.issue(f.hostAuthority, "device", elliptic.P256()), keyagreement.P256).Request(), nil, nil, fault.CertificateUntrusted},
+		"an authority":                        {f.begin(f.issuer, keyagreement.P256).Request(), nil, nil, fault.CertificateInvalid},
+		"a device signs for a device":         {f.begin(f.issue(device, "device", elliptic.P256()), keyagreement.P256, device.cert, f.issuer.cert).Request(), nil, nil, fault.CertificateUntrusted},
+		"expired":                             {f.begin(f.device(elliptic.P256(), func(c *x509.Certificate) { c.NotAfter = f.now.Add(-time.Minute) }), keyagreement.P256, f.issuer.cert).Request(), nil, nil, fault.CertificateExpired},
+		"not yet valid":                       {f.begin(f.device(elliptic.P256(), func(c *x509.Certificate) { c.NotBefore = f.now.Add(time.Minute) }), keyagreement.P256, f.issuer.cert).Request(), nil, nil, fault.CertificateExpired},
+		"for enciphering only":                {f.begin(f.device(elliptic.P256(), func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyEncipherment }), keyagreement.P256, f.issuer.cert).Request(), nil, nil, fault.CertificateInvalid},
+		"a host":                              {f.begin(f.issue(f.issuer, "KDH 1", elliptic.P256()), keyagreement.P256, f.issuer.cert).Request(), nil, nil, fault.CertificateRole},
+		"a TLS server":                        {f.begin(f.device(elliptic.P256(), func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }), keyagreement.P256, f.issuer.cert).Request(), nil, nil, fault.CertificateRole},
+		"a base derivation key that may not":  {request, []hsm.InitialKey{{BDK: forbidden, ID: good.ID}}, nil, fault.KeyUsageMismatch},
+		"no base derivation key":              {request, []hsm.InitialKey{{BDK: zonal, ID: good.ID}}, nil, fault.KeyUsageMismatch},
+		"AES-256 by P-256":                    {request, []hsm.InitialKey{{BDK: strong, ID: good.ID}}, nil, fault.ExportForbidden},
+		"an identifier that is none":          {request, []hsm.InitialKey{{BDK: good.BDK, ID: []byte("1234567")}}, nil, fault.KSNInvalid},
+		"a key under another's name":          {request, []hsm.InitialKey{{BDK: hsm.Key{Name: "strong", Sealed: good.BDK.Sealed}, ID: good.ID}}, nil, fault.KeySealInvalid},
+		"another's certificate as host's":     {request, nil, func(r *hsm.InjectByAgreement) { r.HostCertificates = [][]byte{f.hostAuthority.cert.Raw} }, fault.RequestInvalid},
+		"a host's key that does not sign":     {request, nil, func(r *hsm.InjectByAgreement) { r.Host = zonal }, fault.KeyUsageMismatch},
+		"another device's request":            {request, nil, func(r *hsm.InjectByAgreement) { r.Device = deviceOf(f.issuer.cert) }, fault.PublicKeyKnown},
+		"another host of the key":             {request, []hsm.InitialKey{{BDK: elsewhere, ID: good.ID}}, nil, fault.KeyUsageMismatch},
+		"AES-256 as master key by P-256":      {request, nil, func(r *hsm.InjectByAgreement) { r.Master.Length = 32 }, fault.ExportForbidden},
+		"bare AES-192 as master key by P-256": {request, nil, func(r *hsm.InjectByAgreement) { r.Master = hsm.MasterSpec{Algorithm: "A", Length: 24, Bare: true} }, fault.ExportForbidden},
+		"a master key of one byte":            {request, nil, func(r *hsm.InjectByAgreement) { r.Master.Length = 1 }, fault.RequestInvalid},
+		"a terminal with a colon":             {request, nil, func(r *hsm.InjectByAgreement) { r.Terminal = "t:master" }, fault.RequestInvalid},
+		"a terminal of 65 letters":            {request, nil, func(r *hsm.InjectByAgreement) { r.Terminal = strings.Repeat("t", 65) }, fault.RequestInvalid},
+		"a host's certificate that is none":   {request, nil, func(r *hsm.InjectByAgreement) { r.HostCertificates = [][]byte{{0x30, 0}} }, fault.RequestInvalid},
+		"six certificates of the host":        {request, nil, func(r *hsm.InjectByAgreement) { r.HostCertificates = slices.Repeat(r.HostCertificates, 6) }, fault.RequestInvalid},
+		"a terminal's master key as host":     {request, nil, func(r *hsm.InjectByAgreement) { r.Host = terminal.master() }, fault.KeyUsageMismatch},
+		"a terminal's key as BDK":             {request, []hsm.InitialKey{{BDK: terminal.master(), ID: good.ID}}, nil, fault.KeyUsageMismatch},
+		"no host's certificate":               {request, nil, func(r *hsm.InjectByAgreement) { r.HostCertificates = nil }, fault.RequestInvalid},
 	} {
 		keys := c.keys
 		if keys == nil {
@@ -187,4 +202,42 @@ func TestInjectionsThatAreRefused(t *testing.T) {
 	f.must(f.through(&ceremony.Definition{Kind: ceremony.Distrust, Distrusted: []string{ceremony.Digest(f.maker.cert.Raw)}, ValidFor: 3600}))
 	_, err = f.inject(direct, nil, good)
 	f.refused(err, fault.CertificateUntrusted)
+}
+
+// A request that was kept is answered again only with the keys that it got, so that nobody uses up
+// identifiers with it; and not at all after the keys of another choice.
+func TestARequestThatWasKept(t *testing.T) {
+	f := newFactory(t)
+	device := f.device(elliptic.P256())
+	tm := f.begin(device, keyagreement.P256, f.issuer.cert)
+	key := func(n byte) hsm.InitialKey {
+		return hsm.InitialKey{Name: "pin", BDK: f.key("bdk", 1), ID: []byte{1, 2, 3, 4, 5, 6, 7, n}}
+	}
+	other := f.device(elliptic.P256())
+	_, err := f.inject(f.begin(other, keyagreement.P256, f.issuer.cert).Request(), nil, key(9))
+	f.must(err)
+	// What the ledger refuses leaves the request free: the front goes on with another number.
+	_, err = f.inject(tm.Request(), nil, key(9))
+	f.refused(err, fault.InitialKeyAllotted)
+	first, err := f.inject(tm.Request(), nil, key(1))
+	f.must(err)
+	for n := byte(2); n < 6; n++ {
+		_, err = f.inject(tm.Request(), nil, key(n))
+		f.refused(err, fault.RequestReplayed)
+	}
+	_, err = f.inject(tm.Request(), func(r *hsm.InjectByAgreement) { r.Master.Bare = true }, key(1))
+	f.refused(err, fault.RequestReplayed)
+	// Those numbers are still anybody's.
+	_, err = f.inject(f.begin(other, keyagreement.P256, f.issuer.cert).Request(), nil, key(2))
+	f.must(err)
+	// The answer may have been lost. The second is as good as the first; the terminal takes one.
+	again, err := f.inject(tm.Request(), nil, key(1))
+	f.must(err)
+	if bytes.Equal(first.Answer, again.Answer) || bytes.Equal(first.Master, again.Master) {
+		t.Error("the same answer: a master key came twice")
+	}
+	f.confirmed(f.agreed(tm, keyagreement.P256, again))
+	if _, err := tm.Answer(first.Answer, func([]*x509.Certificate) error { return nil }, make([]byte, 16)); err == nil {
+		t.Error("the terminal takes a second answer")
+	}
 }

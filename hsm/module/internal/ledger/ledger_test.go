@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 
+	"keyd/fault"
 	"keyd/hsm/module/internal/hostfile"
 )
 
@@ -85,6 +87,47 @@ func TestAnInitialKeyBelongsToOneDevice(t *testing.T) {
 	counts(t, again, 5)
 	if err := again.Bind(entry(2, 1)); !errors.Is(err, ErrAllotted) {
 		t.Error(err)
+	}
+}
+
+// request binds the request with that number to a choice of keys.
+func request(number, choice int) Entry {
+	return NewRequestEntry(sha256.Sum256(fmt.Appendf(nil, "request %d", number)), sha256.Sum256(fmt.Appendf(nil, "choice %d", choice)))
+}
+
+// A request gets one choice of keys, and the keys of another one are not bound with it.
+func TestARequestGetsOneChoice(t *testing.T) {
+	l, path := made(t)
+	l.must(t, request(1, 1), entry(1, 1))
+	l.must(t, request(1, 1), entry(1, 1)) // whose answer was lost
+	for _, l := range []*Ledger{l, reopened(t, path)} {
+		for name, c := range map[string]struct {
+			entries []Entry
+			want    error
+		}{
+			"another choice":                         {[]Entry{request(1, 2), entry(2, 1)}, ErrReplayed},
+			"another choice, of a key that is taken": {[]Entry{request(1, 2), entry(1, 2)}, ErrReplayed},
+			"a key that is taken":                    {[]Entry{request(2, 1), entry(1, 2)}, ErrAllotted},
+			"two choices at once":                    {[]Entry{request(3, 1), request(3, 2)}, ErrReplayed},
+		} {
+			if err := l.Bind(c.entries...); !errors.Is(err, c.want) {
+				t.Errorf("%s: %v", name, err)
+			}
+			if err := l.Look(c.entries...); !errors.Is(err, c.want) {
+				t.Errorf("%s: Look: %v", name, err)
+			}
+		}
+		counts(t, l, 2)
+	}
+	l.must(t, request(2, 2), entry(2, 2)) // which was refused with another key
+	// A request and an initial key of the same bytes are two things.
+	bytes := [32]byte([]byte("12345678901234567890123456789012"))
+	l.must(t, NewRequestEntry(bytes, bytes), NewEntry(string(bytes[:]), [8]byte(bytes[:]), bytes))
+	counts(t, l, 6)
+	for err, want := range map[error]fault.Reason{ErrReplayed: fault.RequestReplayed, ErrAllotted: fault.InitialKeyAllotted, ErrFull: fault.LedgerUnavailable} {
+		if got := fault.Of(Refusal(err)).Reason; got != want {
+			t.Errorf("%v: %v", err, got)
+		}
 	}
 }
 
@@ -320,6 +363,14 @@ func TestAWriteThatFails(t *testing.T) {
 	counts(t, reopened(t, path), 2)
 }
 
+// either binds a key or a request.
+func either(n, to int) Entry {
+	if n%3 == 0 {
+		return request(n, to)
+	}
+	return entry(n, to)
+}
+
 // TestProcesses has several processes bind the same keys to devices of their own, and be killed
 // while they do: each key belongs to one.
 func TestProcesses(t *testing.T) {
@@ -331,10 +382,10 @@ func TestProcesses(t *testing.T) {
 		}
 		l := Open(3)
 		for i := range keys {
-			err := l.Bind(entry((i*7+n*100)%keys, n))
+			err := l.Bind(either((i*7+n*100)%keys, n))
 			if err == nil {
 				fmt.Printf("bound %d\n", (i*7+n*100)%keys)
-			} else if !errors.Is(err, ErrAllotted) {
+			} else if !errors.Is(err, ErrAllotted) && !errors.Is(err, ErrReplayed) {
 				t.Fatal(err)
 			}
 		}
@@ -397,7 +448,7 @@ func TestProcesses(t *testing.T) {
 	l := Open(int(f.Fd()))
 	counts(t, l, keys)
 	for key, n := range owner {
-		if err := l.Bind(entry(key, n)); err != nil {
+		if err := l.Bind(either(key, n)); err != nil {
 			t.Errorf("key %d was given to %d: %v", key, n, err)
 		}
 	}
@@ -438,7 +489,11 @@ func TestLedgerIsAMap(t *testing.T) {
 				fresh, refused := map[int]int{}, false
 				for range rapid.IntRange(1, 4).Draw(t, "entries") {
 					key, to := rapid.IntRange(0, 20).Draw(t, "key"), rapid.IntRange(0, 3).Draw(t, "device")
-					entries = append(entries, entry(key, to))
+					one := entry(key, to)
+					if key > 14 {
+						one = request(key, to)
+					}
+					entries = append(entries, one)
 					for _, m := range []map[int]int{model, fresh} {
 						if has, there := m[key]; there && has != to {
 							refused = true
@@ -449,7 +504,7 @@ func TestLedgerIsAMap(t *testing.T) {
 					}
 				}
 				err := l.Bind(entries...)
-				if refused != errors.Is(err, ErrAllotted) || !refused && err != nil {
+				if refused != (errors.Is(err, ErrAllotted) || errors.Is(err, ErrReplayed)) || !refused && err != nil {
 					t.Fatalf("%v, refused is %t", err, refused)
 				}
 				if !refused {
