@@ -85,6 +85,10 @@ func TestDefinitionRules(t *testing.T) {
 		{"a time that is over", ceremony.Load, func(d *definition) { d.ValidFor = -3600 }, false},
 		{"the longest time", ceremony.Load, func(d *definition) { d.ValidFor = ceremony.MaxValidFor }, true},
 		{"too long", ceremony.Load, func(d *definition) { d.ValidFor = ceremony.MaxValidFor + 1 }, false},
+		{"a stop of a terminal's key", ceremony.Stop, func(d *definition) { d.Target = &ceremony.KeyRef{Name: "terminal:t-1:pin", Version: 1} }, false},
+		{"an export of a terminal's key", ceremony.Export, func(d *definition) { d.Target = &ceremony.KeyRef{Name: "terminal:t-1:pin", Version: 1} }, false},
+		{"an export under a terminal's key", ceremony.Export, func(d *definition) { d.Under = &ceremony.KeyRef{Name: "terminal:t-1:master", Version: 1} }, false},
+		{"an import under a terminal's key", ceremony.Import, func(d *definition) { d.Under = &ceremony.KeyRef{Name: "terminal:t-1:master", Version: 1} }, false},
 		{"a long reason", ceremony.Load, func(d *definition) { d.Reason = strings.Repeat("r", 256) }, true},
 		{"too long a reason", ceremony.Load, func(d *definition) { d.Reason = strings.Repeat("r", 257) }, false},
 		{"a reason with a new line", ceremony.Load, func(d *definition) { d.Reason = "a\nb" }, false},
@@ -191,6 +195,9 @@ func TestKeySpecRules(t *testing.T) {
 	kbpk := func(s *spec) {
 		*s = spec{Name: "kbpk", Version: 1, Usage: "K1", Algorithm: "A", Length: 32, Mode: "D", Exportability: "N"}
 	}
+	pair := func(s *spec) {
+		*s = spec{Name: "host", Version: 1, Usage: "S0", Algorithm: "E", Length: 66, Mode: "S", Exportability: "N"}
+	}
 	for _, c := range []struct {
 		name   string
 		kind   func(*spec)
@@ -271,6 +278,20 @@ func TestKeySpecRules(t *testing.T) {
 		{"a rule that binds no PAN", pvk, func(s *spec) { r := *rule; r.AllowUnboundPAN = true; s.IBM3624 = &r }, false},
 		{"changes by a verification key", pvk, func(s *spec) { s.AllowChange = true }, true},
 		{"changes by a PIN key", nil, func(s *spec) { s.AllowChange = true }, false},
+		{"a key pair", pair, func(*spec) {}, true},
+		{"peers of a key pair", pair, func(s *spec) { s.Peers = []string{"acquirer", "*"} }, true},
+		{"a peer in capitals of a key pair", pair, func(s *spec) { s.Peers = []string{"A"} }, false},
+		{"peers of a key pair that deciphers", pair, func(s *spec) { s.Usage, s.Mode, s.Peers = "K3", "D", []string{"*"} }, false},
+		{"hosts of a base derivation key", base, func(s *spec) { s.InjectionHosts = []string{"host", "zone/host-2"} }, true},
+		{"any host", base, func(s *spec) { s.InjectionHosts = []string{"*"} }, false},
+		{"a host without a name", base, func(s *spec) { s.InjectionHosts = []string{""} }, false},
+		{"eight hosts", base, func(s *spec) { s.InjectionHosts = strings.Split("a,b,c,d,e,f,g,h", ",") }, true},
+		{"nine hosts", base, func(s *spec) { s.InjectionHosts = strings.Split("a,b,c,d,e,f,g,h,i", ",") }, false},
+		{"hosts of a PIN key", nil, func(s *spec) { s.InjectionHosts = []string{"host"} }, false},
+		{"hosts of a key pair", pair, func(s *spec) { s.InjectionHosts = []string{"host"} }, false},
+		{"a terminal's name", nil, func(s *spec) { s.Name = "terminal:t-1:pin" }, false},
+		{"the begin of a terminal's name", nil, func(s *spec) { s.Name = "terminal:" }, false},
+		{"a name about terminals", nil, func(s *spec) { s.Name = "terminal/t-1:pin" }, true},
 	} {
 		s := keySpec()
 		if c.kind != nil {
@@ -317,6 +338,8 @@ func TestSameUse(t *testing.T) {
 		"KSN checks":    {func(h *hsm.Header) { h.KSNCheck = hsm.KSNMonotonic }, false},
 		"rule":          {func(h *hsm.Header) { h.IBM3624 = &hsm.IBM3624Rule{} }, false},
 		"changes":       {func(h *hsm.Header) { h.AllowChange = true }, false},
+		"hosts":         {func(h *hsm.Header) { h.InjectionHosts = []string{"host"} }, false},
+		"device":        {func(h *hsm.Header) { h.Device = "d0" }, false},
 	} {
 		if got := ceremony.SameUse(header(nil), header(c.change)); got != c.same {
 			t.Errorf("%s differs: %v", name, got)

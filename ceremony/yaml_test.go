@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -199,6 +200,20 @@ key:
 	if d.Overlap != 48*3600 || k.Version != 2 || k.Exportability != "S" || !k.AllowChange || k.NotAfter-k.NotBefore != 365*24*3600 ||
 		*k.IBM3624 != (hsm.IBM3624Rule{DecimalizationTable: "0123456789012345", Start: 4, Length: 11, Pad: "F"}) {
 		t.Errorf("%+v", k)
+	}
+}
+
+func TestFieldsOfKeysForInjection(t *testing.T) {
+	d, err := ceremony.Parse([]byte("kind: create\nkey: {name: bdk, usage: B0, algorithm: A, length: 16, mode_of_use: X, injection_hosts: [host-1, host-2]}\n"), "")
+	if err != nil || !slices.Equal(d.Key.InjectionHosts, []string{"host-1", "host-2"}) || !slices.Equal(d.Key.Header().InjectionHosts, d.Key.InjectionHosts) {
+		t.Errorf("%v, %+v", err, d)
+	}
+	d, err = ceremony.Parse([]byte("kind: create\nkey: {name: host-1, usage: S0, algorithm: E, length: 66, mode_of_use: S, peers: [acquirer]}\n"), "")
+	if err != nil || !slices.Equal(d.Key.Peers, []string{"acquirer"}) || !slices.Equal(d.Key.Header().Peers, d.Key.Peers) {
+		t.Errorf("%v, %+v", err, d)
+	}
+	if d, err := ceremony.Parse([]byte("kind: create\nkey: {name: bdk, usage: B0, algorithm: A, length: 16, mode_of_use: X, allow_injection: true}\n"), ""); err == nil || d != nil {
+		t.Error("allow_injection, which there was once, is taken")
 	}
 }
 

@@ -3,12 +3,94 @@ package tr34
 import (
 	"bytes"
 	"crypto"
+	"crypto/x509"
 	"encoding/hex"
+	"errors"
 	"regexp"
 	"testing"
+	"time"
 )
 
 // Each field of a profile changes its place in the token, to the bytes that are known.
+// Every named profile is one that a device of it reads, and no other name is known.
+func TestProfilesHaveNames(t *testing.T) {
+	w := theWorld()
+	names := ProfileNames()
+	if names[0] != "rfc" {
+		t.Errorf("the default is %s", names[0])
+	}
+	seen := map[Profile]string{}
+	for _, name := range names {
+		p, known := ProfileNamed(name)
+		if other, twice := seen[p]; !known || twice {
+			t.Errorf("%s is unknown, or as %s", name, other)
+		}
+		seen[p] = name
+		token, err := w.sender(p).KeyToken(entropy, w.to(), aesKey, Freshness{Random: []byte("12345678")}, scratch())
+		check(t, err)
+		key := make([]byte, 32)
+		if _, err := w.receiver(p).OpenKeyToken(token, w.twoPass(), scratch(), key); err != nil || !bytes.HasPrefix(key, aesKey.Clear) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if p, known := ProfileNamed(""); !known || p != (Profile{}) {
+		t.Error("without a name it is not the default")
+	}
+	for _, name := range []string{"RFC", "rfc ", "annex", "annex-b\x00"} {
+		if _, known := ProfileNamed(name); known {
+			t.Errorf("%q is known", name)
+		}
+	}
+	for _, c := range []struct {
+		algorithm byte
+		size      int
+	}{{'T', 16}, {'T', 24}, {'A', 16}, {'A', 24}, {'A', 32}} {
+		if ciphers[ContentCipher(c.algorithm, c.size)].strength < KeyStrength(c.algorithm, c.size) {
+			t.Errorf("%c of %d bytes goes under a weaker content key", c.algorithm, c.size)
+		}
+	}
+}
+
+// A caller with rules of its own says which certificates are good, and its errors are returned.
+func TestTheCallersOwnRules(t *testing.T) {
+	w := theWorld()
+	host := w.sender(Profile{})
+	host.Trust = only{w.strange.certificate}
+	to := Recipient{Device: w.strange.certificate, Now: now}
+	fresh := Freshness{Random: []byte("12345678"), CRL: w.crl}
+	_, err := host.KeyToken(entropy, to, aesKey, fresh, scratch())
+	check(t, err)
+	_, err = host.UnbindToken(to, fresh)
+	check(t, err)
+	if _, err := host.RebindToken(to, w.other.certificate, fresh); err != errNotGood {
+		t.Errorf("another host: %v", err)
+	}
+	if token, err := host.KeyToken(entropy, w.to(), aesKey, fresh, scratch()); err != errNotGood || token != nil {
+		t.Errorf("another device: %v", err)
+	}
+	host.Trust = nil
+	for name, make := range map[string]func() ([]byte, error){
+		"unbind": func() ([]byte, error) { return host.UnbindToken(to, fresh) },
+		"rebind": func() ([]byte, error) { return host.RebindToken(to, w.other.certificate, fresh) },
+	} {
+		if token, err := make(); err != ErrTrust || token != nil {
+			t.Errorf("%s without trust: %v", name, err)
+		}
+	}
+}
+
+var errNotGood = errors.New("not good")
+
+// only is a [Verifier] for which one certificate is good.
+type only struct{ good *x509.Certificate }
+
+func (o only) Verify(c *x509.Certificate, _ Role, _ [][]byte, _ time.Time) error {
+	if !o.good.Equal(c) {
+		return errNotGood
+	}
+	return nil
+}
+
 func TestProfilesToTheByte(t *testing.T) {
 	const (
 		sha256, sha1 = "0609608648016503040201", "06052b0e03021a"

@@ -187,6 +187,26 @@ func TestVerify(t *testing.T) {
 	if err := (Anchors{}).Verify([]*x509.Certificate{device.cert, lower.cert, upper.cert}, x509.KeyUsageDigitalSignature, nil, now); !errors.Is(err, ErrNobody) {
 		t.Errorf("without anchors: %v", err)
 	}
+	// A host may name its role; all else is as with a terminal.
+	kdh := issue(t, lower, p256(), func(c *x509.Certificate) { c.Subject.CommonName = "KDH 7" })
+	below := []*x509.Certificate{lower.cert, upper.cert}
+	for name, c := range map[string]struct {
+		holder  *holder
+		anchors Anchors
+		lists   []*x509.RevocationList
+		want    error
+	}{
+		"a host":           {kdh, anchors, nil, nil},
+		"without anchors":  {kdh, Anchors{}, nil, ErrNobody},
+		"a host revoked":   {kdh, anchors, []*x509.RevocationList{list(t, lower, nil, kdh)}, ErrRevoked},
+		"its issuer":       {upper, anchors, nil, ErrAuthority},
+		"of another usage": {issue(t, lower, p256(), func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyEncipherment }), anchors, nil, ErrUsage},
+		"an expired host":  {issue(t, lower, p256(), func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Second) }), anchors, nil, ErrExpired},
+	} {
+		if err := c.anchors.VerifyHost(append([]*x509.Certificate{c.holder.cert}, below...), x509.KeyUsageDigitalSignature, c.lists, now); !errors.Is(err, c.want) {
+			t.Errorf("as a host, %s: %v, want %v", name, err, c.want)
+		}
+	}
 	// An anchor need not be a root: what is above it does not count, nor whether it is revoked.
 	if err := (Anchors{Certificates: []*x509.Certificate{lower.cert}}).Verify([]*x509.Certificate{device.cert}, x509.KeyUsageDigitalSignature, []*x509.RevocationList{list(t, upper, nil, lower)}, now); err != nil {
 		t.Errorf("an anchor in the midst: %v", err)

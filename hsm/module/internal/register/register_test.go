@@ -528,6 +528,7 @@ func TestAdmit(t *testing.T) {
 		{Name: "stopped", State: ceremony.Stopped},
 		{Name: "strange", State: "x"},
 		{Name: "superseded", State: ceremony.Active, Until: now},
+		{Name: "terminal:old", State: ceremony.Active},
 	}
 	header := func(name string) *hsm.Header { return &hsm.Header{Name: name, Version: 1, Generation: 1} }
 	digest := func(header *hsm.Header) string {
@@ -548,6 +549,9 @@ func TestAdmit(t *testing.T) {
 	version.Version = 2
 	older := header("active")
 	older.Generation = 0
+	terminals := func(name, device string, generation uint32) *hsm.Header {
+		return &hsm.Header{Name: name, Version: 1, Generation: generation, Device: device}
+	}
 	for _, c := range []struct {
 		name              string
 		header            *hsm.Header
@@ -563,6 +567,11 @@ func TestAdmit(t *testing.T) {
 		{"superseded", header("superseded"), fault.KeyDisabled, fault.KeyDisabled},
 		{"deleting", header("deleting"), fault.KeyDisabled, fault.KeyDisabled},
 		{"destroyed", header("destroyed"), fault.KeyDisabled, fault.KeyDisabled},
+		{"a terminal's", terminals("terminal:t-1:pin", "d0", 1), admitted, admitted},
+		{"a terminal's of an older generation", terminals("terminal:t-1:pin", "d0", 0), fault.KeySealInvalid, fault.KeySealInvalid},
+		{"a terminal's under another name", terminals("active", "d0", 1), fault.KeySealInvalid, fault.KeySealInvalid},
+		{"another under a terminal's name", terminals("terminal:t-1:pin", "", 1), fault.KeySealInvalid, fault.KeySealInvalid},
+		{"one of officers under a terminal's name", header("terminal:old"), fault.KeySealInvalid, fault.KeySealInvalid},
 		{"in a state of which nothing is known", header("strange"), fault.KeyDisabled, fault.KeyDisabled},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -42,6 +42,7 @@ func TestReadSaysWhatToMendAndNoValue(t *testing.T) {
 		"wrong type":          {change(`"P0"`, `5`), `"usage"`},
 		"no name":             {change(`"k"`, `""`), `"name"`},
 		"a name with a star":  {change(`"k"`, `"k*"`), `"name"`},
+		"a terminal's name":   {change(`"k"`, `"terminal:t-1:pin"`), `"name"`},
 		"unknown usage":       {change(`"P0"`, `"D1"`), `"usage"`},
 		"algorithm of usage":  {change(`"T"`, `"H"`), `"algorithm"`},
 		"mode of usage":       {change(`"B"`, `"V"`), `"mode_of_use"`},
