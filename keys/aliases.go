@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"keyd/fault"
+	"keyd/hsm"
 	"keyd/store"
 )
 
@@ -21,6 +22,9 @@ func (v *Inventory) SetAlias(ctx context.Context, alias, key, expected string) e
 	}
 	if alias == key {
 		return fault.New(fault.RequestInvalid, "an alias cannot stand for itself")
+	}
+	if ofTerminal(alias) || ofTerminal(key) {
+		return fault.New(fault.RequestInvalid, "names that begin with "+hsm.TerminalPrefix+" are of keys of terminals, which have no aliases")
 	}
 	err := v.store.SetAlias(ctx, alias, key, expected)
 	v.targets.forget(alias)

@@ -35,6 +35,7 @@ type Modules interface {
 // CeremonyStore is what ceremonies keep in the database.
 type CeremonyStore interface {
 	store.Keys
+	store.TerminalKeys
 	store.Ceremonies
 	store.Epochs
 	store.Nodes

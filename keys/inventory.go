@@ -18,6 +18,7 @@ type Store interface {
 	store.Aliases
 	store.Tags
 	store.Uses
+	store.TerminalKeys
 }
 
 // Inventory finds keys by name. It is safe for concurrent use. It remembers the keys
@@ -112,7 +113,7 @@ func (v *Inventory) records(ctx context.Context, sealed []hsm.Key) ([]store.KeyR
 	seen := make(map[string]bool, len(sealed))
 	records := make([]store.KeyRecord, 0, len(sealed))
 	for i, s := range sealed {
-		if !ValidName(s.Name) {
+		if !ValidName(s.Name) || ofTerminal(s.Name) {
 			return nil, fmt.Errorf("import key %d of %d: it has no name that a key can have", i+1, len(sealed))
 		}
 		if seen[s.Name] {

@@ -33,24 +33,62 @@ func (c *Ceremonies) Reseal(ctx context.Context) (r Resealing, err error) {
 			err = c.store.ReplaceSealed(ctx, record.Name, record.Version, record.Sealed, sealed)
 			c.inventory.Forget(record.Name)
 		}
-		switch {
-		case err == nil:
-			r.Done++
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrNotFound):
-			// Somebody else changed it.
-		default:
-			if r.Left++; r.Error == nil {
-				r.Error = fmt.Errorf("key %s version %d: %w", record.Name, record.Version, err)
-			}
-		}
-		return nil
+		return r.count(ctx, err, "key %s version %d", record.Name, record.Version)
 	})
+	if err == nil {
+		err = c.olderOfTerminals(ctx, e, func(k store.TerminalKey) error {
+			sealed, err := c.modules.Reseal(ctx, hsm.Key{Name: hsm.TerminalPrefix + k.Terminal + ":" + k.Name, Sealed: k.Sealed})
+			if err == nil {
+				err = c.store.ReplaceTerminalKey(ctx, k, sealed)
+			}
+			return r.count(ctx, err, "key %s of terminal %s", k.Name, k.Terminal)
+		})
+	}
 	if err == nil && r == (Resealing{Done: r.Done}) {
 		c.resealed.Store(uint64(e.Generation)) // and whatever comes now is sealed by them
 	}
 	return r, err
+}
+
+// count notes what became of a key. Its error ends the run.
+func (r *Resealing) count(ctx context.Context, err error, which string, a ...any) error {
+	switch {
+	case err == nil:
+		r.Done++
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrNotFound):
+		// Somebody else changed it.
+	default:
+		if r.Left++; r.Error == nil {
+			r.Error = fmt.Errorf(which+": %w", append(a, err)...)
+		}
+	}
+	return nil
+}
+
+// olderOfTerminals visits every key of a terminal that master keys before the present generation
+// seal.
+func (c *Ceremonies) olderOfTerminals(ctx context.Context, e *ceremony.Epoch, visit func(store.TerminalKey) error) error {
+	for after := (store.TerminalKey{}); ; {
+		list, err := c.store.ListTerminalKeys(ctx, after, store.MaxList)
+		if err != nil {
+			return unavailable(ctx, err)
+		}
+		for _, k := range list {
+			s, err := hsm.ParseSealed(k.Sealed)
+			if err != nil || s.Header.Generation >= e.Generation {
+				continue
+			}
+			if err := visit(k); err != nil {
+				return err
+			}
+		}
+		if len(list) < store.MaxList {
+			return nil
+		}
+		after = list[len(list)-1]
+	}
 }
 
 // older visits every version that master keys before the present generation seal.
@@ -85,6 +123,9 @@ func (c *Ceremonies) readyToRetire(ctx context.Context) error {
 	}
 	left := 0
 	if err := c.older(ctx, e, func(store.KeyRecord) error { left++; return nil }); err != nil {
+		return err
+	}
+	if err := c.olderOfTerminals(ctx, e, func(store.TerminalKey) error { left++; return nil }); err != nil {
 		return err
 	}
 	if left > 0 {

@@ -13,7 +13,8 @@ import (
 // Resolve returns the key that a reference names, see [ValidReference]: the current version
 // of the key with that name or alias, or the version that the reference says. It does so
 // whether the key may be used now or not: that is [Key.CheckUsable]'s to say. A name comes
-// before an alias; an alias with a version names nothing.
+// before an alias; an alias with a version names nothing. Names of terminals' keys
+// ("terminal:TERMINAL:NAME") name session keys, and nothing else.
 //
 // Errors are refusals of package fault: [fault.KeyNotFound]; [fault.KeySealInvalid]
 // if what is stored is no sealed key of that name and version;
@@ -21,6 +22,9 @@ import (
 func (v *Inventory) Resolve(ctx context.Context, reference string) (Key, error) {
 	if err := v.Fresh(); err != nil {
 		return Key{}, err
+	}
+	if ofTerminal(reference) {
+		return v.resolveSession(ctx, reference)
 	}
 	if key, ok := v.current.get(reference); ok {
 		return *key, nil
@@ -45,7 +49,7 @@ func (v *Inventory) Resolve(ctx context.Context, reference string) (Key, error) 
 		return Key{}, fault.New(fault.KeyNotFound, "")
 	case err != nil:
 		return Key{}, unavailable(ctx, err)
-	case !ValidName(target):
+	case !ValidName(target) || ofTerminal(target):
 		return Key{}, fault.New(fault.KeyNotFound, "")
 	}
 	v.targets.put(strings.Clone(reference), target, epoch)

@@ -110,7 +110,7 @@ func (v *Inventory) Renew(ctx context.Context, actor, id string, certificates []
 	if r.State.Final() {
 		return nil, fault.New(fault.TerminalState, "it is "+word(r.State)+", and gets no certificate any more")
 	}
-	checked, err := verify(certificates, v.authorities, v.now())
+	checked, err := v.verify(ctx, certificates, v.now())
 	if err != nil {
 		return nil, err
 	}

@@ -122,7 +122,7 @@ func newInventory(t testing.TB, trusted ...*authority) *Inventory {
 	return over(s, trusted...)
 }
 
-func over(s store.Terminals, trusted ...*authority) *Inventory {
+func over(s Store, trusted ...*authority) *Inventory {
 	var r roots
 	for _, a := range trusted {
 		r = append(r, a.certificate)

@@ -15,16 +15,23 @@ import (
 const MaxReason = 256
 
 // Inventory is the terminals in a database. It is safe for concurrent use, also by several
-// processes, and remembers nothing.
+// processes, and remembers nothing but parsed revocation lists.
 type Inventory struct {
 	store       store.Terminals
 	authorities Authorities
+	revocations revocations
 	clock       func() time.Time
 }
 
+// Store is what an inventory keeps in the database, or goes by.
+type Store interface {
+	store.Terminals
+	store.KeySets // revocation lists
+}
+
 // New returns the inventory over a store.
-func New(s store.Terminals, a Authorities) *Inventory {
-	return &Inventory{store: s, authorities: a, clock: time.Now}
+func New(s Store, a Authorities) *Inventory {
+	return &Inventory{store: s, authorities: a, revocations: revocations{store: s}, clock: time.Now}
 }
 
 // Register adds a terminal for actor. One that is there with the same content, and in no final
@@ -43,7 +50,7 @@ func (v *Inventory) Register(ctx context.Context, actor string, r Registration, 
 		Revision: 1, RegisteredAt: now, ChangedAt: now,
 	}
 	if len(r.Certificates) > 0 {
-		checked, err := verify(r.Certificates, v.authorities, now)
+		checked, err := v.verify(ctx, r.Certificates, now)
 		if err != nil {
 			return nil, false, err
 		}
@@ -169,7 +176,7 @@ func terminal(r *store.TerminalRecord) (*Terminal, error) {
 	}
 	return &Terminal{
 		ID: r.ID, Owner: r.Owner, Model: r.Model, Serial: r.Serial, Site: r.Site, State: r.State,
-		Certificate: c, ReplacedBy: r.ReplacedBy, Registered: r.RegisteredAt, Changed: r.ChangedAt,
+		Certificate: c, KeySet: r.KeySet, ReplacedBy: r.ReplacedBy, Registered: r.RegisteredAt, Changed: r.ChangedAt,
 	}, nil
 }
 

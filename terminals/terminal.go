@@ -25,6 +25,7 @@ type Terminal struct {
 	State  State
 
 	Certificate *Certificate // nil where none is known
+	KeySet      string       // name of the key set by which it gets keys, or empty
 	ReplacedBy  string       // the identifier of the terminal that took its place, or empty
 	Registered  time.Time
 	Changed     time.Time
@@ -62,6 +63,14 @@ const (
 	EventReplaced   = "replaced"
 	EventCertified  = "certified" // it got its first certificate
 	EventRenewed    = "renewed"   // it got another certificate over its public key
+
+	EventKeySet        = "key-set"        // it gets keys by another key set
+	EventKeysSent      = "keys-sent"      // there is an answer for it
+	EventKeysConfirmed = "keys-confirmed" // it has them
+	EventKeysFailed    = "keys-failed"    // nothing was given
+	EventKeysExpired   = "keys-expired"   // it has not confirmed them in time
+	EventUnbound       = "unbound"        // it is to forget its host
+	EventRebound       = "rebound"        // it is to have another host
 )
 
 // longFigure is the number of hex digits in a row that the audit log takes for a card number
