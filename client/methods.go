@@ -117,24 +117,49 @@ var methods = map[string]repeatable{
 	keydv1.TerminalService_RetireTerminal_FullMethodName:           never,
 	keydv1.TerminalService_ReplaceTerminal_FullMethodName:          never,
 
+	// The same host or key set again changes nothing that matters; so does the same list, or the
+	// same key set for the same terminal.
+	keydv1.TerminalService_SetKeyHost_FullMethodName:        freely,
+	keydv1.TerminalService_SetKeySet_FullMethodName:         freely,
+	keydv1.TerminalService_AssignKeySet_FullMethodName:      freely,
+	keydv1.TerminalService_SetRevocationList_FullMethodName: itemwise, // its caller sends the whole list again
+
+	// The same request gets the same answer, and the same receipt the same injection, whichever
+	// keyd on one database is asked. A second sign-in makes other session keys; the terminal
+	// uses those of the answer that it got, and those before them are still good.
+	keydv1.TerminalService_InjectKeys_FullMethodName:  freely,
+	keydv1.TerminalService_ConfirmKeys_FullMethodName: freely,
+	keydv1.TerminalService_SignIn_FullMethodName:      freely,
+
+	// A token that was made has ended the terminal's keys. Another one is made for whoever has
+	// seen what happened.
+	keydv1.TerminalService_UnbindTerminal_FullMethodName: never,
+	keydv1.TerminalService_RebindTerminal_FullMethodName: never,
+
 	// These only look.
-	keydv1.TerminalService_GetTerminal_FullMethodName:        freely,
-	keydv1.TerminalService_ListTerminals_FullMethodName:      freely,
-	keydv1.TerminalService_ListTerminalEvents_FullMethodName: freely,
-	keydv1.AuditService_ListEntries_FullMethodName:           freely,
-	keydv1.AuditService_GetCheckpoint_FullMethodName:         freely,
-	keydv1.AuditService_GetInclusionProof_FullMethodName:     freely,
-	keydv1.AuditService_GetConsistencyProof_FullMethodName:   freely,
-	keydv1.CeremonyService_GetModule_FullMethodName:          freely,
-	keydv1.CeremonyService_GetCeremony_FullMethodName:        freely,
-	keydv1.CeremonyService_ListCeremonies_FullMethodName:     freely,
-	keydv1.CeremonyService_ListAuthorities_FullMethodName:    freely,
-	keydv1.KeyService_GetKey_FullMethodName:                  freely,
-	keydv1.KeyService_ListKeys_FullMethodName:                freely,
-	keydv1.KeyService_ListKeyVersions_FullMethodName:         freely,
-	keydv1.KeyService_GetAlias_FullMethodName:                freely,
-	keydv1.KeyService_ListAliases_FullMethodName:             freely,
-	keydv1.KeyService_ListTagsForResource_FullMethodName:     freely,
+	keydv1.TerminalService_GetKeyHost_FullMethodName:          freely,
+	keydv1.TerminalService_ListKeyHosts_FullMethodName:        freely,
+	keydv1.TerminalService_ListKeySets_FullMethodName:         freely,
+	keydv1.TerminalService_ListRevocationLists_FullMethodName: freely,
+	keydv1.TerminalService_ListInjections_FullMethodName:      freely,
+	keydv1.TerminalService_GetInjection_FullMethodName:        freely,
+	keydv1.TerminalService_GetTerminal_FullMethodName:         freely,
+	keydv1.TerminalService_ListTerminals_FullMethodName:       freely,
+	keydv1.TerminalService_ListTerminalEvents_FullMethodName:  freely,
+	keydv1.AuditService_ListEntries_FullMethodName:            freely,
+	keydv1.AuditService_GetCheckpoint_FullMethodName:          freely,
+	keydv1.AuditService_GetInclusionProof_FullMethodName:      freely,
+	keydv1.AuditService_GetConsistencyProof_FullMethodName:    freely,
+	keydv1.CeremonyService_GetModule_FullMethodName:           freely,
+	keydv1.CeremonyService_GetCeremony_FullMethodName:         freely,
+	keydv1.CeremonyService_ListCeremonies_FullMethodName:      freely,
+	keydv1.CeremonyService_ListAuthorities_FullMethodName:     freely,
+	keydv1.KeyService_GetKey_FullMethodName:                   freely,
+	keydv1.KeyService_ListKeys_FullMethodName:                 freely,
+	keydv1.KeyService_ListKeyVersions_FullMethodName:          freely,
+	keydv1.KeyService_GetAlias_FullMethodName:                 freely,
+	keydv1.KeyService_ListAliases_FullMethodName:              freely,
+	keydv1.KeyService_ListTagsForResource_FullMethodName:      freely,
 }
 
 // verdict is what an error says about another try.
@@ -205,6 +230,15 @@ var verdicts = map[Reason]verdict{
 	TerminalExists:       final,
 	PublicKeyKnown:       final,
 	TerminalState:        final,
+
+	// So are key sets and injections. A request that was answered, or a number that is another's,
+	// stays so.
+	KeySetNotFound:    final,
+	InjectionNotFound: final,
+	InjectionState:    final,
+	RequestReplayed:   final,
+	ReceiptInvalid:    final,
+	NumbersExhausted:  final,
 
 	// Between a front and its modules; no method of a caller's meets them.
 	CheckpointOlder:        final,

@@ -79,6 +79,11 @@ func TestWhatIsSentAgain(t *testing.T) {
 
 		"TerminalService/RegisterTerminal": attempts, "TerminalService/RenewTerminalCertificate": attempts, // the same again changes nothing
 		"TerminalService/SuspendTerminal": 1, "TerminalService/ResumeTerminal": 1, "TerminalService/RetireTerminal": 1, "TerminalService/ReplaceTerminal": 1,
+		"TerminalService/SetKeyHost": attempts, "TerminalService/SetKeySet": attempts, "TerminalService/AssignKeySet": attempts, // likewise
+		"TerminalService/InjectKeys": attempts, "TerminalService/ConfirmKeys": attempts, "TerminalService/SignIn": attempts,
+		"TerminalService/UnbindTerminal": 1, "TerminalService/RebindTerminal": 1,
+		"TerminalService/GetKeyHost": attempts, "TerminalService/ListKeyHosts": attempts, "TerminalService/ListKeySets": attempts,
+		"TerminalService/ListRevocationLists": attempts, "TerminalService/ListInjections": attempts, "TerminalService/GetInjection": attempts,
 		"TerminalService/GetTerminal": attempts, "TerminalService/ListTerminals": attempts, "TerminalService/ListTerminalEvents": attempts,
 	}
 	type failure struct {

@@ -153,6 +153,10 @@ type front struct {
 	log       *audit.Log
 	inventory *keys.Inventory
 	officers  *keys.Ceremonies
+
+	terminals    *terminals.Inventory
+	distribution *terminals.Distribution
+
 	serials   *ksn.Ledger
 	modules   *hsm.Client
 	keeper    *audit.Keeper
@@ -217,6 +221,8 @@ func open(o Options) (_ *front, err error) {
 	f.modules.Observe(observe)
 	f.officers = keys.NewCeremonies(f.database, f.inventory, f.modules)
 	f.officers.Development, f.officers.Node, f.officers.Instance = o.Development, o.Node, f.log.Origin()
+	f.terminals = terminals.New(f.database, f.officers)
+	f.distribution = terminals.NewDistribution(f.terminals, f.database, f.inventory, f.modules)
 	if o.shared() {
 		f.inventory.Share()
 		if err := f.officers.CheckName(context.Background()); err != nil {
@@ -326,7 +332,7 @@ func (f *front) serve(control *child.Control, report confine.Report) error {
 	}
 	processes := func() []child.ChildState { return control.State().Children }
 	config := server.Config{
-		TLS: identity.Config, Policy: policy, Audit: f.log, Keys: f.inventory, Officers: f.officers, Serials: f.serials, Terminals: terminals.New(f.database, f.officers), Backups: f.database, Modules: f.modules, Log: f.Log,
+		TLS: identity.Config, Policy: policy, Audit: f.log, Keys: f.inventory, Officers: f.officers, Serials: f.serials, Terminals: f.terminals, Distribution: f.distribution, Backups: f.database, Modules: f.modules, Log: f.Log,
 		Version:     f.Version,
 		Processes:   processes,
 		Confinement: append(measures(report), hsm.SeparateUsers(f.Separated)),

@@ -18,6 +18,7 @@ const (
 	settleInterval = time.Second      // between attempts to bring the modules the register
 	resealInterval = 2 * time.Second  // between looks for keys that older master keys seal
 	purgeInterval  = 10 * time.Minute // between looks for keys that are to be deleted
+	expireInterval = 10 * time.Second // between looks for injections that were not confirmed in time
 
 	refreshInterval = 250 * time.Millisecond // between looks for what other nodes have changed
 	reportInterval  = 2 * time.Second        // between signs that this node is there
@@ -33,6 +34,7 @@ func (f *front) keepUp() (end func()) {
 		group.Go(func() { f.keepFresh(ctx) })
 		group.Go(func() { f.keepReporting(ctx) })
 	}
+	group.Go(func() { f.keepExpiring(ctx) })
 	group.Go(func() { f.keepCheckpoints(ctx) })
 	return func() { cancel(); group.Wait() }
 }
@@ -191,6 +193,34 @@ func (f *front) reseal(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-look.C:
+		}
+	}
+}
+
+// keepExpiring ends injections that terminals have not confirmed in time, and those that a crash
+// has left without an answer.
+func (f *front) keepExpiring(ctx context.Context) {
+	look := time.NewTicker(expireInterval)
+	defer look.Stop()
+	said := ""
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+		}
+		attempt, cancel := context.WithTimeout(ctx, 3*f.OperationTimeout)
+		ended, err := f.distribution.Expire(attempt)
+		cancel()
+		if ended > 0 {
+			f.Log.Info("injections of terminals were ended that were not confirmed in time, or broken off", "number", ended)
+		}
+		switch {
+		case err == nil:
+			said = ""
+		case ctx.Err() == nil && causeOf(err).Error() != said: // once for each cause
+			said = causeOf(err).Error()
+			f.Log.Error("injections of terminals that were not confirmed in time are not ended", "cause", causeOf(err))
 		}
 	}
 }

@@ -121,6 +121,7 @@ func newFront(t *testing.T) *front {
 	f.config.Terminals = terminals.New(f.store, f.roots)
 	f.config.Modules = hsm.NewClient(time.Minute, f.config.Log)
 	t.Cleanup(f.config.Modules.Close)
+	f.config.Distribution = terminals.NewDistribution(f.config.Terminals, f.store, f.config.Keys, f.config.Modules)
 	f.config.Officers = keys.NewCeremonies(f.store, f.config.Keys, f.config.Modules)
 	return f
 }

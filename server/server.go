@@ -55,6 +55,9 @@ type Config struct {
 	// Terminals is the inventory of terminals.
 	Terminals *terminals.Inventory
 
+	// Distribution is how terminals get keys.
+	Distribution *terminals.Distribution
+
 	// Backups is the database, as a backup has it.
 	Backups store.Backups
 
@@ -106,8 +109,8 @@ func New(c Config) (*Server, error) {
 	if err := checkTLS(c.TLS); err != nil {
 		return nil, fmt.Errorf("server: %w", err)
 	}
-	if c.Audit == nil || c.Keys == nil || c.Officers == nil || c.Serials == nil || c.Terminals == nil || c.Backups == nil || c.Modules == nil || c.Log == nil {
-		return nil, errors.New("server: audit log, keys, officers, serial numbers, terminals, database, modules and log are all needed")
+	if c.Audit == nil || c.Keys == nil || c.Officers == nil || c.Serials == nil || c.Terminals == nil || c.Distribution == nil || c.Backups == nil || c.Modules == nil || c.Log == nil {
+		return nil, errors.New("server: audit log, keys, officers, serial numbers, terminals, their keys, database, modules and log are all needed")
 	}
 	if c.Processes == nil {
 		c.Processes = func() []child.ChildState { return nil }
@@ -125,7 +128,9 @@ func New(c Config) (*Server, error) {
 	keydv1.RegisterVelocityServiceServer(s.grpc, velocityBinding{pins: pins})
 	keydv1.RegisterCeremonyServiceServer(s.grpc, ceremonyBinding{access: access, officers: c.Officers})
 	keydv1.RegisterKeyServiceServer(s.grpc, keyBinding{access: access, officers: c.Officers, inventory: c.Keys})
-	keydv1.RegisterTerminalServiceServer(s.grpc, terminalBinding{access: access, inventory: c.Terminals})
+	keydv1.RegisterTerminalServiceServer(s.grpc, terminalBinding{
+		access: access, steps: s.steps, uploads: make(chan struct{}, maxUploads), inventory: c.Terminals, distribution: c.Distribution, keys: c.Keys,
+	})
 	keydv1.RegisterFleetServiceServer(s.grpc, fleetBinding{access: access, officers: c.Officers})
 	keydv1.RegisterAuditServiceServer(s.grpc, auditBinding{access: access, log: c.Audit})
 	keydv1.RegisterBackupServiceServer(s.grpc, backupBinding{

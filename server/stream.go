@@ -23,6 +23,8 @@ const streamWindow = 256
 var carriers = map[string]string{
 	keydv1.PinService_TranslatePinDataStream_FullMethodName: keydv1.PinService_TranslatePinData_FullMethodName,
 	keydv1.BackupService_CreateBackup_FullMethodName:        keydv1.BackupService_CreateBackup_FullMethodName, // one request
+
+	keydv1.TerminalService_SetRevocationList_FullMethodName: keydv1.TerminalService_SetRevocationList_FullMethodName, // likewise
 }
 
 // knownStreamsOnly denies every stream but those of health and reflection and those

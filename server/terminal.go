@@ -4,10 +4,12 @@ import (
 	"context"
 	"strconv"
 
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	keydv1 "keyd/api/keyd/v1"
 	"keyd/fault"
+	"keyd/keys"
 	"keyd/policies"
 	"keyd/store"
 	"keyd/terminals"
@@ -16,8 +18,12 @@ import (
 // terminalBinding binds keyd.v1.TerminalService to package terminals.
 type terminalBinding struct {
 	keydv1.UnimplementedTerminalServiceServer
-	access    gate
-	inventory *terminals.Inventory
+	access       gate
+	steps        []grpc.UnaryServerInterceptor
+	uploads      chan struct{} // of revocation lists
+	inventory    *terminals.Inventory
+	distribution *terminals.Distribution
+	keys         *keys.Inventory
 }
 
 const terminalService = "TerminalService/"
@@ -194,7 +200,7 @@ func answered(t *terminals.Terminal, err error) (*keydv1.Terminal, error) {
 func terminalMessage(t *terminals.Terminal, whole bool) *keydv1.Terminal {
 	m := &keydv1.Terminal{
 		TerminalId: t.ID, Owner: t.Owner, Model: t.Model, SerialNumber: t.Serial, Site: t.Site, State: keydv1.Terminal_State(keydv1.Terminal_State_value[string(t.State)]),
-		ReplacedBy: t.ReplacedBy, RegisteredAt: timestamppb.New(t.Registered), ChangedAt: timestamppb.New(t.Changed),
+		KeySet: t.KeySet, ReplacedBy: t.ReplacedBy, RegisteredAt: timestamppb.New(t.Registered), ChangedAt: timestamppb.New(t.Changed),
 	}
 	if c := t.Certificate; c != nil {
 		m.Certificate = &keydv1.TerminalCertificate{

@@ -13,7 +13,6 @@ import (
 	"keyd/fault"
 	"keyd/keys"
 	"keyd/store"
-	"keyd/tr34"
 )
 
 // KeyHost is what terminals get keys from.
@@ -176,11 +175,7 @@ func host(r *store.KeyHost) (*KeyHost, error) {
 		h.Certificates = append(h.Certificates, c.Raw)
 	}
 	if _, ok := chain[0].PublicKey.(*rsa.PublicKey); ok {
-		var lists [][]byte
-		if len(r.List) > 0 {
-			lists = append(lists, r.List)
-		}
-		if h.Credential, err = tr34.CredentialToken(chain[0], lists...); err != nil {
+		if h.Credential, err = credential(chain[0], r.List); err != nil {
 			return nil, invalid("no credential token (CT_KDH) can be made of the host's certificate and revocation list")
 		}
 	}

@@ -11,11 +11,9 @@ import (
 	"time"
 
 	"keyd/fault"
-	"keyd/keyagreement"
 	"keyd/keys"
 	"keyd/receipt"
 	"keyd/store"
-	"keyd/tr34"
 )
 
 // Limits of injections.
@@ -108,17 +106,16 @@ func (r *Request) check() error {
 func (r *Request) nonce(s *service) ([]byte, error) {
 	switch r.Method {
 	case KeyAgreement:
-		m, err := keyagreement.ReadRequest(r.Message)
-		if err != nil {
+		switch err := checkAgreement(r.Message, s.chain[0]); {
+		case errors.Is(err, errKey):
+			return nil, fault.New(fault.PublicKeyKnown, err.Error())
+		case err != nil:
 			return nil, fault.New(fault.RequestInvalid, "key_agreement: "+err.Error())
-		}
-		if !bytes.Equal(m.Certificates[0].RawSubjectPublicKeyInfo, s.chain[0].RawSubjectPublicKeyInfo) {
-			return nil, fault.New(fault.PublicKeyKnown, "the message is signed with another key than the terminal's")
 		}
 		sum := sha256.Sum256(r.Message)
 		return sum[:], nil
 	case TwoPass:
-		random, err := tr34.ReadRandomToken(r.Message)
+		random, err := randomOf(r.Message)
 		if err != nil {
 			return nil, fault.New(fault.RequestInvalid, "tr34_random_token: "+err.Error())
 		}

@@ -8,7 +8,6 @@ import (
 	"keyd/fault"
 	"keyd/keys"
 	"keyd/store"
-	"keyd/tr34"
 )
 
 // sessionUsages are what session keys are for, with the algorithms of each.
@@ -29,7 +28,6 @@ func (k *KeySet) check() error {
 			return wrong("methods names methods of injection, each once")
 		}
 	}
-	_, profile := tr34.ProfileNamed(k.Profile)
 	switch {
 	case len(k.Methods) == 0:
 		return wrong("methods names at least one")
@@ -37,8 +35,8 @@ func (k *KeySet) check() error {
 		return wrong("key_agreement_host and tr34_host are set where the key set has their methods, and nowhere else")
 	case agreement && !ValidOwner(k.AgreementHost) || token && !ValidOwner(k.TokenHost):
 		return wrong("key_agreement_host and tr34_host are names of key hosts")
-	case !token && k.Profile != "" || !profile:
-		return wrong("tr34_profile is one of %s, with TR-34 only", strings.Join(tr34.ProfileNames(), ", "))
+	case k.Profile != "" && (!token || !slices.Contains(profiles, k.Profile)):
+		return wrong("tr34_profile is one of %s, with TR-34 only", strings.Join(profiles, ", "))
 	case token && k.Master.Bare:
 		return wrong("master_key.bare goes with key agreement only: by TR-34 the other keys come in key blocks under the master key, and a bare one protects none")
 	case !possibleKey(k.Master.Algorithm, k.Master.Length):
@@ -114,10 +112,3 @@ func possibleName(name string, seen map[string]bool) bool {
 }
 
 func possibleKey(algorithm string, length uint32) bool { return strength(algorithm, length) > 0 }
-
-func strength(algorithm string, length uint32) int {
-	if len(algorithm) != 1 || length > 32 {
-		return 0
-	}
-	return tr34.KeyStrength(algorithm[0], int(length))
-}
