@@ -132,7 +132,7 @@ type Injections interface {
 	RetryInjection(ctx context.Context, terminal, id string, revision uint64, publicKey []byte, wanted []Wanted, at, confirmBy time.Time) (Injection, error)
 
 	// AnswerInjection takes an injection from BEGUN to PENDING, with its sealed keys; that of the
-	// terminal that was PENDING becomes SUPERSEDED. [ErrConflict] too when the terminal is not
+	// terminal that was PENDING becomes SUPERSEDED, or EXPIRED where its time was over. [ErrConflict] too when the terminal is not
 	// registered, or has another key set by now.
 	AnswerInjection(ctx context.Context, g Given, e TerminalEvent) error
 

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -35,7 +36,7 @@ const (
 
 	hasNonce = `SELECT 1 FROM injections WHERE terminal = $1 AND nonce = $2 AND length(nonce) > 0`
 
-	openInjections = `SELECT id FROM injections WHERE terminal = $1 AND state = $2 AND id <> $3`
+	openInjections = `SELECT id FROM injections WHERE terminal = $1 AND state = $2 AND id <> $3 AND confirm_by > $4 AND confirm_by <= $5`
 
 	retryInjection = `UPDATE injections SET state = 'BEGUN', keys = $1, revision = revision + 1, failure = '', created_at = $2, confirm_by = $3
 		WHERE terminal = $4 AND id = $5`
@@ -172,6 +173,9 @@ func (s *tables) AnswerInjection(ctx context.Context, g Given, e TerminalEvent) 
 		if err := getsKeys(ctx, tx, i, nil); err != nil {
 			return err
 		}
+		if err := endAll(ctx, tx, g.Terminal, g.ID, InjectionPending, InjectionExpired, "", 0, g.At.UnixMicro()); err != nil {
+			return err
+		}
 		if err := supersede(ctx, tx, g.Terminal, g.ID, InjectionPending); err != nil {
 			return err
 		}
@@ -187,9 +191,10 @@ func (s *tables) AnswerInjection(ctx context.Context, g Given, e TerminalEvent) 
 	})
 }
 
-// supersede ends the other injections of a terminal that are in a state.
+// supersede ends the other injections of a terminal that are in a state. One that was not
+// confirmed in time has expired before.
 func supersede(ctx context.Context, tx *sql.Tx, terminal, id string, state InjectionState) error {
-	return endAll(ctx, tx, terminal, id, state, InjectionSuperseded, "")
+	return endAll(ctx, tx, terminal, id, state, InjectionSuperseded, "", 0, math.MaxInt64)
 }
 
 // ConfirmInjection implements [Injections].
@@ -273,7 +278,7 @@ func endInjections(ctx context.Context, tx *sql.Tx, terminal string) error {
 		if to == InjectionFailed {
 			failure = "the terminal's keys were ended meanwhile"
 		}
-		if err := endAll(ctx, tx, terminal, "", from, to, failure); err != nil {
+		if err := endAll(ctx, tx, terminal, "", from, to, failure, 0, math.MaxInt64); err != nil {
 			return err
 		}
 	}
@@ -281,9 +286,10 @@ func endInjections(ctx context.Context, tx *sql.Tx, terminal string) error {
 	return err
 }
 
-// endAll ends the injections of a terminal that are in a state, but one.
-func endAll(ctx context.Context, tx *sql.Tx, terminal, but string, from, to InjectionState, failure string) error {
-	rows, err := tx.QueryContext(ctx, openInjections, terminal, string(from), but)
+// endAll ends the injections of a terminal, but one, that are in a state and were to be confirmed
+// after the first time and not after the last.
+func endAll(ctx context.Context, tx *sql.Tx, terminal, but string, from, to InjectionState, failure string, first, last int64) error {
+	rows, err := tx.QueryContext(ctx, openInjections, terminal, string(from), but, first, last)
 	if err != nil {
 		return err
 	}

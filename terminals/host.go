@@ -154,9 +154,11 @@ func (d *Distribution) HostOf(ctx context.Context, terminal string, m Method) (*
 	return d.hostBy(ctx, set, m)
 }
 
+var errMethod = fault.New(fault.RequestInvalid, "the terminal's key set does not have this method")
+
 func (d *Distribution) hostBy(ctx context.Context, set *KeySet, m Method) (*KeyHost, error) {
 	if !slices.Contains(set.Methods, m) {
-		return nil, fault.New(fault.RequestInvalid, "the terminal's key set does not have this method")
+		return nil, errMethod
 	}
 	if m.token() {
 		return d.Host(ctx, set.TokenHost)

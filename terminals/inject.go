@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"time"
 
 	"keyd/fault"
@@ -60,6 +61,9 @@ func (d *Distribution) Inject(ctx context.Context, actor string, r Request) (*An
 	set, err := d.keySetOf(ctx, &s.record)
 	if err != nil {
 		return nil, err
+	}
+	if !slices.Contains(set.Methods, r.Method) {
+		return nil, errMethod
 	}
 	nonce, err := r.nonce(s)
 	if err != nil {
