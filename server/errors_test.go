@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math/big"
 	"os"
 	"strings"
 	"testing"
@@ -44,7 +45,7 @@ var onlyModule = map[fault.Reason]bool{
 	fault.InitialKeyAllotted:     true,
 	fault.LedgerUnavailable:      true,
 	fault.EpochInvalid:           true,
-	fault.CertificateRevoked:     true,
+	fault.ReceiptInvalid:         true,
 	fault.CheckpointOlder:        true,
 	fault.CheckpointInconsistent: true,
 	fault.CheckpointNotKept:      true,
@@ -185,6 +186,36 @@ var provocations = map[fault.Reason]func(*front) (any, error){
 		c := keydv1.NewTerminalServiceClient(f.start().as("officer-1"))
 		return nilAnswer(c.ResumeTerminal(f.t.Context(), &keydv1.ChangeTerminalRequest{TerminalId: "t-1"}))
 	},
+	fault.CertificateRevoked: func(f *front) (any, error) {
+		if _, err := f.trust().config.Distribution.SetList(f.t.Context(), f.crl(1, 1), nil); err != nil {
+			f.t.Fatal(err)
+		}
+		return f.start().register("t-1", f.device(func(c *x509.Certificate) { c.SerialNumber = big.NewInt(1000) }))
+	},
+	fault.KeySetNotFound: func(f *front) (any, error) {
+		f.putTerminal("t-1")
+		c := keydv1.NewTerminalServiceClient(f.start().as("officer-1"))
+		return nilAnswer(c.AssignKeySet(f.t.Context(), &keydv1.AssignKeySetRequest{TerminalId: "t-1", KeySet: "none"}))
+	},
+	fault.InjectionNotFound: func(f *front) (any, error) {
+		f.putTerminal("t-1")
+		c := keydv1.NewTerminalServiceClient(f.start().as("officer-1"))
+		return nilAnswer(c.GetInjection(f.t.Context(), &keydv1.GetInjectionRequest{TerminalId: "t-1", InjectionId: noCeremony}))
+	},
+	fault.InjectionState: func(f *front) (any, error) {
+		f.putShop("t-1")
+		return nilAnswer(keydv1.NewTerminalServiceClient(f.start().as("officer-1")).SignIn(f.t.Context(), &keydv1.SignInRequest{TerminalId: "t-1"}))
+	},
+	fault.RequestReplayed: func(f *front) (any, error) {
+		f.putShop("t-1")
+		f.putInjection("t-1", []byte("01234567"), store.Wanted{Name: "pin", BDK: "may.bdk", Own: make([]byte, 8)})
+		return f.start().twoPass("t-1", []byte("01234567"))
+	},
+	fault.NumbersExhausted: func(f *front) (any, error) {
+		f.putShop("t-1")
+		f.putInjection("t-1", []byte("another number"), store.Wanted{Name: "pin", BDK: "may.bdk", Range: store.Range{Prefix: []byte{1, 2, 3, 4}}})
+		return f.start().twoPass("t-1", []byte("01234567"))
+	},
 	fault.ModuleUnavailable: func(f *front) (any, error) { return f.start().translate("switch") },
 	fault.StoreUnavailable: func(f *front) (any, error) {
 		if err := f.store.Close(); err != nil {
@@ -224,6 +255,12 @@ var officersMethods = map[fault.Reason]string{
 	fault.TerminalExists:       "TerminalService/RegisterTerminal",
 	fault.PublicKeyKnown:       "TerminalService/RegisterTerminal",
 	fault.TerminalState:        "TerminalService/ResumeTerminal",
+	fault.CertificateRevoked:   "TerminalService/RegisterTerminal",
+	fault.KeySetNotFound:       "TerminalService/AssignKeySet",
+	fault.InjectionNotFound:    "TerminalService/GetInjection",
+	fault.InjectionState:       "TerminalService/SignIn",
+	fault.RequestReplayed:      "TerminalService/InjectKeys",
+	fault.NumbersExhausted:     "TerminalService/InjectKeys",
 }
 
 const (

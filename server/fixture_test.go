@@ -57,6 +57,8 @@ identities:
 roles:
   merchant:
     - methods: ["TerminalService/*"]
+      keys: ["may.*"]
+      usages: ["*"]
       when: 'terminal.owner == identity.last'
   switch:
     - methods: ["PinService/*"]
@@ -69,6 +71,8 @@ roles:
       keys: ["may.*"]
       usages: [P0]
     - methods: ["TerminalService/*"]
+      keys: ["may.*"]
+      usages: ["*"]
 `
 
 // front is everything a server needs, real and on loopback.
@@ -79,6 +83,7 @@ type front struct {
 	path    string // of the audit log
 	ca      *authority
 	roots   *roots // for terminals
+	rsaHost *x509.Certificate
 	log     *logged
 	address string
 	server  *Server
