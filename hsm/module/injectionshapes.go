@@ -47,9 +47,11 @@ func injectByToken(m *wire.InjectByToken) (*injection.Token, error) {
 		return nil, err
 	}
 	if len(m.RandomToken) > 0 {
-		t.Random, err = nonce(m.RandomToken)
+		if t.Random, err = nonce(m.RandomToken); err != nil {
+			return nil, err
+		}
 	}
-	return t, err
+	return t, nil
 }
 
 // injectionRequest checks what injections by every method have in common.

@@ -253,6 +253,13 @@ func FuzzInterpret(f *testing.F) {
 		}
 		f.Add(uint8(op), b)
 	}
+	for op, m := range injectionMessages(f) {
+		b, err := proto.Marshal(m)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(uint8(op), b)
+	}
 	f.Fuzz(func(t *testing.T, op uint8, payload []byte) {
 		o, err := s.interpret(wire.Frame{Op: wire.Op(op), Payload: payload})
 		if err != nil {
