@@ -112,7 +112,7 @@ func (p powered) BeginCeremony(ctx context.Context, r hsm.BeginCeremony) (openin
 }
 
 // newOffice is a front on an empty database, beside the module of a siege.
-func newOffice(t *testing.T) *office {
+func newOffice(t testing.TB) *office {
 	t.Helper()
 	o := &office{siege: besiege(t), path: filepath.Join(t.TempDir(), "keyd.db")}
 	o.start(-1, false)

@@ -90,7 +90,7 @@ type factory struct {
 	injections    atomic.Uint32
 }
 
-func newFactory(t *testing.T) *factory {
+func newFactory(t testing.TB) *factory {
 	f := &factory{office: newOffice(t)}
 	f.maker = f.issue(nil, "maker", elliptic.P521(), authority)
 	f.issuer = f.issue(f.maker, "issuing", elliptic.P521(), authority)
@@ -105,7 +105,7 @@ func newFactory(t *testing.T) *factory {
 }
 
 // newTokenFactory has a key pair for TR-34 besides.
-func newTokenFactory(t *testing.T) *factory {
+func newTokenFactory(t testing.TB) *factory {
 	f := newFactory(t)
 	f.created(&ceremony.KeySpec{Name: "rsa-host", Version: 1, Usage: "S0", Algorithm: "R", Length: 256, Mode: "S", Exportability: "N"})
 	f.rsaHost = f.certified("rsa-host")

@@ -51,13 +51,14 @@ import (
 
 // siege is a module on a real token, and a front that means it no good.
 type siege struct {
-	t        *testing.T
+	t        testing.TB
 	conn     net.Conn
 	in       *bufio.Reader
 	id       uint64
 	server   *server
 	fresh    tokentest.Fresh
 	token    *token.Token
+	ledger   string // its path
 	now      time.Time
 	officers map[string]*ecdsa.PrivateKey
 	roster   string
@@ -67,7 +68,7 @@ type siege struct {
 	theirs   []byte // the register of other tokens, for definitions that name one
 }
 
-func besiege(t *testing.T) *siege {
+func besiege(t testing.TB) *siege {
 	t.Helper()
 	b, roster := newSiege(t)
 	b.found(sealing.FirstGeneration, func(s *token.Session, clock func() time.Time) error {
@@ -80,7 +81,7 @@ func besiege(t *testing.T) *siege {
 }
 
 // newSiege has three officers, and a token that nobody has set up.
-func newSiege(t *testing.T) (*siege, *ceremony.Roster) {
+func newSiege(t testing.TB) (*siege, *ceremony.Roster) {
 	t.Helper()
 	b := &siege{t: t, officers: make(map[string]*ecdsa.PrivateKey), keys: make(map[string]hsm.Key), now: time.Now()}
 	roster := &ceremony.Roster{Quorum: ceremony.Quorum{Components: 2, Approvals: 2, Roster: 2}}
@@ -105,7 +106,8 @@ func (b *siege) found(generation uint32, setUp func(*token.Session, func() time.
 	page, err := register.OpenPage(-1)
 	b.must(err)
 	var masters *sealing.Masters
-	given, err := CreateLedger(filepath.Join(t.TempDir(), "ledger"))
+	b.ledger = filepath.Join(t.TempDir(), "ledger")
+	given, err := CreateLedger(b.ledger)
 	b.must(err)
 	t.Cleanup(func() { _ = given.Close() })
 	var officers *quorum.Engine
@@ -363,7 +365,7 @@ var presentShares = []string{
 	"F0E1D2C3B4A5968778695A4B3C2D1E0F5A5A5A5AA5A5A5A5C3C3C3C33C3C3C3C",
 }
 
-func xor(t *testing.T, values ...string) []byte {
+func xor(t testing.TB, values ...string) []byte {
 	t.Helper()
 	sum := make([]byte, len(values[0])/2)
 	for _, v := range values {
@@ -1002,7 +1004,7 @@ var attacks = []struct {
 const triesADay = 5
 
 // pinBlock is a block of ISO format 0 as a terminal sends it.
-func pinBlock(t *testing.T, key, pin, pan string) []byte {
+func pinBlock(t testing.TB, key, pin, pan string) []byte {
 	t.Helper()
 	k, err := hex.DecodeString(key)
 	if err != nil {

@@ -6,11 +6,14 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/miekg/pkcs11"
 
 	"keyd/ceremony"
 	"keyd/dukpt"
@@ -240,4 +243,77 @@ func TestARequestThatWasKept(t *testing.T) {
 	if _, err := tm.Answer(first.Answer, func([]*x509.Certificate) error { return nil }, make([]byte, 16)); err == nil {
 		t.Error("the terminal takes a second answer")
 	}
+}
+
+// While the modules cannot remember whose a key is, none leaves.
+func TestNothingLeavesWithoutTheLedger(t *testing.T) {
+	f := newTokenFactory(t)
+	device, long := f.device(elliptic.P256()), f.rsaDevice(0)
+	key := hsm.InitialKey{BDK: f.key("bdk", 1), ID: []byte("12345678")}
+	good, err := os.ReadFile(f.ledger)
+	f.must(err)
+	for name, content := range map[string][]byte{"cut": good[:len(good)-1], "other bytes": bytes.Repeat([]byte("x"), 256), "empty": nil} {
+		f.must(os.WriteFile(f.ledger, content, 0o600))
+		if i, err := f.inject(f.begin(device, keyagreement.P256, f.issuer.cert).Request(), nil, key); fault.Of(err).Reason != fault.LedgerUnavailable || i != nil {
+			t.Errorf("%s: by key agreement: %v", name, err)
+		}
+		if i, err := f.token34(long, nil, key); fault.Of(err).Reason != fault.LedgerUnavailable || i != nil {
+			t.Errorf("%s: by token: %v", name, err)
+		}
+		if i, err := f.token34(long, nil); fault.Of(err).Reason != fault.LedgerUnavailable || i != nil {
+			t.Errorf("%s: by token, without an initial key: %v", name, err)
+		}
+	}
+	f.must(os.WriteFile(f.ledger, good, 0o600))
+	_, err = f.inject(f.begin(device, keyagreement.P256, f.issuer.cert).Request(), nil, key)
+	f.must(err)
+}
+
+// What an injection has made in the token is gone when it ends, well or not.
+func TestInjectionsLeaveNothingInTheToken(t *testing.T) {
+	f := newTokenFactory(t)
+	key := func(n byte) hsm.InitialKey {
+		return hsm.InitialKey{BDK: f.key("bdk", 1), ID: []byte{1, 2, 3, 4, 5, 6, 7, n}}
+	}
+	device := f.rsaDevice(0)
+	h := f.injected("t-1", hsm.MasterSpec{Algorithm: "T", Length: 16}, key(1))
+	specs := []hsm.SessionKeySpec{f.spec("P0", "T", 16), f.spec("M3", "T", 16)}
+	all := func() {
+		f.injected("t-2", hsm.MasterSpec{Algorithm: "A", Length: 32})
+		_, err := f.inject(f.begin(f.device(elliptic.P256()), keyagreement.P256, f.issuer.cert).Request(), nil, key(1))
+		f.refused(err, fault.InitialKeyAllotted)
+		_, err = f.inject(f.begin(f.device(elliptic.P256()), keyagreement.P256, f.issuer.cert).Request(), func(r *hsm.InjectByAgreement) { r.Keys[0].ID = nil }, key(2))
+		f.refused(err, fault.KSNInvalid)
+		_, err = f.token34(device, nil, key(3))
+		f.must(err)
+		_, err = f.client.MakeSessionKeys(t.Context(), h.master(), specs)
+		f.must(err)
+		_, err = f.client.MakeSessionKeys(t.Context(), h.master(), append(specs[:1:1], f.spec("D0", "A", 16)))
+		f.refused(err, fault.ExportForbidden)
+		f.confirmed(h)
+	}
+	all() // what is kept of keys that are used again is kept
+	before := f.sessionKeys()
+	for range 3 {
+		all()
+	}
+	if after := f.sessionKeys(); after != before {
+		t.Errorf("%d secret keys of sessions are in the token, before there were %d", after, before)
+	}
+}
+
+// sessionKeys counts the secret keys in the token that no module keeps for good.
+func (f *factory) sessionKeys() int {
+	f.t.Helper()
+	ctx := pkcs11.New(f.fresh.Path)
+	slot, _, err := f.fresh.Library.FindToken(f.fresh.Label)
+	f.must(err)
+	session, err := ctx.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
+	f.must(err)
+	defer ctx.CloseSession(session) //nolint:errcheck // the end of the test
+	f.must(ctx.FindObjectsInit(session, []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false)}))
+	found, _, err := ctx.FindObjects(session, 10_000)
+	f.must(err)
+	f.must(ctx.FindObjectsFinal(session))
+	return len(found)
 }

@@ -79,7 +79,7 @@ func newTestServer(t *testing.T) (*server, chan error) {
 	return s, dead
 }
 
-func ask(t *testing.T, front net.Conn, in *bufio.Reader, id uint64, op wire.Op, m proto.Message) wire.Frame {
+func ask(t testing.TB, front net.Conn, in *bufio.Reader, id uint64, op wire.Op, m proto.Message) wire.Frame {
 	t.Helper()
 	encoded, err := wire.Append(nil, id, op, m)
 	if err != nil {
