@@ -35,6 +35,8 @@
 //   - Hashes are never the token's choice: SHA-256 for signatures, and for OAEP what the Profile
 //     says.
 //   - A key never goes under a weaker one, see [Strength].
+//   - Which certificates are good is for a [Verifier] to say: a [Trust] has the three levels of
+//     TR-34, and a host's caller may have rules of its own.
 //   - Each fault has an error of its own (errors.go). Nothing is returned with one.
 //
 // # Secrets
