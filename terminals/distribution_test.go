@@ -25,6 +25,7 @@ import (
 	"keyd/keyagreement"
 	"keyd/keys"
 	"keyd/store"
+	"keyd/store/postgrestest"
 	"keyd/tr34"
 )
 
@@ -570,36 +571,108 @@ func TestTooManyInjections(t *testing.T) {
 	w.inject(w.request(id, KeyAgreement))
 }
 
-// TestTwoFrontsAndOneRequest: whichever front carries it, there is one answer.
-func TestTwoFrontsAndOneRequest(t *testing.T) {
-	w := newWorld(t)
-	for n, m := range []Method{KeyAgreement, TwoPass, OnePass} {
-		id := w.terminal(fmt.Sprintf("t-%d", n))
-		r := w.request(id, m)
-		var wait sync.WaitGroup
-		answers := make([]*Answer, 8)
-		for i := range answers {
-			front := w.front()
-			wait.Go(func() {
-				for {
-					a, err := front.Inject(context.Background(), actor, r)
-					if err == nil {
-						answers[i] = a
-						return
-					}
-					if fault.Of(err).Reason != fault.Conflict {
-						t.Errorf("%s: %v", m, err)
-						return
+// TestTwoFronts on one database, of either kind: whichever front carries a request there is one
+// answer to it, and whichever front allots numbers none is given twice.
+func TestTwoFronts(t *testing.T) {
+	for name, open := range databases {
+		t.Run(name, func(t *testing.T) {
+			first, second := open(t)
+			w := newWorldOver(t, first, newLedger(t))
+			other := *w
+			other.db = second
+			fronts := []*Distribution{w.Distribution, other.front()}
+			seen := map[string]string{}
+			for n, m := range []Method{KeyAgreement, TwoPass, OnePass, KeyAgreement} {
+				id := w.terminal(fmt.Sprintf("t-%d", n))
+				r := w.request(id, m)
+				var wait sync.WaitGroup
+				answers := make([]*Answer, 6)
+				for i := range answers {
+					wait.Go(func() {
+						for {
+							a, err := fronts[i%2].Inject(context.Background(), actor, r)
+							if err == nil {
+								answers[i] = a
+								return
+							}
+							if fault.Of(err).Reason != fault.Conflict {
+								t.Errorf("%s: %v", m, err)
+								return
+							}
+						}
+					})
+				}
+				wait.Wait()
+				for _, a := range answers {
+					if a == nil || answers[0] == nil || !bytes.Equal(a.Answer, answers[0].Answer) || a.Injection.ID != answers[0].Injection.ID {
+						t.Fatalf("%s: two answers to one request", m)
 					}
 				}
-			})
-		}
-		wait.Wait()
-		for _, a := range answers {
-			if a == nil || answers[0] == nil || !bytes.Equal(a.Answer, answers[0].Answer) || a.Injection.ID != answers[0].Injection.ID {
-				t.Fatalf("%s: two answers to one request", m)
+				w.confirm(answers[0].Injection)
 			}
-		}
-		w.confirm(answers[0].Injection)
+			const terminals = 8
+			ids, requests := make([]string, terminals), make([]Request, terminals)
+			for n := range ids {
+				ids[n] = w.terminal(fmt.Sprintf("r-%d", n))
+				requests[n] = w.request(ids[n], TwoPass)
+			}
+			var mu sync.Mutex
+			var wait sync.WaitGroup
+			for n := range ids {
+				wait.Go(func() {
+					a, err := fronts[n%2].Inject(context.Background(), actor, requests[n])
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					key := string(a.Injection.Keys[2].ID)
+					if seen[key] != "" {
+						t.Errorf("%X is %s's and %s's", key, seen[key], ids[n])
+					}
+					seen[key] = ids[n]
+				})
+			}
+			wait.Wait()
+		})
 	}
+}
+
+// databases open one database twice, as two fronts have it.
+var databases = map[string]func(t *testing.T) (first, second store.Store){
+	"SQLite": func(t *testing.T) (first, second store.Store) {
+		path := filepath.Join(t.TempDir(), "keyd.db")
+		return opened(t, func() (store.Store, error) { return store.OpenSQLite(t.Context(), path) })
+	},
+	"Postgres": func(t *testing.T) (first, second store.Store) {
+		server, err := postgrestest.Start()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := server.Stop(); err != nil {
+				t.Error(err)
+			}
+		})
+		database, err := server.Create(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return opened(t, func() (store.Store, error) {
+			return store.OpenPostgres(t.Context(), store.PostgresOptions{Hosts: []string{server.SocketDir}, Database: database, User: postgrestest.User})
+		})
+	},
+}
+
+func opened(t *testing.T, open func() (store.Store, error)) (first, second store.Store) {
+	t.Helper()
+	for _, s := range []*store.Store{&first, &second} {
+		var err error
+		if *s, err = open(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = (*s).Close() })
+	}
+	return first, second
 }
