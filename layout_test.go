@@ -27,7 +27,7 @@ var frontSide = []string{
 }
 
 // secretSide is what the front never reaches.
-var secretSide = []string{"keyd/tr34", "keyd/keyagreement", "keyd/pinblock", "keyd/dukpt/software", "keyd/hsm/module", "github.com/miekg/pkcs11"}
+var secretSide = []string{"keyd/tr34", "keyd/keyblock/software", "keyd/keyagreement", "keyd/pinblock", "keyd/dukpt/software", "keyd/hsm/module", "github.com/miekg/pkcs11"}
 
 // present are the folders without which the tests below would prove nothing.
 var present = []string{
