@@ -1,19 +1,26 @@
 // Package simulator is a payment terminal in software, for trying keyd out and for
-// tests: it keeps DUKPT registers in a file and enciphers PINs as a PIN pad does. It
-// is the terminal side; nothing of it runs inside keyd.
+// tests. It is the terminal side; nothing of it runs inside keyd.
+//
+// [Terminal] keeps DUKPT registers in a file and enciphers PINs as a PIN pad does. [Device] does
+// what the firmware of a terminal does besides: it has a key pair and a certificate, gets its keys
+// from keyd by every method, confirms them, and uses them. [Authority] makes the certificates that
+// a maker of terminals and an operator of key hosts make.
+//
+// # Rules
+//
+//   - What a later step depends on is in the file, and on the disk, before anything is sent: a
+//     device that is stopped at any point goes on from its file. No key serial number is used
+//     twice.
+//   - A device believes no host but by its own authorities, and looks at every key block before it
+//     keeps anything of it.
+//   - The files hold keys in the clear (mode 0600), as a device holds them in its secure memory.
 package simulator
 
 import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
-	"errors"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
-
-	"golang.org/x/sys/unix"
 
 	"keyd/dukpt"
 	"keyd/dukpt/software"
@@ -90,12 +97,8 @@ func seal(transaction *software.Transaction, format pinblock.Format, pan pinbloc
 	if err != nil {
 		return PINBlock{}, err
 	}
-	c.Encrypt(block, block)
-	if format == pinblock.ISO4 {
-		if err := pan.XORField4(block); err != nil {
-			return PINBlock{}, err
-		}
-		c.Encrypt(block, block)
+	if err := encipherBlock(c, format, pan, block); err != nil {
+		return PINBlock{}, err
 	}
 	return PINBlock{KSN: transaction.KSN(), WorkingType: working, Format: format, Block: block}, nil
 }
@@ -110,18 +113,12 @@ func blockCipher(key []byte, format pinblock.Format) (cipher.Block, error) {
 
 // update changes the state under a lock and writes it whole or not at all.
 func (t *Terminal) update(change func(*software.Terminal) error) error {
-	if _, err := os.Stat(t.path); err != nil {
-		return fmt.Errorf("terminal: %w", err)
-	}
-	lock, err := os.OpenFile(t.path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	unlock, err := lockFile(t.path)
 	if err != nil {
-		return fmt.Errorf("terminal: %w", err)
+		return err
 	}
-	defer lock.Close() //nolint:errcheck // ends the lock
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-		return fmt.Errorf("terminal %s: lock: %w", t.path, err)
-	}
-	state, err := readState(t.path)
+	defer unlock()
+	state, err := readFile(t.path, 64<<10)
 	if err != nil {
 		return err
 	}
@@ -139,42 +136,5 @@ func (t *Terminal) update(change func(*software.Terminal) error) error {
 		return err
 	}
 	defer clear(next)
-	return t.write(next)
-}
-
-func readState(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("terminal: %w", err)
-	}
-	defer f.Close() //nolint:errcheck // read only
-	const most = 64 << 10
-	state, err := io.ReadAll(io.LimitReader(f, most))
-	if err != nil {
-		return nil, fmt.Errorf("terminal: %w", err)
-	}
-	return state, nil
-}
-
-func (t *Terminal) write(state []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(t.path), ".terminal-")
-	if err != nil {
-		return fmt.Errorf("terminal: %w", err)
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	_, err = f.Write(state)
-	if err == nil {
-		err = f.Sync()
-	}
-	if closed := f.Close(); err == nil {
-		err = closed
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), t.path)
-	}
-	return err
+	return writeFile(t.path, next, 0o600)
 }
