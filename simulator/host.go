@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"keyd/tr34"
@@ -230,11 +231,12 @@ func (s *deviceState) expectation(now time.Time) (tr34.Expectation, error) {
 }
 
 func profileNamed(name string) (tr34.Profile, error) {
-	switch name {
-	case "", "rfc":
+	if name == "" {
 		return tr34.Profile{}, nil
-	case "annex-b":
-		return tr34.AnnexB, nil
 	}
-	return tr34.Profile{}, fmt.Errorf("%q is no profile of TR-34: rfc or annex-b", name)
+	p, ok := tr34.ProfileNamed(name)
+	if !ok {
+		return p, fmt.Errorf("%q is no profile of TR-34: it is one of %s", name, strings.Join(tr34.ProfileNames(), ", "))
+	}
+	return p, nil
 }
