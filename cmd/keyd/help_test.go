@@ -14,6 +14,7 @@ func TestOfficersHelp(t *testing.T) {
 	root.AddCommand(officerCommand(), ceremonyCommand(), keyCommand(), initCommand(), auditCommand())
 	terminal := &cobra.Command{Use: "terminal"}
 	terminal.AddCommand(terminalInventory()...)
+	terminal.AddCommand(terminalKeys()...)
 	root.AddCommand(terminal)
 	var walk func(*cobra.Command)
 	walk = func(c *cobra.Command) {

@@ -27,6 +27,7 @@ func terminalCommand() *cobra.Command {
 	}
 	c.AddCommand(terminalEncryptPIN(), terminalToken())
 	c.AddCommand(terminalInventory()...)
+	c.AddCommand(terminalKeys()...)
 	return c
 }
 

@@ -192,6 +192,7 @@ func writeTerminal(w io.Writer, t *keydv1.Terminal) {
 	row(w, "model", printable(t.Model))
 	row(w, "serial number", printable(t.SerialNumber))
 	row(w, "site", dash(printable(t.Site)))
+	row(w, "key set", dash(printable(t.KeySet)))
 	row(w, "registered", at(t.RegisteredAt))
 	row(w, "changed", at(t.ChangedAt))
 	c := t.Certificate
