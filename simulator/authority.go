@@ -100,10 +100,10 @@ func MakeAuthority(dir, name, algorithm string) (a *Authority, made bool, err er
 	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})
 	defer clear(text)
 	// The certificate comes last: without it there is no authority yet.
-	if err := writeFile(filepath.Join(dir, authorityKey), text, 0o600); err != nil {
+	if err := WriteFile(filepath.Join(dir, authorityKey), text, 0o600); err != nil {
 		return nil, false, err
 	}
-	return a, true, writeFile(filepath.Join(dir, authorityCertificate), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644)
+	return a, true, WriteFile(filepath.Join(dir, authorityCertificate), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644)
 }
 
 // Device returns the certificate of a terminal's key, in DER.

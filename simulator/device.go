@@ -270,7 +270,7 @@ func (d *Device) locked(do func(*deviceState) error, write bool) error {
 		return err
 	}
 	defer clear(next)
-	return writeFile(d.path, next, 0o600)
+	return WriteFile(d.path, next, 0o600)
 }
 
 func upperHex(b []byte) string { return fmt.Sprintf("%X", b) }

@@ -44,8 +44,8 @@ func readFile(path string, most int64) ([]byte, error) {
 	return b, nil
 }
 
-// writeFile replaces a file, whole or not at all. It is on the disk when writeFile returns.
-func writeFile(path string, content []byte, mode fs.FileMode) (err error) {
+// WriteFile replaces a file, whole or not at all. It is on the disk when WriteFile returns.
+func WriteFile(path string, content []byte, mode fs.FileMode) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), ".terminal-")
 	if err != nil {
 		return fmt.Errorf("terminal: %w", err)

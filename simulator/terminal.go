@@ -136,5 +136,5 @@ func (t *Terminal) update(change func(*software.Terminal) error) error {
 		return err
 	}
 	defer clear(next)
-	return writeFile(t.path, next, 0o600)
+	return WriteFile(t.path, next, 0o600)
 }

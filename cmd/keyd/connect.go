@@ -26,6 +26,10 @@ type connection struct {
 	server, ca, cert, key string
 	dir, as               string
 	timeout               time.Duration
+
+	// own is what connects where neither a certificate nor an identity is named: a simulated
+	// terminal with its own.
+	own func() (tls.Certificate, error)
 }
 
 func (c *connection) flags(cmd *cobra.Command, as string) {
@@ -44,7 +48,10 @@ func (c *connection) flags(cmd *cobra.Command, as string) {
 func (c *connection) dial() (*grpc.ClientConn, *tls.Config, error) {
 	if c.dir != "" {
 		certs := filepath.Join(c.dir, "certs")
-		c.ca, c.cert, c.key = filepath.Join(certs, "ca.crt"), filepath.Join(certs, c.as+".crt"), filepath.Join(certs, c.as+".key")
+		c.ca = filepath.Join(certs, "ca.crt")
+		if c.as != "" {
+			c.cert, c.key = filepath.Join(certs, c.as+".crt"), filepath.Join(certs, c.as+".key")
+		}
 		if c.server == "" {
 			address, err := development.Address(c.dir)
 			if err != nil {
@@ -53,7 +60,8 @@ func (c *connection) dial() (*grpc.ClientConn, *tls.Config, error) {
 			c.server = address
 		}
 	}
-	if c.server == "" || c.ca == "" || c.cert == "" || c.key == "" {
+	given := c.cert != "" && c.key != ""
+	if own := c.own != nil && c.cert == "" && c.key == ""; c.server == "" || c.ca == "" || !given && !own {
 		return nil, nil, errors.New("name the service with --server, --ca, --cert and --key, or a development service with --dir")
 	}
 	roots := x509.NewCertPool()
@@ -64,7 +72,12 @@ func (c *connection) dial() (*grpc.ClientConn, *tls.Config, error) {
 	if !roots.AppendCertsFromPEM(pem) {
 		return nil, nil, fmt.Errorf("%s holds no certificate", c.ca)
 	}
-	certificate, err := tls.LoadX509KeyPair(c.cert, c.key)
+	var certificate tls.Certificate
+	if given {
+		certificate, err = tls.LoadX509KeyPair(c.cert, c.key)
+	} else {
+		certificate, err = c.own()
+	}
 	if err != nil {
 		return nil, nil, err
 	}

@@ -26,11 +26,14 @@ type desk struct {
 	known string
 }
 
+// deskTimeout is how long an officer waits for each answer: a token may look for the primes of
+// an RSA key.
+const deskTimeout = time.Minute
+
 // readFlags are those of commands that sign nothing.
 func (d *desk) readFlags(c *cobra.Command) {
 	d.conn.flags(c, "officer-1")
-	// A token may look for the primes of an RSA key.
-	d.conn.timeout = time.Minute
+	d.conn.timeout = deskTimeout
 	c.Flags().Lookup("timeout").DefValue = d.conn.timeout.String()
 	c.Flags().StringVar(&d.known, "known", "", "file of the modules that the officer has confirmed (default ~/.config/keyd/known.json)")
 	c.Flags().Lookup("timeout").Usage = "how long to wait for each answer"

@@ -15,6 +15,7 @@ func TestOfficersHelp(t *testing.T) {
 	terminal := &cobra.Command{Use: "terminal"}
 	terminal.AddCommand(terminalInventory()...)
 	terminal.AddCommand(terminalKeys()...)
+	terminal.AddCommand(terminalSimulate())
 	root.AddCommand(terminal)
 	var walk func(*cobra.Command)
 	walk = func(c *cobra.Command) {

@@ -25,7 +25,7 @@ func terminalCommand() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE:    needsSubcommand,
 	}
-	c.AddCommand(terminalEncryptPIN(), terminalToken())
+	c.AddCommand(terminalEncryptPIN(), terminalToken(), terminalSimulate())
 	c.AddCommand(terminalInventory()...)
 	c.AddCommand(terminalKeys()...)
 	return c
