@@ -99,6 +99,20 @@ func TestDocumentedRules(t *testing.T) {
 			{"x", "KeyService/GetKey", []Key{{Name: "acquirer.new"}}, "10.0.0.1", office, true, nil}, // there is none of that name: it may be told so
 			{"x", translate, []Key{bdk, visa}, "10.0.0.1", office, false, nil},
 		},
+		{ // terminals get their keys
+			{"x", "TerminalService/InjectKeys", nil, "10.0.0.1", office, true, nil},
+			{"x", "TerminalService/UnbindTerminal", nil, "10.0.0.1", office, false, nil},
+		},
+		{ // and use their session keys: of no host
+			{"x", "MacService/VerifyMac", []Key{{Name: "terminal:t-1:mac", Usage: "M3"}}, "10.0.0.1", office, false, nil},
+			{"x", "MacService/VerifyMac", []Key{bdk}, "10.0.0.1", office, false, nil},
+		},
+		{ // the legacy form
+			{"x", "TerminalService/SignIn", nil, "10.0.0.1", office, true, &Terminal{ID: "t-1", Model: "P400"}},
+			{"x", "TerminalService/SignIn", nil, "10.0.0.1", office, false, &Terminal{ID: "t-1", Model: "P500"}},
+			{"x", "TerminalService/SignIn", nil, "10.0.0.1", "2027-07-01T00:00:00Z", false, &Terminal{ID: "t-1", Model: "P400"}},
+			{"x", "TerminalService/ConfirmKeys", nil, "10.0.0.1", office, false, &Terminal{ID: "t-1", Model: "P400"}},
+		},
 		{ // an auditor who reads keys
 			{"x", "KeyService/GetKey", []Key{bdk}, "10.0.0.1", office, true, nil},
 			{"x", "KeyService/GetKey", []Key{visa}, "10.0.0.1", office, false, nil},

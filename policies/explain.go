@@ -42,6 +42,7 @@ type ExplainedRule struct {
 	Fits    bool             `json:"fits"` // every part does
 	Method  ExplainedPart    `json:"method"`
 	Keys    []ExplainedKey   `json:"keys,omitempty"`
+	Legacy  *ExplainedPart   `json:"legacy,omitempty"` // where it is asked for
 	When    *ExplainedWhen   `json:"when,omitempty"`
 	Custody *ExplainedDemand `json:"custody,omitempty"`
 }
@@ -136,6 +137,13 @@ func (r *rule) explain(q *Request, s *scene) ExplainedRule {
 		key := r.explainKey(&q.Keys[i])
 		e.Fits = e.Fits && key.Name.Fits && key.Usage.Fits
 		e.Keys = append(e.Keys, key)
+	}
+	if q.Legacy {
+		e.Legacy = &ExplainedPart{Line: r.lines.legacy, Fits: r.legacy, Why: "the rule does not say legacy: true"}
+		if r.legacy {
+			e.Legacy.Why = "the rule covers the legacy form"
+		}
+		e.Fits = e.Fits && r.legacy
 	}
 	if r.when != nil {
 		e.When = r.explainWhen(q, s)

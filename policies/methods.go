@@ -10,7 +10,18 @@ type Method struct {
 	// Custody says that its answer and its audit entry tell where clear values existed,
 	// so that a rule can demand something of it.
 	Custody bool
+
+	// Own says that a terminal which connects with its own certificate asks for it, about
+	// itself. Besides it asks for operations with keys, which are those with Custody, and for
+	// nothing else whatever the rules say.
+	Own bool
+
+	// Legacy says that a request for it can be one for the legacy form, see [Request].
+	Legacy bool
 }
+
+// forTerminals reports whether a terminal may ever ask for it.
+func (m Method) forTerminals() bool { return m.Own || m.Custody }
 
 // Methods is every method that a policy can allow. A method that is missing here can
 // be called by nobody.
@@ -47,10 +58,10 @@ var Methods = []Method{
 	{Name: "TerminalService/GetInjection"},
 	{Name: "TerminalService/UnbindTerminal"},
 	{Name: "TerminalService/RebindTerminal"},
-	{Name: "TerminalService/GetKeyHost"},
-	{Name: "TerminalService/InjectKeys"},
-	{Name: "TerminalService/ConfirmKeys"},
-	{Name: "TerminalService/SignIn"},
+	{Name: "TerminalService/GetKeyHost", Own: true},
+	{Name: "TerminalService/InjectKeys", Own: true, Legacy: true},
+	{Name: "TerminalService/ConfirmKeys", Own: true},
+	{Name: "TerminalService/SignIn", Own: true, Legacy: true},
 	{Name: "BackupService/CreateBackup"},
 	{Name: "FleetService/ListNodes"},
 	{Name: "FleetService/ForgetNode"},

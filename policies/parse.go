@@ -135,7 +135,7 @@ func (p *Policy) addIdentity(entry node, roles map[string][]*rule, seen map[stri
 	if err != nil {
 		return err
 	}
-	idField, err := fields.need("id", "write the SPIFFE ID of the client certificate")
+	idField, err := fields.need("id", "write the SPIFFE ID of the client certificate, or terminal:ID")
 	if err != nil {
 		return err
 	}
@@ -174,6 +174,9 @@ func (p *Policy) addIdentity(entry node, roles map[string][]*rule, seen map[stri
 		if slices.ContainsFunc(g.roles, func(r role) bool { return r.name == name.value }) {
 			return name.fault("role %q is listed twice; remove one", name.value)
 		}
+		if err := canAsk(id, name, rules); err != nil {
+			return err
+		}
 		g.roles = append(g.roles, role{name.value, rules})
 		g.all += len(rules)
 		for _, r := range rules {
@@ -184,8 +187,26 @@ func (p *Policy) addIdentity(entry node, roles map[string][]*rule, seen map[stri
 	}
 	if prefix, ok := strings.CutSuffix(id, fleetSuffix); ok {
 		p.fleets[prefix+"/"] = g
+	} else if id == terminalPrefix+"*" {
+		p.fleets[terminalPrefix] = g
 	} else {
 		p.exact[id] = g
+	}
+	return nil
+}
+
+// canAsk refuses a role for terminals that has a method for which none may ever ask: it would
+// look like a permission.
+func canAsk(id string, name text, rules []*rule) error {
+	if _, ok := terminalOf(id); !ok {
+		return nil
+	}
+	for _, r := range rules {
+		for _, m := range r.methods {
+			if !Methods[m].forTerminals() {
+				return name.fault("role %q has %s (line %d), which no terminal may ask for; give terminals a role of their own: GetKeyHost, InjectKeys, ConfirmKeys and SignIn of TerminalService, and operations with keys", name.value, Methods[m].Name, r.lines.methods)
+			}
+		}
 	}
 	return nil
 }
@@ -218,6 +239,9 @@ func parseRoles(n node) (map[string][]*rule, error) {
 			}
 			r.label = fmt.Sprintf("%s[%d]", f.name, i)
 			r.permitted = fmt.Sprintf("rule %s (line %d) covers it", r.label, entry.line)
+			if r.legacy {
+				r.permitted += ", the legacy form too"
+			}
 			if r.custody == TokenCustody {
 				r.permitted += ", with custody of the token only"
 			}
@@ -229,7 +253,7 @@ func parseRoles(n node) (map[string][]*rule, error) {
 }
 
 func parseRule(n node) (*rule, error) {
-	fields, err := n.fields("methods", "keys", "usages", "when", "custody")
+	fields, err := n.fields("methods", "keys", "usages", "when", "custody", "legacy")
 	if err != nil {
 		return nil, err
 	}
@@ -252,6 +276,12 @@ func parseRule(n node) (*rule, error) {
 	if f, ok := fields["custody"]; ok {
 		r.lines.custody = f.keyLine
 		if err := r.addCustody(f); err != nil {
+			return nil, err
+		}
+	}
+	if f, ok := fields["legacy"]; ok {
+		r.lines.legacy = f.keyLine
+		if err := r.addLegacy(f); err != nil {
 			return nil, err
 		}
 	}
@@ -312,6 +342,21 @@ func (r *rule) addCustody(f field) error {
 		}
 	}
 	r.custody = TokenCustody
+	return nil
+}
+
+// addLegacy reads whether the rule covers the legacy form. On a method that has none it would
+// allow nothing.
+func (r *rule) addLegacy(f field) error {
+	if !f.isTrue() {
+		return f.fault("write legacy: true, or leave it out")
+	}
+	for _, m := range r.methods {
+		if !Methods[m].Legacy {
+			return f.keyFault("%s has no legacy form; put it into a rule of its own", Methods[m].Name)
+		}
+	}
+	r.legacy = true
 	return nil
 }
 

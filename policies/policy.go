@@ -15,20 +15,24 @@ import (
 type Policy struct {
 	text   []byte
 	digest [32]byte
-	exact  map[string]*grants // by SPIFFE ID
-	fleets map[string]*grants // by SPIFFE ID up to the last slash
+	exact  map[string]*grants // by SPIFFE ID, or identity of a terminal
+	fleets map[string]*grants // by SPIFFE ID up to the last slash; that of all terminals by terminalPrefix
 	limits limits
 }
 
 // Request is a question to a policy.
 type Request struct {
-	Identity string // SPIFFE ID from the client's certificate
+	Identity string // SPIFFE ID from the client's certificate, or [TerminalIdentity]
 	Method   string // "PinService/TranslatePinData"
 	Keys     []Key  // every key that the method would use
 
 	// Terminal is the one that the request is about, for conditions only. nil for methods
 	// that are about none; a condition that asks for it does not hold then.
 	Terminal *Terminal
+
+	// Legacy is true for keys in the legacy form: bare cryptograms, which PCI PIN 18-3 does not
+	// allow. Only a rule that says so (legacy: true) covers the request then.
+	Legacy bool
 
 	// Address is the client's, and At is when the request came. Conditions ask for them;
 	// one that needs what is not known (the zero value) does not hold.
@@ -120,12 +124,13 @@ type rule struct {
 	anyUsage  bool
 	when      *condition // nil: none
 	custody   Custody
+	legacy    bool   // it covers the legacy form as well
 	permitted string // why a request that the rule covers is allowed
 	lines     lines
 }
 
 // lines are where a rule and its parts begin in the file. What is not there is 0.
-type lines struct{ rule, methods, keys, usages, when, custody int }
+type lines struct{ rule, methods, keys, usages, when, custody, legacy int }
 
 // Authorize decides about a request. It allows what a single rule of one of the
 // identity's roles covers, and nothing else: the rule names the method and, where the
@@ -162,7 +167,7 @@ func (g *grants) find(method int, r *Request, s **scene, before *rule) *rule {
 		return before
 	}
 	for _, rule := range g.rules[method] {
-		if before != nil && rule.custody != AnyCustody || !rule.covers(r.Keys) {
+		if before != nil && rule.custody != AnyCustody || !rule.covers(r) {
 			continue
 		}
 		if rule.when != nil {
@@ -202,7 +207,25 @@ func (p *Policy) question(r *Request) (method int, wrong string) {
 		}
 		return 0, fmt.Sprintf("%s works with no key but was asked for with one", r.Method)
 	}
-	return method, ""
+	if r.Legacy && !Methods[method].Legacy {
+		return 0, fmt.Sprintf("%s has no legacy form but was asked for in it", r.Method)
+	}
+	return method, forItself(r, method)
+}
+
+// forItself says what a terminal, and nobody else, is refused whatever the rules say: what is
+// neither about its own keys nor an operation with keys.
+func forItself(r *Request, method int) string {
+	id, ok := terminalOf(r.Identity)
+	switch {
+	case !ok:
+		return ""
+	case !Methods[method].forTerminals():
+		return fmt.Sprintf("%s is nothing that a terminal may ask for", r.Method)
+	case Methods[method].Own && (id == "" || r.Terminal == nil || r.Terminal.ID != id):
+		return fmt.Sprintf("a terminal asks for %s about itself alone", r.Method)
+	}
+	return ""
 }
 
 // entries returns the entry of the identity itself and that of its fleet. Either may be
@@ -239,7 +262,13 @@ func (p *Policy) Text() []byte {
 	return bytes.Clone(p.text)
 }
 
-func (r *rule) covers(keys []Key) bool {
+func (r *rule) covers(q *Request) bool {
+	return r.coversForm(q) && r.coversKeys(q.Keys)
+}
+
+func (r *rule) coversForm(q *Request) bool { return r.legacy || !q.Legacy }
+
+func (r *rule) coversKeys(keys []Key) bool {
 	for i := range keys {
 		if !r.coversKey(&keys[i]) {
 			return false
@@ -306,9 +335,12 @@ func denial(r Request, method int, entries ...*grants) string {
 			return fmt.Sprintf("no rule of %s for %s covers key %s with usage %s", roleList(roles), r.Method, quoted(k.Name), quoted(k.Usage))
 		}
 	}
+	if r.Legacy && !slices.ContainsFunc(rules, func(rule *rule) bool { return rule.legacy }) {
+		return fmt.Sprintf("no rule of %s for %s says legacy: true, and the keys would go in the legacy form", roleList(roles), r.Method)
+	}
 	// The condition of the first rule that fits otherwise is what to look at.
 	for _, rule := range rules {
-		if rule.when == nil || !rule.covers(r.Keys) {
+		if rule.when == nil || !rule.covers(&r) {
 			continue
 		}
 		if _, err := rule.when.holds(newScene(r)); err != nil {

@@ -204,19 +204,25 @@ func TestShippedPolicies(t *testing.T) {
 			"KeyService/GetCertificateSigningRequest", // the key signs
 		}, m.Name)
 		terminals := strings.HasPrefix(m.Name, "TerminalService/")
-		look := terminals && (strings.HasPrefix(m.Name, "TerminalService/Get") || strings.HasPrefix(m.Name, "TerminalService/List"))
+		look := terminals && !m.Own && (strings.HasPrefix(m.Name, "TerminalService/Get") || strings.HasPrefix(m.Name, "TerminalService/List"))
 		backup := m.Name == "BackupService/CreateBackup"
 		if !data && !reset && !watch && !nodes && !forget && !read && !change && !log && !terminals && !backup {
 			t.Errorf("%s: decide who may call it in development", m.Name)
 		}
-		officer := reset || watch || nodes || forget || read || change || terminals || backup
+		officer := reset || watch || nodes || forget || read || change || terminals && !m.Own || backup
 		for name, want := range map[string]bool{
 			"switch": data || watch, "officer-1": officer, "officer-2": officer, "officer-3": officer,
-			"auditor": watch || nodes || read || look || log, "terminal-1": false, "stranger": false,
+			"auditor": watch || nodes || read || look || log, "terminal-1": m.Own, "stranger": false,
 		} {
 			d := dev.Authorize(Request{Identity: "spiffe://dev.keyd/" + name, Method: m.Name, Keys: keys})
 			if d.Allowed != want {
 				t.Errorf("dev: %s, %s: %+v", name, m.Name, d)
+			}
+		}
+		for _, legacy := range []bool{false, true} {
+			r := Request{Identity: TerminalIdentity("t-1"), Method: m.Name, Keys: keys, Terminal: &Terminal{ID: "t-1"}, Legacy: legacy}
+			if d := dev.Authorize(r); d.Allowed != (m.Own && (m.Legacy || !legacy)) {
+				t.Errorf("dev: a terminal, %s, legacy %t: %+v", m.Name, legacy, d)
 			}
 		}
 	}

@@ -76,14 +76,19 @@ func (v value) Type() ref.Type { return v.of }
 // Value implements [ref.Val].
 func (v value) Value() any { return v.inner }
 
-// identityFacts is the caller's SPIFFE ID in parts.
+// identityFacts is the caller's SPIFFE ID in parts, or a terminal's identity.
 type identityFacts struct {
 	id, trustDomain, last string
 	path                  []string
+	terminal              string
 }
 
 func factsOf(id string) *identityFacts {
 	f := &identityFacts{id: id}
+	if terminal, ok := terminalOf(id); ok { // which has no parts of a SPIFFE ID
+		f.terminal = terminal
+		return f
+	}
 	rest := strings.TrimPrefix(id, "spiffe://")
 	domain, path, _ := strings.Cut(rest, "/")
 	f.trustDomain = domain
@@ -110,6 +115,7 @@ var facts = map[string][]fact{
 		{"trust_domain", types.StringType, func(v any) any { return v.(*identityFacts).trustDomain }},
 		{"path", types.NewListType(types.StringType), func(v any) any { return v.(*identityFacts).path }},
 		{"last", types.StringType, func(v any) any { return v.(*identityFacts).last }},
+		{"terminal", types.StringType, func(v any) any { return v.(*identityFacts).terminal }},
 	},
 	keyTypeName: {
 		{"name", types.StringType, func(v any) any { return v.(*Key).Name }},

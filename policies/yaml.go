@@ -265,6 +265,12 @@ func (n node) text() (string, error) {
 	return s.Value, nil
 }
 
+// isTrue reports whether it is the word true, without quotes.
+func (n node) isTrue() bool {
+	b, ok := n.ast.(*ast.BoolNode)
+	return ok && b.Value
+}
+
 // expression returns a text and the line on which it begins. It may be a block that
 // begins with |: line breaks and comments mean nothing in an expression, and a long one
 // is unreadable on one line.

@@ -87,6 +87,7 @@ func policyExplain() *cobra.Command {
 	var identity, method, address, at string
 	var keys, serials []string
 	var terminal policies.Terminal
+	var legacy bool
 	c := &cobra.Command{
 		Use:   "explain FILE",
 		Short: "Why would this identity be allowed or refused this?",
@@ -106,13 +107,14 @@ Status 0: it would be allowed. Status 3: it would be refused.`,
 		Args: oneFile,
 	}
 	f := c.Flags()
-	f.StringVar(&identity, "identity", "", "SPIFFE ID of the caller's certificate")
+	f.StringVar(&identity, "identity", "", "SPIFFE ID of the caller's certificate, or terminal:ID of a terminal that connects with its own")
 	f.StringVar(&method, "method", "", "SERVICE/METHOD, for example PinService/TranslatePinData")
 	f.StringArrayVar(&keys, "key", nil, "NAME[:USAGE][,FIELD=VALUE...], once for each key of the request")
 	f.StringArrayVar(&serials, "ksn", nil, "key serial number of the keys with usage B0 (or without one), in their order; a single one is for all")
 	f.StringVar(&terminal.ID, "terminal", "", "terminal that the request is about")
 	f.StringVar(&terminal.Owner, "terminal-owner", "", "its owner, or the one that a list is limited to")
 	f.StringVar(&terminal.Model, "terminal-model", "", "its model, or the one that a list is limited to")
+	f.BoolVar(&legacy, "legacy", false, "the keys would go in the legacy form: bare cryptograms")
 	f.StringVar(&address, "address", "", "IP address of the caller; without it conditions about it do not hold")
 	f.StringVar(&at, "at", "", "when, as 2026-07-01T08:30:00+02:00 (default: now)")
 	for _, name := range []string{"identity", "method"} {
@@ -126,7 +128,7 @@ Status 0: it would be allowed. Status 3: it would be refused.`,
 		if err != nil {
 			return err
 		}
-		r := policies.Request{Identity: identity, Method: method, At: time.Now()}
+		r := policies.Request{Identity: identity, Method: method, Legacy: legacy, At: time.Now()}
 		if strings.HasPrefix(method, "TerminalService/") {
 			r.Terminal = &terminal
 		}
@@ -321,6 +323,9 @@ func showRule(w io.Writer, rule policies.ExplainedRule) {
 	for _, k := range rule.Keys {
 		part("key "+k.Key, k.Name)
 		part("usage of "+k.Key, k.Usage)
+	}
+	if rule.Legacy != nil {
+		part("legacy form", *rule.Legacy)
 	}
 	if rule.When != nil {
 		part("when", rule.When.ExplainedPart)
