@@ -8,38 +8,52 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc/credentials"
+
+	"keyd/keys"
 )
 
-// connections are those that are open, and the TLS identity by which new ones are let in.
+// connections are those that are open, and by what new ones are let in: the TLS identity, and
+// for terminals the register.
 type connections struct {
 	identity atomic.Pointer[tls.Config]
+	makers   *makers
 
-	mu   sync.Mutex
-	open map[*connection]struct{}
+	mu        sync.Mutex
+	open      map[*connection]struct{}
+	terminals int // of them
 }
 
-func newConnections(c *tls.Config) *connections {
-	s := &connections{open: make(map[*connection]struct{})}
+func newConnections(c *tls.Config, officers *keys.Ceremonies) *connections {
+	s := &connections{open: make(map[*connection]struct{}), makers: &makers{officers: officers}}
 	s.identity.Store(c)
 	return s
 }
 
-// config is the configuration for handshakes: that of the moment.
+// config is the configuration for handshakes: that of the moment. What a handshake has let in
+// is looked at once more by add, which says whose it is.
 func (s *connections) config() *tls.Config {
 	return &tls.Config{
 		MinVersion:         tls.VersionTLS13,
-		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return s.identity.Load(), nil },
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return s.makers.with(s.identity.Load()), nil },
 	}
 }
 
 // connection is one that is open, with the chain that the client showed, leaf first.
 type connection struct {
 	net.Conn
-	chain []*x509.Certificate
-	all   *connections
-	once  sync.Once
+	chain  []*x509.Certificate
+	device *device // nil: its chain leads to a client authority
+	all    *connections
+	once   sync.Once
+}
+
+// admitted is what is known of a connection that was let in.
+type admitted struct {
+	credentials.TLSInfo
+	device *device // of a terminal, otherwise nil
 }
 
 // Close implements [net.Conn].
@@ -47,28 +61,57 @@ func (c *connection) Close() error {
 	c.once.Do(func() {
 		c.all.mu.Lock()
 		delete(c.all.open, c)
+		if c.device != nil {
+			c.all.terminals--
+		}
 		c.all.mu.Unlock()
 	})
 	return c.Conn.Close()
 }
 
-var errAuthorityGone = errors.New("the client's authority is not one any more")
+var (
+	errNoAuthority = errors.New("the certificates lead to no client authority")
+	errCrowded     = fmt.Errorf("%d terminals are connected, and no more are let in: the rest is for clients", MaxTerminalConnections)
+)
 
-// add takes in a connection whose handshake may have begun with an earlier identity.
-func (s *connections) add(conn net.Conn, info credentials.AuthInfo, before *tls.Config) (net.Conn, error) {
+// add takes in a connection after its handshake, and says whose it is: a client's, if and only
+// if its chain leads to a client authority of this moment, which may be another than when the
+// handshake began; otherwise a terminal's, whose chain the register has to believe.
+func (s *connections) add(conn net.Conn, info credentials.AuthInfo) (net.Conn, credentials.AuthInfo, error) {
 	t, ok := info.(credentials.TLSInfo)
 	if !ok {
-		return nil, errors.Join(errors.New("the connection is not TLS"), conn.Close())
+		return nil, nil, errors.Join(errors.New("the connection is not TLS"), conn.Close())
 	}
 	c := &connection{Conn: conn, chain: t.State.PeerCertificates, all: s}
-	s.mu.Lock()
-	s.open[c] = struct{}{}
-	s.mu.Unlock()
-	// Looked at after it can be found: a replacement sees the connection, or this does it.
-	if now := s.identity.Load(); now != before && !leads(c.chain, now.ClientCAs) {
-		return nil, errors.Join(errAuthorityGone, c.Close())
+	identity := s.identity.Load()
+	if !leads(c.chain, identity.ClientCAs) {
+		c.device = &device{chain: c.chain, officers: s.makers.officers}
+		if err := c.device.believe(time.Now()); err != nil {
+			return nil, nil, errors.Join(fmt.Errorf("%w, and no terminal is let in with them: %w", errNoAuthority, err), conn.Close())
+		}
 	}
-	return c, nil
+	if err := s.enter(c); err != nil {
+		return nil, nil, errors.Join(err, conn.Close())
+	}
+	// Looked at after it can be found: a replacement sees the connection, or this does it.
+	if now := s.identity.Load(); c.device == nil && now != identity && !leads(c.chain, now.ClientCAs) {
+		return nil, nil, errors.Join(errNoAuthority, c.Close())
+	}
+	return c, admitted{t, c.device}, nil
+}
+
+// enter has a connection found. Of terminals' it takes no more than leave room for clients.
+func (s *connections) enter(c *connection) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.device != nil {
+		if s.terminals >= MaxTerminalConnections {
+			return errCrowded
+		}
+		s.terminals++
+	}
+	s.open[c] = struct{}{}
+	return nil
 }
 
 func (s *connections) count() int {
@@ -78,13 +121,13 @@ func (s *connections) count() int {
 }
 
 // replace lets new connections in by another identity, and closes those whose client
-// would not be let in by it. It returns their number.
+// would not be let in by it. It returns their number. Terminals do not depend on it.
 func (s *connections) replace(c *tls.Config) (closed int) {
 	s.identity.Store(c)
 	s.mu.Lock()
 	var gone []*connection
 	for open := range s.open {
-		if !leads(open.chain, c.ClientCAs) {
+		if open.device == nil && !leads(open.chain, c.ClientCAs) {
 			gone = append(gone, open)
 		}
 	}

@@ -3,13 +3,14 @@
 // One request goes one way, through these steps, each in a file of its own:
 //
 //	tls.go        a client certificate of a known authority, or no connection
+//	makers.go     or that of a terminal, by a maker whom officers believe
 //	call.go       the request gets an identifier
 //	translate.go  every error becomes a status with its reason and nothing else
 //	observe.go    the request is counted, and traced where that is configured
 //	recovery.go   a panic becomes an internal error
 //	record.go     the decision is in the audit log before the answer leaves
 //	deadline.go   the time that the request may take
-//	identity.go   who asks: the SPIFFE ID of the certificate
+//	identity.go   who asks: the SPIFFE ID of the certificate, or the terminal that has its key
 //	rate.go       how many requests, and denials, the identity may make
 //	gate.go       the policy in force; a method without a row in the policies' table is denied; so is a
 //	              success for which nobody asked the policy

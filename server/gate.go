@@ -50,6 +50,13 @@ func (gate) about(ctx context.Context, action string, named []policies.Key, term
 	if !d.Allowed {
 		return fault.Wrap(fault.PolicyDenied, errors.New(d.Why))
 	}
+	if c.terminal == nil {
+		return nil
+	}
+	if err := c.terminal.InService(); err != nil { // what is stolen may have its key still
+		c.allowed = false
+		return err
+	}
 	return nil
 }
 

@@ -22,10 +22,9 @@ type loggedTLS struct {
 
 // ServerHandshake implements [credentials.TransportCredentials].
 func (t loggedTLS) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	before := t.open.identity.Load()
 	secured, info, err := t.TransportCredentials.ServerHandshake(conn)
 	if err == nil {
-		secured, err = t.open.add(secured, info, before)
+		secured, info, err = t.open.add(secured, info)
 	}
 	if err != nil && !errors.Is(err, io.EOF) { // a probe of the port says nothing
 		t.refusals.report(conn.RemoteAddr(), err)

@@ -9,30 +9,65 @@ import (
 
 	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
 
 	"keyd/fault"
+	"keyd/policies"
+	"keyd/terminals"
 )
 
-// identify finds out who asks, see [identityOf].
-func identify(ctx context.Context, request any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	if err := identifyCall(ctx); err != nil {
+// identifier finds out who asks.
+type identifier struct{ terminals *terminals.Inventory }
+
+// unary is the step of that name, see [identityOf] and [identifier.terminal].
+func (i identifier) unary(ctx context.Context, request any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	if err := i.call(ctx); err != nil {
 		return nil, err
 	}
 	return next(ctx, request)
 }
 
-func identifyCall(ctx context.Context) error {
+func (i identifier) call(ctx context.Context) error {
 	c := callOf(ctx)
 	if c == nil || c.exempt {
 		return nil // a request without a call cannot succeed: see requireAuthorization
+	}
+	if d := deviceOf(ctx); d != nil {
+		return i.terminal(ctx, c, d)
 	}
 	identity, err := identityOf(ctx, time.Now())
 	if err != nil {
 		return fault.Wrap(fault.IdentityUnknown, err)
 	}
 	c.identity = identity
+	return nil
+}
+
+// terminal has a request be one of the terminal of the inventory whose public key the device
+// has proven to be its own. Nothing else of its certificate says who it is: a SPIFFE ID that a
+// maker has signed least of all.
+func (i identifier) terminal(ctx context.Context, c *call, d *device) error {
+	if err := d.believe(time.Now()); err != nil {
+		return fault.Wrap(fault.IdentityUnknown, err)
+	}
+	t, err := i.terminals.OfKey(ctx, d.publicKey())
+	if fault.Of(err).Reason == fault.TerminalNotFound {
+		return fault.Wrap(fault.IdentityUnknown, errors.New("no terminal of the inventory has the public key of this device: register it with its certificate"))
+	}
+	if err != nil {
+		return err
+	}
+	c.identity, c.terminal = policies.TerminalIdentity(t.ID), t
+	return nil
+}
+
+// deviceOf returns the device of a terminal's connection, nil for a client's.
+func deviceOf(ctx context.Context) *device {
+	if p, ok := peer.FromContext(ctx); ok {
+		if a, ok := p.AuthInfo.(admitted); ok {
+			return a.device
+		}
+	}
 	return nil
 }
 
@@ -45,8 +80,8 @@ func identityOf(ctx context.Context, now time.Time) (string, error) {
 	if !ok {
 		return "", errors.New("the request has no peer")
 	}
-	info, ok := p.AuthInfo.(credentials.TLSInfo)
-	if !ok || len(info.State.VerifiedChains) == 0 || len(info.State.VerifiedChains[0]) == 0 {
+	info, ok := p.AuthInfo.(admitted)
+	if !ok || info.device != nil || len(info.State.VerifiedChains) == 0 || len(info.State.VerifiedChains[0]) == 0 {
 		return "", errors.New("the connection has no verified client certificate")
 	}
 	leaf := info.State.VerifiedChains[0][0]

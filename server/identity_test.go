@@ -98,8 +98,8 @@ func TestWhoGetsIn(t *testing.T) {
 func TestCertificateExpiresDuringConnection(t *testing.T) {
 	leaf := clientTemplate()
 	withID("spiffe://test.example/switch")(leaf)
-	ctx := peer.NewContext(context.Background(), &peer.Peer{AuthInfo: credentials.TLSInfo{
-		State: tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{leaf}}}}})
+	ctx := peer.NewContext(context.Background(), &peer.Peer{AuthInfo: admitted{TLSInfo: credentials.TLSInfo{
+		State: tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{leaf}}}}}})
 	if id, err := identityOf(ctx, leaf.NotAfter); err != nil || id != "spiffe://test.example/switch" {
 		t.Errorf("%q, %v", id, err)
 	}
@@ -115,10 +115,14 @@ func TestOnlyVerifiedCertificatesCount(t *testing.T) {
 	for name, ctx := range map[string]context.Context{
 		"no peer": context.Background(),
 		"no TLS":  peer.NewContext(context.Background(), &peer.Peer{}),
-		"not verified": peer.NewContext(context.Background(), &peer.Peer{AuthInfo: credentials.TLSInfo{
-			State: tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}}}}),
-		"empty chain": peer.NewContext(context.Background(), &peer.Peer{AuthInfo: credentials.TLSInfo{
-			State: tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}, VerifiedChains: [][]*x509.Certificate{{}}}}}),
+		"not verified": peer.NewContext(context.Background(), &peer.Peer{AuthInfo: admitted{TLSInfo: credentials.TLSInfo{
+			State: tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}}}}}),
+		"not let in": peer.NewContext(context.Background(), &peer.Peer{AuthInfo: credentials.TLSInfo{
+			State: tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{leaf}}}}}),
+		"a terminal's": peer.NewContext(context.Background(), &peer.Peer{AuthInfo: admitted{device: &device{}, TLSInfo: credentials.TLSInfo{
+			State: tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{leaf}}}}}}),
+		"empty chain": peer.NewContext(context.Background(), &peer.Peer{AuthInfo: admitted{TLSInfo: credentials.TLSInfo{
+			State: tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}, VerifiedChains: [][]*x509.Certificate{{}}}}}}),
 	} {
 		if id, err := identityOf(ctx, time.Now()); err == nil || id != "" {
 			t.Errorf("%s: %q", name, id)

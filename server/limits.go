@@ -16,6 +16,10 @@ const (
 	// MaxConnections bounds the connections, those in their handshake included.
 	MaxConnections = 4096
 
+	// MaxTerminalConnections bounds those of terminals with certificates of their makers, so
+	// that a flood of them leaves clients a quarter of the connections.
+	MaxTerminalConnections = MaxConnections / 4 * 3
+
 	maxStreams       = 1000             // requests at once on a connection
 	maxHeaders       = 16 << 10         // bytes of a request's metadata
 	handshakeTimeout = 5 * time.Second  // TLS and HTTP/2 together

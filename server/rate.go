@@ -174,7 +174,7 @@ func (t *clients) recordable(c *call) (instead error) {
 
 // stream is [clients.recordable] for streams that are denied, which leave no entry but a
 // line in the log: whoever has a certificate can cause those, too.
-func (t *clients) stream(policy *inForce) grpc.StreamServerInterceptor {
+func (t *clients) stream(policy *inForce, who identifier) grpc.StreamServerInterceptor {
 	return func(server any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
 		err := next(server, stream)
 		c := callOf(stream.Context())
@@ -182,7 +182,7 @@ func (t *clients) stream(policy *inForce) grpc.StreamServerInterceptor {
 			return err
 		}
 		c.policy = policy.policy.Load()
-		if identifyCall(stream.Context()) == nil && c.identity != "" {
+		if who.call(stream.Context()) == nil && c.identity != "" {
 			c.client = t.of(c.identity, c.policy)
 		}
 		if instead := t.recordable(c); instead != nil {

@@ -103,15 +103,15 @@ func TestHandshakeThatIsOvertaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	info := credentials.TLSInfo{State: tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}}}
-	s := newConnections(first)
+	s := newConnections(first, f.config.Officers)
 	for _, c := range []struct {
 		now  *tls.Config
 		want error
-	}{{first, nil}, {first.Clone(), nil}, {identity.Config, errAuthorityGone}} {
+	}{{first, nil}, {first.Clone(), nil}, {identity.Config, errNoAuthority}} {
 		ours, theirs := net.Pipe()
 		defer theirs.Close()
 		s.identity.Store(c.now)
-		conn, err := s.add(ours, info, first)
+		conn, _, err := s.add(ours, info)
 		if !errors.Is(err, c.want) || (conn == nil) != (c.want != nil) {
 			t.Errorf("%v, %v, want %v", conn, err, c.want)
 		}

@@ -33,7 +33,8 @@ import (
 
 // Config is what a server is made of. Everything is needed unless it says otherwise.
 type Config struct {
-	// TLS comes from [LoadTLS].
+	// TLS comes from [LoadTLS]. Terminals are let in besides, whose certificates lead to an
+	// authority that officers believe for terminals.
 	TLS *tls.Config
 
 	// Policy says who may do what, until [Server.SetPolicy]. A nil policy allows nothing.
@@ -167,6 +168,7 @@ func newServer(c Config) *Server {
 	policy, known := new(inForce), newClients(c.Log, func(e audit.Entry) error { return c.Audit.AppendWithin(recordLimit, e) })
 	policy.policy.Store(c.Policy)
 	translate, record, observe := translator{c.Log}, recorder{c.Audit, known, c.Metrics}, observer{c.Metrics, c.Tracer}
+	who := identifier{c.Terminals}
 	// In the order of the package comment. A panic is recovered twice: inside, so that
 	// it is recorded like other failures, and outside, for the recorder's own.
 	steps := []grpc.UnaryServerInterceptor{
@@ -177,14 +179,14 @@ func newServer(c Config) *Server {
 		recoverPanic,
 		limitTime,
 		policy.begin,
-		identify,
+		who.unary,
 		known.admit,
 		requireAuthorization,
 		refuseUnknown,
 	}
 	s := &Server{
 		steps: steps, draining: make(chan struct{}),
-		inForce: policy, clients: known, connections: newConnections(c.TLS.Clone()), refusals: &refusals{log: c.Log},
+		inForce: policy, clients: known, connections: newConnections(c.TLS.Clone(), c.Officers), refusals: &refusals{log: c.Log},
 	}
 	options := append(limits(),
 		grpc.NumStreamWorkers(uint32(streamWorkers)),
@@ -194,7 +196,7 @@ func newServer(c Config) *Server {
 		grpc.ChainStreamInterceptor(
 			translate.stream,
 			recoverStreamPanic,
-			known.stream(policy),
+			known.stream(policy, who),
 			knownStreamsOnly,
 		),
 	)
