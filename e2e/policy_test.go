@@ -24,6 +24,14 @@ roles:
       custody: token
 `
 
+const askedByTerminals = `version: 1
+identities:
+  - {id: "terminal:*", roles: [keys]}
+roles:
+  keys:
+    - methods: ["TerminalService/SignIn"]
+`
+
 // TestPolicyCommands is how an operator asks a policy file, without a service.
 func TestPolicyCommands(t *testing.T) {
 	dir := tempDir(t)
@@ -40,6 +48,11 @@ func TestPolicyCommands(t *testing.T) {
 	good := file("good.yaml", asked, 0o644)
 	wrong := file("wrong.yaml", strings.Replace(asked, "identity.last", "identity.tail", 1), 0o644)
 	open := file("open.yaml", asked, 0o666)
+	own := file("own.yaml", askedByTerminals, 0o644)
+	more := file("more.yaml", strings.Replace(askedByTerminals, "SignIn", "*", 1)+"      keys: [\"*\"]\n      usages: [\"*\"]\n", 0o644)
+	signIn := func(rest ...string) []string {
+		return append([]string{"policy", "explain", own, "--identity", "terminal:t-1", "--method", "TerminalService/SignIn"}, rest...)
+	}
 	const terminal = "spiffe://bank.example/terminal/FFFF9876543210E0"
 	explain := func(rest ...string) []string {
 		return append([]string{"policy", "explain", good, "--identity", terminal, "--method", "MacService/VerifyMac"}, rest...)
@@ -72,6 +85,10 @@ func TestPolicyCommands(t *testing.T) {
 		"wrong field":    {explain("--key", "bdk.1:B0,owner=x"), 1, nil, "none of algorithm, mode, version, direction, peer, ksn"},
 		"wrong time":     {explain("--key", "bdk.1:B0", "--at", "noon"), 1, nil, "write it as 2026-07-01T08:30:00+02:00"},
 		"wrong address":  {explain("--key", "bdk.1:B0", "--address", "host"), 1, nil, "is no IP address"},
+		"a terminal":     {signIn("--terminal", "t-1"), 0, []string{"would be allowed", "rule keys[0] (line 6) covers it"}, ""},
+		"for another":    {signIn("--terminal", "t-2"), 3, nil, "a terminal asks for TerminalService/SignIn about itself alone"},
+		"in legacy form": {signIn("--terminal", "t-1", "--legacy"), 3, []string{"the rule does not say legacy: true"}, "says legacy: true"},
+		"for terminals":  {[]string{"policy", "check", more}, 1, nil, `line 3: role "keys" has TerminalService/RegisterTerminal (line 6), which no terminal may ask for`},
 		"wrong policy":   {[]string{"policy", "explain", wrong, "--identity", terminal, "--method", "x"}, 1, nil, "line 10"},
 		"no identity":    {[]string{"policy", "explain", good, "--method", "x"}, 1, nil, `"identity" not set`},
 	} {

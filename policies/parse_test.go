@@ -195,6 +195,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(policyText))
 	f.Add([]byte("version: 1\nidentities: [{id: spiffe://a/b, roles: [c]}]\nroles: {c: [{methods: [PinService/*], keys: ['*'], usages: [\"*\"]}]}\n"))
 	f.Add([]byte("version: 1\nroles: &a {}\n<<: *a\n? b\n: - |\n  c\n"))
+	f.Add([]byte(terminalPolicy))
 	f.Add([]byte(explainedText))
 	f.Add([]byte(conditionalText("keys.all(k, k.usage != 'B0' || k.initial_key_id == identity.last)")))
 	f.Add([]byte("version: 1\nlimits: {default: unlimited, denials: {per_second: 1, burst: 2}}\nidentities: [{id: spiffe://a/b, roles: [], limit: {per_second: 3, burst: 4}}]\nroles: {}\n"))
