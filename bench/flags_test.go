@@ -26,6 +26,9 @@ func TestFlagsThatMeasureNothing(t *testing.T) {
 		"too many terminals": {format: "text", change: func(o *options) { o.terminals = maxTerminals + 1 }, want: "-terminals"},
 		"worn out terminals": {format: "text", change: func(o *options) { o.age = 1 << 21 }, want: "-age"},
 		"no card":            {format: "text", change: func(o *options) { o.accounts = 0 }, want: "-accounts"},
+		"few with keys":      {format: "text", change: func(o *options) { o.enrol = 3 }, want: "-enrol"},
+		"all with keys":      {format: "text", change: func(o *options) { o.enrol = 200_000 }, want: "-enrol"},
+		"negative ones":      {format: "text", change: func(o *options) { o.enrol = -1 }, want: "-enrol"},
 		"unknown KSN checks": {format: "text", change: func(o *options) { o.ksn = "on" }, want: "-ksn"},
 	} {
 		o := good

@@ -42,6 +42,7 @@ type options struct {
 	terminals     int           // where their number is not what is measured
 	age           int           // transactions that terminals have behind them, at most
 	accounts      int           // cards
+	enrol         int           // terminals that get keys; 0: none
 	ksn           string        // what BDKs say about their KSNs
 	full          bool
 	only          *regexp.Regexp
@@ -62,6 +63,7 @@ func main() {
 	flag.IntVar(&o.terminals, "terminals", 1000, "terminals, where their number is not what is measured")
 	flag.IntVar(&o.age, "age", 10_000, "each terminal starts at a random counter up to this one")
 	flag.IntVar(&o.accounts, "accounts", 1_000_000, "cards, used one after the other")
+	flag.IntVar(&o.enrol, "enrol", 10_000, "terminals that are registered, get their keys and make a transaction; 0 for none")
 	flag.StringVar(&o.ksn, "ksn", "monotonic", `KSN checks of the BDKs: "monotonic", or "off" for a keyd that has none`)
 	flag.BoolVar(&o.full, "full", false, "also 100,000 terminals and 100,000 keys, which takes several minutes")
 	flag.StringVar(&only, "only", "", "regular expression: measure the scenarios whose names it matches")
@@ -115,6 +117,8 @@ func (o *options) check(only, format, page string, rest []string) (err error) {
 		return errors.New("-age must be from 1 to 1,000,000: a TDES terminal has no more transactions")
 	case o.accounts < 1 || o.accounts > 1_000_000_000:
 		return errors.New("-accounts must be from 1 to 1,000,000,000")
+	case o.enrol != 0 && o.enrol < len(methods) || o.enrol > 100_000:
+		return fmt.Errorf("-enrol must be 0, or from %d to 100,000", len(methods))
 	case o.ksn != "monotonic" && o.ksn != "off":
 		return errors.New("-ksn must be monotonic or off")
 	case format != "text" && format != "json":

@@ -21,6 +21,7 @@ type results struct {
 	Compared    []comparison     `json:"compared,omitempty"`
 	Terminals   []figures        `json:"terminals"`
 	Keys        []figures        `json:"keys"`
+	Enrolment   *enrolment       `json:"enrolment,omitempty"`
 	Shares      *shares          `json:"front_profile,omitempty"`
 }
 

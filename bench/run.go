@@ -68,6 +68,9 @@ func run(ctx context.Context, o options) (_ *results, err error) {
 	if err := r.sweepKeys(); err != nil {
 		return nil, err
 	}
+	if err := r.enrol(o.enrol); err != nil {
+		return nil, fmt.Errorf("terminals get keys: %w", err)
+	}
 	return &r.results, nil
 }
 

@@ -165,13 +165,9 @@ func (s *server) stop() error {
 
 // dial returns a connection with a client certificate of the development directory.
 func (s *server) dial(as string) (*grpc.ClientConn, error) {
-	pem, err := os.ReadFile(filepath.Join(s.certs, "ca.crt"))
+	roots, err := s.roots()
 	if err != nil {
 		return nil, err
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, errors.New("ca.crt holds no certificate")
 	}
 	certificate, err := tls.LoadX509KeyPair(filepath.Join(s.certs, as+".crt"), filepath.Join(s.certs, as+".key"))
 	if err != nil {
@@ -184,6 +180,19 @@ func (s *server) dial(as string) (*grpc.ClientConn, error) {
 		grpc.WithDisableRetry(), // a load repeats nothing
 		grpc.WithDisableServiceConfig(),
 	)
+}
+
+// roots are what a client of the service believes.
+func (s *server) roots() (*x509.CertPool, error) {
+	pem, err := os.ReadFile(filepath.Join(s.certs, "ca.crt"))
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, errors.New("ca.crt holds no certificate")
+	}
+	return roots, nil
 }
 
 // connect makes the connections of the load.
