@@ -41,7 +41,7 @@ dev-tdes. What is there stays.`,
 		}
 		var officers []injecting.Officer
 		for _, name := range development.Officers {
-			d := desk{conn: connection{dir: dir, as: name, timeout: deskTimeout}}
+			d := desk{conn: connection{dir: dir, as: name, timeout: deskTimeout}, key: signingKey{passphraseFD: -1}}
 			s, err := d.sign(cmd.Context())
 			if err != nil {
 				return err

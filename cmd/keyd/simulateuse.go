@@ -110,7 +110,7 @@ func simulatePIN() *cobra.Command {
 		Short: "Encipher a PIN with the terminal's keys",
 		Long: `Reads a PIN (without echo from a terminal, else one line of standard input) and enciphers it
 under the next DUKPT key, or the session key.`,
-		Example: `  echo 2205 | keyd terminal simulate pin --state t-0001.json --pan 4564320000980369 --format 4`,
+		Example: `  keyd terminal simulate pin --state t-0001.json --pan 4564320000980369 --format 4 <<<2205`,
 		Args:    cobra.NoArgs,
 	}
 	s.flags(c)
@@ -162,8 +162,8 @@ func simulateTransaction() *cobra.Command {
 		Long: `Reads a PIN, enciphers it, authenticates the message with a key of the same transaction, and
 prints what a switch needs. With --verify-as, a switch's identity of a development service,
 keyd verifies both. The sample card 4564320000980369 has the PIN 2205, whose PVV is 3856.`,
-		Example: `  echo 2205 | keyd terminal simulate transaction --state t-0001.json --format 4 \
-      --pan 4564320000980369 --verify-as switch --dir ./dev`,
+		Example: `  keyd terminal simulate transaction --state t-0001.json --format 4 \
+      --pan 4564320000980369 --verify-as switch --dir ./dev <<<2205`,
 		Args: cobra.NoArgs,
 	}
 	s.flags(c)
