@@ -76,23 +76,10 @@ func MakeAuthority(dir, name, algorithm string) (a *Authority, made bool, err er
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, false, err
 	}
-	key, err := GenerateKey(algorithm)
-	if err != nil {
+	if a, err = newAuthority(name, algorithm); err != nil {
 		return nil, false, err
 	}
-	template := &x509.Certificate{
-		Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(authorityValidity),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-	}
-	a = &Authority{Certificate: template, key: key}
-	der, err := a.sign(template, key.Public())
-	if err != nil {
-		return nil, false, err
-	}
-	if a.Certificate, err = x509.ParseCertificate(der); err != nil {
-		return nil, false, err
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
+	private, err := x509.MarshalPKCS8PrivateKey(a.key)
 	if err != nil {
 		return nil, false, err
 	}
@@ -103,7 +90,25 @@ func MakeAuthority(dir, name, algorithm string) (a *Authority, made bool, err er
 	if err := WriteFile(filepath.Join(dir, authorityKey), text, 0o600); err != nil {
 		return nil, false, err
 	}
-	return a, true, WriteFile(filepath.Join(dir, authorityCertificate), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644)
+	return a, true, WriteFile(filepath.Join(dir, authorityCertificate), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.Certificate.Raw}), 0o644)
+}
+
+func newAuthority(name, algorithm string) (*Authority, error) {
+	key, err := GenerateKey(algorithm)
+	if err != nil {
+		return nil, err
+	}
+	template := &x509.Certificate{
+		Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(authorityValidity),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+	}
+	a := &Authority{Certificate: template, key: key}
+	der, err := a.sign(template, key.Public())
+	if err != nil {
+		return nil, err
+	}
+	a.Certificate, err = x509.ParseCertificate(der)
+	return a, err
 }
 
 // Device returns the certificate of a terminal's key, in DER.

@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,9 +30,15 @@ type host struct {
 	list        []byte
 }
 
+// The authorities of tests: RSA keys take long to make.
+var (
+	theHosts = sync.OnceValues(func() (*Authority, error) { return newAuthority("Hosts", "RSA-2048") })
+	theMaker = sync.OnceValues(func() (*Authority, error) { return newAuthority("Maker", "RSA-2048") })
+)
+
 func newHost(t *testing.T, algorithm string) *host {
 	t.Helper()
-	ca, _, err := MakeAuthority(filepath.Join(t.TempDir(), "hosts"), "Hosts", "RSA-2048")
+	ca, err := theHosts()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,7 +240,7 @@ func newDevice(t *testing.T, algorithm string, maker, hosts *Authority) (*Device
 
 func newMaker(t *testing.T) *Authority {
 	t.Helper()
-	maker, _, err := MakeAuthority(filepath.Join(t.TempDir(), "maker"), "Maker", "RSA-2048")
+	maker, err := theMaker()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -192,7 +192,11 @@ func TestUnbindAndRebind(t *testing.T) {
 // TestWhatADeviceRefuses: a file is as it was before, and the right answer is still taken.
 func TestWhatADeviceRefuses(t *testing.T) {
 	maker, h := newMaker(t), newHost(t, "P-521")
-	stranger := newHost(t, "P-521")
+	strangers, err := newAuthority("Hosts", "P-256") // of the same name
+	if err != nil {
+		t.Fatal(err)
+	}
+	stranger := newHostOf(t, strangers, "P-521")
 	revoked := newHostOf(t, h.ca, "P-521")
 	d, _ := newDevice(t, "P-256", maker, h.ca)
 	list, err := h.ca.List(revoked.certificate)
@@ -336,6 +340,29 @@ func TestTransactions(t *testing.T) {
 	tdes, err := d.Send(Under{Register: "data"}, Message{Format: pinblock.ISO3, PAN: pan, PIN: []byte("1234"), Text: []byte("x")})
 	if err != nil || upperHex(tdes.KSN) != "FFFF9876543210E00001" || len(tdes.MAC) != 8 || tdes.MACKey.Algorithm != keydv1.MacKey_ISO9797_ALGORITHM3 {
 		t.Errorf("%+v, %v", tdes, err)
+	}
+}
+
+// TestAuthorityStays: one that is there is opened, and not made anew.
+func TestAuthorityStays(t *testing.T) {
+	dir := t.TempDir() + "/maker"
+	if a, err := OpenAuthority(dir); !errors.Is(err, os.ErrNotExist) || a != nil {
+		t.Errorf("there is none: %v", err)
+	}
+	first, made, err := MakeAuthority(dir, "Maker", "P-256")
+	if err != nil || !made {
+		t.Fatal(err)
+	}
+	again, made, err := MakeAuthority(dir, "Other", "P-256")
+	if err != nil || made || !again.Certificate.Equal(first.Certificate) {
+		t.Errorf("%v, %v", made, err)
+	}
+	other, err := newAuthority("Maker", "P-256")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.Host([]byte("no request")); err == nil {
+		t.Error("a host is certified without a request")
 	}
 }
 
