@@ -359,6 +359,46 @@ func TestTerminalOutOfService(t *testing.T) {
 	}
 }
 
+// TestRevokedTerminal: a list revokes on open connections too, and for everything.
+func TestRevokedTerminal(t *testing.T) {
+	root := newMaker(t, nil)
+	below := newMaker(t, root)
+	f := newFrontFor(t, root)
+	devices := []*maker{root.device(t), root.device(t), below.device(t)}
+	issuers := [][]*maker{nil, nil, {below}}
+	f.start()
+	var open []*grpc.ClientConn
+	for i, d := range devices {
+		f.enrol("t-"+string(rune('1'+i)), d, root, below)
+		open = append(open, f.connect(d.shows(f, issuers[i]...)))
+		if got := asks(t, open[i]); got != through {
+			t.Errorf("before: %s", got)
+		}
+	}
+	given := terminals.NewDistribution(f.config.Terminals, f.store, f.config.Keys, f.config.Modules)
+	list := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Now().Add(-time.Minute), NextUpdate: time.Now().Add(time.Hour)}
+	for _, c := range []*x509.Certificate{devices[0].certificate, below.certificate} {
+		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: c.SerialNumber, RevocationTime: time.Now()})
+	}
+	der, err := x509.CreateRevocationList(rand.Reader, list, root.certificate, root.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := given.SetList(t.Context(), der, nil); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"CERTIFICATE_REVOKED", through, "CERTIFICATE_REVOKED"} {
+		for _, conn := range []*grpc.ClientConn{open[i], f.connect(devices[i].shows(f, issuers[i]...))} {
+			if got := asks(t, conn); got != want {
+				t.Errorf("terminal %d: %s, want %s", i+1, got, want)
+			}
+		}
+	}
+	if r := f.lastRecord(9); r.Identity != "terminal:t-3" || r.Decision != audit.Failed {
+		t.Errorf("%+v", r)
+	}
+}
+
 // TestOfficersEndBelief: connections that are open get nothing from then on.
 func TestOfficersEndBelief(t *testing.T) {
 	kept, ended, later := newMaker(t, nil), newMaker(t, nil), newMaker(t, nil)

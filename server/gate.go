@@ -53,7 +53,7 @@ func (gate) about(ctx context.Context, action string, named []policies.Key, term
 	if c.terminal == nil {
 		return nil
 	}
-	if err := c.terminal.InService(); err != nil { // what is stolen may have its key still
+	if err := c.terminal.mayAsk(ctx); err != nil {
 		c.allowed = false
 		return err
 	}

@@ -57,7 +57,7 @@ func (i identifier) terminal(ctx context.Context, c *call, d *device) error {
 	if err != nil {
 		return err
 	}
-	c.identity, c.terminal = policies.TerminalIdentity(t.ID), t
+	c.identity, c.terminal = policies.TerminalIdentity(t.ID), &standing{t, d, i.terminals}
 	return nil
 }
 

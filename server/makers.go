@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -12,6 +13,7 @@ import (
 
 	"keyd/ceremony"
 	"keyd/keys"
+	"keyd/terminals"
 )
 
 // makers are the authorities whose terminals are let in with the certificates of their makers:
@@ -61,7 +63,13 @@ func (m *makers) with(base *tls.Config) *tls.Config {
 type device struct {
 	chain    []*x509.Certificate // leaf first
 	officers *keys.Ceremonies
-	by       atomic.Pointer[ceremony.Epoch] // the register by which it was believed last
+	by       atomic.Pointer[belief] // what it was believed by last
+}
+
+// belief is a register, with its authorities for terminals.
+type belief struct {
+	epoch   *ceremony.Epoch
+	anchors []*x509.Certificate
 }
 
 var errNoRegister = errors.New("which authorities are believed is not known: the modules do not have the register")
@@ -73,7 +81,7 @@ func (d *device) believe(now time.Time) error {
 	if epoch == nil {
 		return errNoRegister
 	}
-	if epoch == d.by.Load() {
+	if by := d.by.Load(); by != nil && epoch == by.epoch {
 		for _, c := range d.chain {
 			if now.After(c.NotAfter) {
 				return fmt.Errorf("a certificate of the device's chain expired at %s", c.NotAfter.UTC().Format(time.RFC3339))
@@ -88,11 +96,26 @@ func (d *device) believe(now time.Time) error {
 	if err := anchors.Verify(d.chain, x509.KeyUsageDigitalSignature, nil, now); err != nil {
 		return err
 	}
-	d.by.Store(epoch)
+	d.by.Store(&belief{epoch, anchors.Certificates})
 	return nil
 }
 
 // publicKey returns the SHA-256 of the device's public key, by which the inventory knows it.
 func (d *device) publicKey() [sha256.Size]byte {
 	return sha256.Sum256(d.chain[0].RawSubjectPublicKeyInfo)
+}
+
+// standing is how a terminal stands that asks for itself.
+type standing struct {
+	*terminals.Terminal
+	device    *device
+	inventory *terminals.Inventory
+}
+
+// mayAsk refuses a terminal that is not in service, or whose certificates are revoked.
+func (s *standing) mayAsk(ctx context.Context) error {
+	if err := s.InService(); err != nil { // what is stolen may have its key still
+		return err
+	}
+	return s.inventory.Unrevoked(ctx, s.device.chain, s.device.by.Load().anchors)
 }

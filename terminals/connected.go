@@ -3,6 +3,7 @@ package terminals
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 
 	"keyd/fault"
 	"keyd/store"
@@ -26,4 +27,11 @@ func (t *Terminal) InService() error {
 		return nil
 	}
 	return fault.New(fault.TerminalState, "it is "+word(t.State)+", and is given nothing")
+}
+
+// Unrevoked refuses a chain that was verified, one of whose certificates is on the revocation list
+// of its issuer, which is in the chain or one of the anchors: [fault.CertificateRevoked], and
+// [fault.CertificateInvalid] where such a list is not valid any more.
+func (v *Inventory) Unrevoked(ctx context.Context, chain, anchors []*x509.Certificate) error {
+	return v.revocations.check(ctx, chain, anchors, v.now())
 }
