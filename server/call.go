@@ -17,13 +17,14 @@ type call struct {
 	exempt  bool   // from identity, policy and audit: health and reflection
 	started time.Time
 
-	identity string           // SPIFFE ID, or that of a terminal, once it is known
-	terminal *standing        // of a terminal that asks for itself, nil for others
-	policy   *policies.Policy // by which it is judged, from its beginning to its end
-	client   *client          // what is remembered of the identity, once it is known
-	asked    bool             // the policy was asked
-	allowed  bool             // and never denied
-	demand   policies.Demand  // of the rule that allowed it
+	identity string             // SPIFFE ID, or that of a terminal, once it is known
+	terminal *standing          // of a terminal that asks for itself, nil for others
+	policy   *policies.Policy   // by which it is judged, from its beginning to its end
+	client   *client            // what is remembered of the identity, once it is known
+	asked    bool               // the policy was asked
+	about    *policies.Terminal // about which terminal, nil for none
+	allowed  bool               // and never denied
+	demand   policies.Demand    // of the rule that allowed it
 
 	entry      audit.Entry
 	unrecorded bool // a refusal that was counted instead of recorded

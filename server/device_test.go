@@ -149,7 +149,9 @@ func (f *front) inForce(e *ceremony.Epoch) {
 func newFrontFor(t *testing.T, makers ...*maker) *front {
 	t.Helper()
 	f := newFront(t)
-	text := strings.Replace(testPolicy, "identities:\n", "identities:\n  - {id: \"terminal:*\", roles: [switch]}\n", 1)
+	text := strings.Replace(testPolicy, "identities:\n", "identities:\n  - {id: \"terminal:*\", roles: [switch, own]}\n", 1) + `  own:
+    - methods: ["TerminalService/GetKeyHost", "TerminalService/InjectKeys", "TerminalService/ConfirmKeys", "TerminalService/SignIn"]
+`
 	var err error
 	if f.config.Policy, err = policies.Parse([]byte(text)); err != nil {
 		t.Fatal(err)

@@ -31,7 +31,21 @@ func (g gate) Authorize(ctx context.Context, action string, named []policies.Key
 }
 
 // about is Authorize of what is about a terminal.
-func (gate) about(ctx context.Context, action string, named []policies.Key, terminal *policies.Terminal) error {
+func (g gate) about(ctx context.Context, action string, named []policies.Key, terminal *policies.Terminal) error {
+	return g.ask(ctx, action, policies.Request{Keys: named, Terminal: terminal})
+}
+
+// legacy is about of a request that was allowed, whose keys would go in the legacy form.
+func (g gate) legacy(ctx context.Context) error {
+	c := callOf(ctx)
+	if c == nil || !c.allowed {
+		return fault.Wrap(fault.Internal, errors.New("the legacy form was asked for before the request was allowed"))
+	}
+	return g.ask(ctx, c.method, policies.Request{Terminal: c.about, Legacy: true})
+}
+
+// ask asks the policy by what the request is about.
+func (gate) ask(ctx context.Context, action string, about policies.Request) error {
 	c := callOf(ctx)
 	if c == nil || c.identity == "" {
 		return fault.Wrap(fault.Internal, fmt.Errorf("%s: authorisation was asked without a request or an identity", action))
@@ -40,9 +54,9 @@ func (gate) about(ctx context.Context, action string, named []policies.Key, term
 		c.asked, c.allowed = true, false
 		return fault.Wrap(fault.Internal, fmt.Errorf("%s asked for authorisation of %s", c.method, action))
 	}
-	d := c.policy.Authorize(policies.Request{
-		Identity: c.identity, Method: action, Keys: named, Terminal: terminal, Address: addressOf(ctx), At: c.started,
-	})
+	about.Identity, about.Method, about.Address, about.At = c.identity, action, addressOf(ctx), c.started
+	d := c.policy.Authorize(about)
+	c.about = about.Terminal
 	c.allowed = d.Allowed && (c.allowed || !c.asked)
 	c.asked = true
 	c.entry.Rule = d.Rule

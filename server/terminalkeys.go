@@ -52,7 +52,7 @@ func (b terminalBinding) InjectKeys(ctx context.Context, r *keydv1.InjectKeysReq
 	if err != nil {
 		return nil, err
 	}
-	request := terminals.Request{Terminal: id, Own: r.GetInitialKeyIds(), Legacy: authorizeLegacy}
+	request := terminals.Request{Terminal: id, Own: r.GetInitialKeyIds(), Legacy: b.access.legacy}
 	switch asked := r.GetRequest().(type) {
 	case *keydv1.InjectKeysRequest_KeyAgreement:
 		request.Method, request.Message = terminals.KeyAgreement, asked.KeyAgreement
@@ -102,7 +102,7 @@ func (b terminalBinding) SignIn(ctx context.Context, r *keydv1.SignInRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	made, err := b.distribution.SignIn(ctx, id, authorizeLegacy)
+	made, err := b.distribution.SignIn(ctx, id, b.access.legacy)
 	if err != nil {
 		return nil, err
 	}
