@@ -45,6 +45,7 @@ type step struct {
 	Rate    float64 `json:"per_second"`
 	P50     float64 `json:"p50_ms"`
 	P99     float64 `json:"p99_ms"`
+	Others  float64 `json:"other_programs_percent"` // of all processors, meanwhile
 }
 
 // The methods, and how many terminals of a hundred get keys by each. Those of TR-34 have RSA keys,
@@ -83,14 +84,15 @@ type enrolled struct {
 // enrolling carries it out on one service.
 type enrolling struct {
 	*runner
-	server  *server
-	dir     string // of the terminals' state
-	maker   *simulator.Authority
-	hosts   *simulator.Authority
-	officer *grpc.ClientConn
-	host    *grpc.ClientConn // the switch
-	all     []*enrolled
-	out     *enrolment
+	server    *server
+	processes []process
+	dir       string // of the terminals' state
+	maker     *simulator.Authority
+	hosts     *simulator.Authority
+	officer   *grpc.ClientConn
+	host      *grpc.ClientConn // the switch
+	all       []*enrolled
+	out       *enrolment
 }
 
 // enrol measures the enrolment of n terminals.
@@ -104,7 +106,8 @@ func (r *runner) enrol(n int) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	if _, err := s.settled(r.ctx); err != nil {
+	status, err := s.settled(r.ctx)
+	if err != nil {
 		return err
 	}
 	states, err := stateDirectory(dir)
@@ -112,7 +115,7 @@ func (r *runner) enrol(n int) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(states)) }()
-	e := &enrolling{runner: r, server: s, dir: states, out: &enrolment{Terminals: n, AtOnce: 16 * runtime.NumCPU()}}
+	e := &enrolling{runner: r, server: s, processes: processesOf(status), dir: states, out: &enrolment{Terminals: n, AtOnce: 16 * runtime.NumCPU()}}
 	began := time.Now()
 	if err := e.prepare(filepath.Join(dir, "dev")); err != nil {
 		return err

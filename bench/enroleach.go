@@ -25,6 +25,10 @@ func (e *enrolling) each(name string, of []*enrolled, measured bool, do func(con
 	took := new(histogram)
 	var next, done atomic.Int64
 	bar := newBar(e.progress, name, len(of), &done)
+	before, err := readCPU(e.processes)
+	if err != nil {
+		return err
+	}
 	began := time.Now()
 	var workers sync.WaitGroup
 	for range min(e.out.AtOnce, len(of)) {
@@ -56,11 +60,17 @@ func (e *enrolling) each(name string, of []*enrolled, measured bool, do func(con
 	if int(done.Load()) != len(of) {
 		return errors.New(name + ": not every terminal had its turn")
 	}
+	after, err := readCPU(e.processes)
+	if err != nil {
+		return err
+	}
+	var used usage
+	used.add(before, after)
 	rate := float64(len(of)) / seconds
 	e.say("    %s: %s in %.1f s, %.1f/s", name, number(float64(len(of))), seconds, rate)
 	if measured {
 		e.out.Steps = append(e.out.Steps, step{
-			Name: name, Count: len(of), Seconds: seconds, Rate: rate, P50: took.percentile(0.5), P99: took.percentile(0.99),
+			Name: name, Count: len(of), Seconds: seconds, Rate: rate, P50: took.percentile(0.5), P99: took.percentile(0.99), Others: used.others(),
 		})
 	}
 	return nil

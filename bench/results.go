@@ -98,6 +98,11 @@ func (r *results) Others() (most float64) {
 	for _, f := range slices.Concat(r.Empty, r.Closed, r.Paced, r.KSN, r.compared(), r.Terminals, r.Keys) {
 		most = max(most, f.Others)
 	}
+	if r.Enrolment != nil {
+		for _, s := range r.Enrolment.Steps {
+			most = max(most, s.Others)
+		}
+	}
 	return most
 }
 
