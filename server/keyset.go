@@ -91,6 +91,9 @@ func (b terminalBinding) SetKeySet(ctx context.Context, r *keydv1.SetKeySetReque
 	if len(references) > terminals.MaxInitial {
 		return nil, fault.New(fault.RequestInvalid, fmt.Sprintf("key_set.initial_keys are at most %d", terminals.MaxInitial))
 	}
+	if len(references) == 0 {
+		references = b.pairsOf(ctx, m)
+	}
 	if err := b.aboutKeys(ctx, "SetKeySet", withName("key set", m.GetName()), references...); err != nil {
 		return nil, err
 	}
@@ -104,6 +107,21 @@ func (b terminalBinding) SetKeySet(ctx context.Context, r *keydv1.SetKeySetReque
 	}
 	b.access.Entry(ctx).Detail += fmt.Sprintf(" version %d", set.Version)
 	return keySetMessage(set), nil
+}
+
+// pairsOf returns what a key set without initial keys is about: the key pairs of its hosts. A host
+// that is not there stands for itself, so that who may not ask does not learn of it.
+func (b terminalBinding) pairsOf(ctx context.Context, m *keydv1.KeySet) (references []string) {
+	for _, name := range []string{m.GetKeyAgreementHost(), m.GetTr34Host()} {
+		if name == "" {
+			continue
+		}
+		if h, err := b.distribution.Host(ctx, name); err == nil {
+			name = h.Key
+		}
+		references = append(references, name)
+	}
+	return references
 }
 
 func keySetOf(m *keydv1.KeySet) (*terminals.KeySet, error) {
