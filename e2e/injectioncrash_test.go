@@ -22,9 +22,9 @@ import (
 )
 
 // killed runs a terminal up to a step, where it is killed as a loss of power does it.
-func (f *giver) killed(t *testing.T, id, method, step string) {
+func (f *giver) killed(t *testing.T, id, method, step string, more ...string) {
 	t.Helper()
-	out, err := f.command("", f.simulate(id, "keys", "--method", method, "--stop-at", step)...)
+	out, err := f.command("", f.simulate(id, "keys", append([]string{"--method", method, "--stop-at", step}, more...)...)...)
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 		t.Fatalf("it was not killed at %s: %v\n%s", step, err, out)

@@ -18,7 +18,6 @@ import (
 
 	keydv1 "keyd/api/keyd/v1"
 	"keyd/ceremony"
-	"keyd/keyagreement"
 	"keyd/simulator"
 )
 
@@ -121,10 +120,6 @@ func (f *giver) swapped(t *testing.T, from, as string) {
 	if _, err := client.InjectKeys(f.ctx(), altered); err == nil || reason(err) == "INTERNAL" {
 		t.Errorf("an altered request: %v", err)
 	}
-	read, err := keyagreement.ReadRequest(r.Message().GetKeyAgreement())
-	if err != nil || len(read.Certificates) == 0 {
-		t.Fatal(err)
-	}
 }
 
 // posing has a terminal ask for another with its own certificate.
@@ -145,6 +140,88 @@ func (f *giver) posing(t *testing.T, is, as string) {
 	if _, err := client.GetTerminal(f.ctx(), &keydv1.GetTerminalRequest{TerminalId: is}); err == nil {
 		t.Error("a terminal asks what operators ask")
 	}
+}
+
+// TestWhichKeysNobodyGets: keys under weaker ones, numbers of others, requests that were used, and
+// more than is reasonable; each has its reason, and the audit log has it.
+func TestWhichKeysNobodyGets(t *testing.T) {
+	f := prepared(t)
+	write := func(name, text string) (file string) {
+		t.Helper()
+		file = filepath.Join(t.TempDir(), name+".yaml")
+		head := "name: " + name + "\nmethods: [key-agreement, tr34-two-pass]\nkey_agreement_host: kdh-ec\ntr34_host: kdh-rsa\n"
+		if err := os.WriteFile(file, []byte(head+text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	set := func(name, text string) {
+		t.Helper()
+		f.must(t, "terminal", "keyset", "set", write(name, text), "--dir", f.dir)
+	}
+	set("strong", "master_key: {algorithm: A, length: 32}\n")
+	weak := write("weak", "master_key: {algorithm: T, length: 16}\ninitial_keys:\n  - {name: pin, bdk: bdk-aes, prefix: \"D0000002\", first: 1, last: 9}\n")
+	set("one", "master_key: {algorithm: A, length: 16}\ninitial_keys:\n  - {name: pin, bdk: bdk-aes, prefix: \"D0000003\", first: 7, last: 7}\n")
+	set("own", "master_key: {algorithm: A, length: 16}\ninitial_keys:\n  - {name: pin, bdk: bdk-aes, prefix: \"D0000004\", own: true}\n")
+
+	f.terminal(t, "strong-ec", "P-256", "strong")
+	f.refused(t, "EXPORT_FORBIDDEN", f.simulate("strong-ec", "keys")...)
+	f.terminal(t, "strong-rsa", "RSA-3072", "strong")
+	f.bind(t, "strong-rsa", "tr34-two-pass")
+	f.refused(t, "EXPORT_FORBIDDEN", f.simulate("strong-rsa", "keys", "--method", "tr34-two-pass")...)
+	f.terminal(t, "short-rsa", "RSA-2048", "dev-aes")
+	f.bind(t, "short-rsa", "tr34-two-pass")
+	f.refused(t, "EXPORT_FORBIDDEN", f.simulate("short-rsa", "keys", "--method", "tr34-two-pass")...)
+	f.refused(t, "REQUEST_INVALID", "terminal", "keyset", "set", weak, "--dir", f.dir)
+
+	for _, id := range []string{"one-1", "one-2"} {
+		f.terminal(t, id, "P-256", "one")
+	}
+	if i := f.keys(t, "one-1", "key-agreement"); fmt.Sprintf("%X", i.Keys[2].KeySerialNumber) != "D000000300000007" {
+		t.Errorf("%v", i.Keys)
+	}
+	f.refused(t, "NUMBERS_EXHAUSTED", f.simulate("one-2", "keys")...)
+
+	for _, id := range []string{"own-1", "own-2"} {
+		f.terminal(t, id, "RSA-3072", "own")
+		f.bind(t, id, "tr34-two-pass")
+	}
+	f.refused(t, "REQUEST_INVALID", f.simulate("own-1", "keys", "--own", "D000000500000001")...)
+	f.refused(t, "REQUEST_INVALID", f.simulate("own-1", "keys")...)
+	f.killed(t, "own-1", "tr34-two-pass", "before-send", "--own", "D000000400000001")
+	// The same random number with another number of the terminal's own is another request.
+	d := simulator.OpenDevice(f.state("own-1"))
+	r, err := d.Ask(keydv1.InjectionMethod_TR34_TWO_PASS, simulator.AskOptions{Own: [][]byte{{0xD0, 0, 0, 4, 0, 0, 0, 1}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := keydv1.NewTerminalServiceClient(f.connect(f.tls("terminal-1")))
+	if _, err := client.InjectKeys(f.ctx(), r.Message()); err != nil {
+		t.Fatal(err)
+	}
+	replayed := proto.CloneOf(r.Message())
+	replayed.InitialKeyIds[0][7] = 2
+	if _, err := client.InjectKeys(f.ctx(), replayed); reason(err) != "REQUEST_REPLAYED" {
+		t.Errorf("a random number is used for two requests: %v", err)
+	}
+	f.keys(t, "own-1", "tr34-two-pass", "--own", "D000000400000001")
+	f.refused(t, "INITIAL_KEY_ALLOTTED", f.simulate("own-2", "keys", "--own", "D000000400000001")...)
+	f.refused(t, "INITIAL_KEY_ALLOTTED", f.simulate("own-1", "keys", "--own", "D000000400000001", "--fresh")...)
+	f.keys(t, "own-2", "key-agreement", "--own", "D000000400000003")
+
+	f.terminal(t, "greedy", "P-256", "dev-aes")
+	for range 10 {
+		f.killed(t, "greedy", "key-agreement", "after-answer")
+	}
+	f.refused(t, "RATE_LIMITED", f.simulate("greedy", "keys")...)
+
+	log := f.must(t, "audit", "show", "--dir", f.dir, "--last", "200")
+	for _, why := range []string{"EXPORT_FORBIDDEN", "NUMBERS_EXHAUSTED", "REQUEST_REPLAYED", "INITIAL_KEY_ALLOTTED", "RATE_LIMITED"} {
+		if !strings.Contains(log, why) {
+			t.Errorf("the audit log has no %s", why)
+		}
+	}
+	f.verifyLog()
 }
 
 // TestCloversDevice: the sample hierarchy that Clover has published is believed, its sample device

@@ -108,6 +108,18 @@ func TestTR34(t *testing.T) {
 	if err := first.Take(answer); !errors.Is(err, ErrAskedAgain) {
 		t.Errorf("an answer is taken twice: %v", err)
 	}
+	other, theirs := newDevice(t, "RSA-3072", maker, h.ca)
+	mustBind(t, other, h)
+	swapped := mustAsk(t, other, keydv1.InjectionMethod_TR34_TWO_PASS, AskOptions{})
+	if random, err = tr34.ReadRandomToken(swapped.Message().GetTr34RandomToken()); err != nil {
+		t.Fatal(err)
+	}
+	if err := swapped.Take(h.token(maker, c, tr34.Freshness{Random: random}, keys())); !errors.Is(err, tr34.ErrRecipient) {
+		t.Errorf("a token for another device is taken: %v", err)
+	}
+	if err := swapped.Take(h.token(maker, theirs, tr34.Freshness{Random: random}, keys())); err != nil {
+		t.Error(err)
+	}
 	fresh := mustAsk(t, d, keydv1.InjectionMethod_TR34_TWO_PASS, AskOptions{Fresh: true})
 	if err := fresh.Take(answer); !errors.Is(err, tr34.ErrRandom) {
 		t.Errorf("an old token is taken: %v", err)
