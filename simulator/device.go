@@ -137,7 +137,7 @@ func (d *Device) TLSCertificate() (c tls.Certificate, err error) {
 	return c, err
 }
 
-var errNoCertificate = errors.New("the terminal has no certificate yet: have its maker sign its request (keyd terminal simulate new --csr), and give it with --certificate")
+var errNoCertificate = errors.New("the terminal has no certificate yet: have its maker sign its request (keyd terminal simulate new --csr), and give it the certificate (keyd terminal simulate certify)")
 
 // Info is what can be shown of a device: no secret.
 type Info struct {

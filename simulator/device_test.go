@@ -36,6 +36,31 @@ var (
 	theMaker = sync.OnceValues(func() (*Authority, error) { return newAuthority("Maker", "RSA-2048") })
 )
 
+// pool has key pairs for all tests by algorithm, and how many of each a test has taken: no two of
+// one test are the same.
+var pool = struct {
+	sync.Mutex
+	keys  map[string][]crypto.Signer
+	taken map[string]int
+}{keys: map[string][]crypto.Signer{}, taken: map[string]int{}}
+
+func takeKey(t *testing.T, algorithm string) crypto.Signer {
+	t.Helper()
+	pool.Lock()
+	defer pool.Unlock()
+	of := t.Name() + " " + algorithm
+	n := pool.taken[of]
+	pool.taken[of]++
+	if n == len(pool.keys[algorithm]) {
+		key, err := GenerateKey(algorithm)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pool.keys[algorithm] = append(pool.keys[algorithm], key)
+	}
+	return pool.keys[algorithm][n]
+}
+
 func newHost(t *testing.T, algorithm string) *host {
 	t.Helper()
 	ca, err := theHosts()
@@ -47,11 +72,7 @@ func newHost(t *testing.T, algorithm string) *host {
 
 func newHostOf(t *testing.T, ca *Authority, algorithm string) *host {
 	t.Helper()
-	h := &host{t: t, ca: ca}
-	var err error
-	if h.key, err = GenerateKey(algorithm); err != nil {
-		t.Fatal(err)
-	}
+	h := &host{t: t, ca: ca, key: takeKey(t, algorithm)}
 	der, err := ca.sign(&x509.Certificate{NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature}, h.key.Public())
 	if err != nil {
 		t.Fatal(err)
@@ -213,10 +234,7 @@ func (h *host) token(maker *Authority, device *x509.Certificate, fresh tr34.Fres
 // newDevice makes a device of a maker that believes an authority's hosts.
 func newDevice(t *testing.T, algorithm string, maker, hosts *Authority) (*Device, *x509.Certificate) {
 	t.Helper()
-	key, err := GenerateKey(algorithm)
-	if err != nil {
-		t.Fatal(err)
-	}
+	key := takeKey(t, algorithm)
 	d, err := NewDevice(filepath.Join(t.TempDir(), "device.json"), "t-1", "", key)
 	if err != nil {
 		t.Fatal(err)

@@ -83,7 +83,7 @@ func (d *Device) FetchKeys(ctx context.Context, c keydv1.TerminalServiceClient, 
 
 // over reports whether keys that were not confirmed can never be.
 func over(err error) bool {
-	return slices.Contains([]string{"INJECTION_NOT_FOUND", "INJECTION_STATE", "INJECTION_EXPIRED", "RECEIPT_INVALID"}, Reason(err))
+	return slices.Contains([]string{"INJECTION_NOT_FOUND", "INJECTION_STATE", "RECEIPT_INVALID"}, Reason(err))
 }
 
 // Confirm sends the receipt of the keys that were received last. The same may be sent again.

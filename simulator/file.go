@@ -14,7 +14,9 @@ import (
 // lockFile takes turns with other processes that use the file at path. What it returns ends the
 // turn.
 func lockFile(path string) (unlock func(), err error) {
-	if _, err := os.Stat(path); err != nil {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("terminal: %w: name the state file of a terminal that is there", err)
+	} else if err != nil {
 		return nil, fmt.Errorf("terminal: %w", err)
 	}
 	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600)

@@ -83,7 +83,7 @@ func TestKeyAgreement(t *testing.T) {
 // TestTR34 in both passes: the request is the same until it is answered, also for a device that
 // was started again.
 func TestTR34(t *testing.T) {
-	maker, h := newMaker(t), newHost(t, "RSA-3072")
+	maker, h := newMaker(t), newHost(t, "RSA-2048")
 	d, c := newDevice(t, "RSA-3072", maker, h.ca)
 	if _, err := d.Ask(keydv1.InjectionMethod_TR34_TWO_PASS, AskOptions{}); err == nil {
 		t.Error("a device that is bound to no host asks")
@@ -138,7 +138,7 @@ func TestTR34(t *testing.T) {
 
 // TestUnbindAndRebind: a device that leaves its host has no key of it any more.
 func TestUnbindAndRebind(t *testing.T) {
-	maker, h := newMaker(t), newHost(t, "RSA-3072")
+	maker, h := newMaker(t), newHost(t, "RSA-2048")
 	other := newHostOf(t, h.ca, "RSA-2048")
 	d, c := newDevice(t, "RSA-3072", maker, h.ca)
 	mustBind(t, d, h)

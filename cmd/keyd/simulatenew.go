@@ -80,7 +80,7 @@ registered as officer-1 does it, with a key set if one is named.`,
 		}
 		if s.conn.dir != "" && m.csr == "" {
 			if err := registerSimulated(cmd, &s.conn, args[0], owner, keySet, chain); err != nil {
-				return err
+				return fmt.Errorf("the terminal is in %s, and is not registered with a key set yet (keyd terminal register, keyset assign): %w", s.state, err)
 			}
 		}
 		return showDevice(&s)
