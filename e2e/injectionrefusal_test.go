@@ -164,6 +164,21 @@ func TestWhichKeysNobodyGets(t *testing.T) {
 	set("one", "master_key: {algorithm: A, length: 16}\ninitial_keys:\n  - {name: pin, bdk: bdk-aes, prefix: \"D0000003\", first: 7, last: 7}\n")
 	set("own", "master_key: {algorithm: A, length: 16}\ninitial_keys:\n  - {name: pin, bdk: bdk-aes, prefix: \"D0000004\", own: true}\n")
 
+	// A file of terminals says which keys each gets, and a dry run finds what is not there.
+	list := filepath.Join(t.TempDir(), "terminals.csv")
+	if err := os.WriteFile(list, []byte("id,owner,model,serial,key_set\nlisted-1,m-1,P,1,own\nlisted-2,m-1,P,2,\nlisted-3,m-1,P,3,nowhere\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, more := range [][]string{{"--dry-run"}, nil} {
+		out, err := f.command("", append([]string{"terminal", "import", list, "--dir", f.dir}, more...)...)
+		if exitStatus(err) != 1 || !strings.Contains(out, "no key set") || !strings.Contains(out, "1 failed") {
+			t.Errorf("%q: %v\n%s", more, err, out)
+		}
+	}
+	if out := f.must(t, "terminal", "show", "listed-1", "--dir", f.dir); !strings.Contains(out, "own") {
+		t.Errorf("%s", out)
+	}
+
 	f.terminal(t, "strong-ec", "P-256", "strong")
 	f.refused(t, "EXPORT_FORBIDDEN", f.simulate("strong-ec", "keys")...)
 	f.terminal(t, "strong-rsa", "RSA-3072", "strong")

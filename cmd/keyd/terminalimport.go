@@ -36,6 +36,7 @@ in any order:
   serial       likewise
   site         where it stands; may be left out
   certificate  PEM, or the path of a PEM file from the CSV file's folder; may be left out
+  key_set      the key set by which it gets keys; may be left out
 
 The report has every row: registered, unchanged (it was registered with the same content
 already), or failed and why. With --dry-run the service checks every row and keeps nothing.
@@ -107,7 +108,7 @@ func besides(file string) func(string) ([]byte, error) {
 // refusedRows are the reasons that are about a row, and not about the next one too.
 var refusedRows = []fault.Reason{
 	fault.RequestInvalid, fault.CertificateInvalid, fault.CertificateRole, fault.CertificateExpired, fault.CertificateUntrusted,
-	fault.TerminalExists, fault.PublicKeyKnown, fault.Conflict,
+	fault.CertificateRevoked, fault.TerminalExists, fault.PublicKeyKnown, fault.Conflict, fault.KeySetNotFound,
 }
 
 // passingReasons are those that pass by themselves. A row may be sent again: one that was
@@ -122,24 +123,56 @@ func registering(client keydv1.TerminalServiceClient, dryRun bool) func(context.
 		request := &keydv1.RegisterTerminalRequest{
 			TerminalId: r.ID, Owner: r.Owner, Model: r.Model, SerialNumber: r.Serial, Site: r.Site, Certificates: r.Certificates, ValidateOnly: dryRun,
 		}
-		a, err := client.RegisterTerminal(ctx, request)
-		for _, pause := range importPauses {
-			if !refusedFor(err, passingReasons) {
-				break
-			}
-			select {
-			case <-ctx.Done():
-				return false, ctx.Err()
-			case <-time.After(pause):
-			}
-			a, err = client.RegisterTerminal(ctx, request)
+		a, err := patiently(ctx, func() (*keydv1.RegisterTerminalResponse, error) { return client.RegisterTerminal(ctx, request) })
+		if err != nil || r.KeySet == "" || a.GetTerminal().GetKeySet() == r.KeySet {
+			return a.GetUnchanged(), err
 		}
-		var refused refusal
-		if errors.As(err, &refused) && refusedFor(err, refusedRows) {
-			return false, batch.Refused{Why: refused.Error()}
+		if dryRun {
+			return false, keySetIsThere(ctx, client, r.KeySet)
 		}
-		return a.GetUnchanged(), err
+		_, err = patiently(ctx, func() (*keydv1.Terminal, error) {
+			return client.AssignKeySet(ctx, &keydv1.AssignKeySetRequest{TerminalId: r.ID, KeySet: r.KeySet})
+		})
+		return false, err
 	}
+}
+
+// patiently asks again for a while after what passes by itself. What is about the row is a
+// [batch.Refused].
+func patiently[T any](ctx context.Context, ask func() (T, error)) (answer T, err error) {
+	answer, err = ask()
+	for _, pause := range importPauses {
+		if !refusedFor(err, passingReasons) {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return answer, ctx.Err()
+		case <-time.After(pause):
+		}
+		answer, err = ask()
+	}
+	var refused refusal
+	if errors.As(err, &refused) && refusedFor(err, refusedRows) {
+		return answer, batch.Refused{Why: refused.Error()}
+	}
+	return answer, err
+}
+
+// keySetIsThere is what assigning a key set would find out.
+func keySetIsThere(ctx context.Context, client keydv1.TerminalServiceClient, name string) error {
+	sets, err := patiently(ctx, func() (*keydv1.ListKeySetsResponse, error) {
+		return client.ListKeySets(ctx, &keydv1.ListKeySetsRequest{})
+	})
+	if err != nil {
+		return err
+	}
+	for _, set := range sets.GetKeySets() {
+		if set.GetName() == name {
+			return nil
+		}
+	}
+	return batch.Refused{Why: "there is no key set of that name: keyd terminal keyset list shows them"}
 }
 
 // refusedFor reports whether a call was refused for one of some reasons.

@@ -66,17 +66,17 @@ func rows(t *testing.T, text string, f files) (list []*Row, err error) {
 func TestRead(t *testing.T) {
 	one, two := device(t), device(t)
 	f := files{"certs/1.pem": one, "both.pem": two + one, "key.pem": one + "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "text": "none"}
-	list, err := rows(t, "\xEF\xBB\xBFSerial,ID, model ,owner,certificate,site\r\n"+
-		"804-1,t-1,P400 Plus,m-1,certs/1.pem,\"Zürich, 1. Stock\"\r\n"+
-		"804-2,t-2,P400,m-1,both.pem,\n"+
+	list, err := rows(t, "\xEF\xBB\xBFSerial,ID, model ,owner,certificate,site,Key_Set\r\n"+
+		"804-1,t-1,P400 Plus,m-1,certs/1.pem,\"Zürich, 1. Stock\",counter\r\n"+
+		"804-2,t-2,P400,m-1,both.pem,,\n"+
 		"\n"+
-		"804-3,t-3,P400,m-1,\""+two+"\",\n"+
-		"804-4,t-4,P400,m-1,,\n"+
-		"804-5,t-1,P400,m-1,,\n"+
-		"804-6,t-6,P400,m-1,none.pem,\n"+
-		"804-7,t-7,P400,m-1,key.pem,\n"+
-		"804-8,t-8,P400,m-1,text,\n"+
-		"804-9,t-9,P400,m-1,\"a\nb\",\n", f)
+		"804-3,t-3,P400,m-1,\""+two+"\",,\n"+
+		"804-4,t-4,P400,m-1,,,\n"+
+		"804-5,t-1,P400,m-1,,,\n"+
+		"804-6,t-6,P400,m-1,none.pem,,\n"+
+		"804-7,t-7,P400,m-1,key.pem,,\n"+
+		"804-8,t-8,P400,m-1,text,,\n"+
+		"804-9,t-9,P400,m-1,\"a\nb\",,\n", f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +92,7 @@ func TestRead(t *testing.T) {
 		row(2, "t-1", "P400 Plus", "804-1", "", one), row(3, "t-2", "P400", "804-2", "", two, one),
 		row(5, "t-3", "P400", "804-3", "line 3 has a certificate over the same public key", two),
 	}
-	want[0].Site = "Zürich, 1. Stock"
+	want[0].Site, want[0].KeySet = "Zürich, 1. Stock", "counter"
 	line := 5 + strings.Count(two, "\n") + 1
 	for i, problem := range []string{
 		"", "line 2 has this identifier already", "certificate: no such file",

@@ -19,7 +19,7 @@ const MaxRows = 2_000_000
 // The columns of a file.
 var (
 	needed = []string{"id", "owner", "model", "serial"}
-	known  = append(slices.Clone(needed), "site", "certificate")
+	known  = append(slices.Clone(needed), "site", "certificate", "key_set")
 )
 
 // Row is one terminal of a file.
@@ -31,6 +31,7 @@ type Row struct {
 	Serial       string
 	Site         string
 	Certificates [][]byte // DER, as [Certificates] returns them; none where the cell is empty
+	KeySet       string   // by which it gets keys; empty for none
 
 	// Problem says why the row cannot be used: a certificate that cannot be read, or
 	// something that an earlier row has. It is empty where nothing is wrong so far.
@@ -97,7 +98,7 @@ func (b *Reader) Next() (*Row, error) {
 		}
 		return ""
 	}
-	row := &Row{Line: line, ID: cell("id"), Owner: cell("owner"), Model: cell("model"), Serial: cell("serial"), Site: cell("site")}
+	row := &Row{Line: line, ID: cell("id"), Owner: cell("owner"), Model: cell("model"), Serial: cell("serial"), Site: cell("site"), KeySet: cell("key_set")}
 	if row.Certificates, err = b.certificates(cell("certificate")); err != nil {
 		row.Problem = "certificate: " + err.Error()
 		return row, nil
