@@ -124,7 +124,10 @@ func credential(certificate *x509.Certificate, list []byte) ([]byte, error) {
 }
 
 // profiles are the names of the profiles of TR-34 (package tr34), the default first.
-var profiles = []string{"rfc", "rfc-oaep-sha1", "rfc-mgf1-sha1", "annex-b", "annex-b-oaep-sha1", "annex-b-mgf1-sha1"}
+var profiles = []string{
+	"rfc", "rfc-oaep-sha1", "rfc-mgf1-sha1", "annex-b", "annex-b-oaep-sha1", "annex-b-mgf1-sha1",
+	"rfc-tdes", "rfc-oaep-sha1-tdes", "rfc-mgf1-sha1-tdes", "annex-b-tdes", "annex-b-oaep-sha1-tdes", "annex-b-mgf1-sha1-tdes",
+}
 
 // strength is the strength of a key in bits (NIST SP 800-57 part 1, table 2), 0 for what is none:
 // TDES of 16 or 24 bytes, AES of 16, 24 or 32.

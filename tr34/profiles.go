@@ -13,6 +13,12 @@ var profiles = []struct {
 	{"annex-b", AnnexB},
 	{"annex-b-oaep-sha1", withHashes(AnnexB, crypto.SHA1, crypto.SHA1)},
 	{"annex-b-mgf1-sha1", withHashes(AnnexB, crypto.SHA256, crypto.SHA1)},
+	{"rfc-tdes", withTDES(Profile{})},
+	{"rfc-oaep-sha1-tdes", withTDES(withHashes(Profile{}, crypto.SHA1, crypto.SHA1))},
+	{"rfc-mgf1-sha1-tdes", withTDES(withHashes(Profile{}, crypto.SHA256, crypto.SHA1))},
+	{"annex-b-tdes", withTDES(AnnexB)},
+	{"annex-b-oaep-sha1-tdes", withTDES(withHashes(AnnexB, crypto.SHA1, crypto.SHA1))},
+	{"annex-b-mgf1-sha1-tdes", withTDES(withHashes(AnnexB, crypto.SHA256, crypto.SHA1))},
 }
 
 func withHashes(p Profile, oaep, mgf crypto.Hash) Profile {
@@ -20,8 +26,14 @@ func withHashes(p Profile, oaep, mgf crypto.Hash) Profile {
 	return p
 }
 
+// withTDES is for devices that have no AES. It carries TDES keys alone.
+func withTDES(p Profile) Profile {
+	p.Content = TDESCBC
+	return p
+}
+
 // ProfileNamed returns the profile of a name; without one it is "rfc", the default. Its content
-// cipher is for the caller to choose ([ContentCipher]).
+// cipher follows from the key ([Profile.ContentCipher]).
 func ProfileNamed(name string) (Profile, bool) {
 	if name == "" {
 		name = "rfc"
@@ -43,10 +55,13 @@ func ProfileNames() []string {
 	return names
 }
 
-// ContentCipher returns the content cipher for a key of that algorithm and size, which is no
-// weaker: AES as long as an AES key is, and AES-128 for TDES.
-func ContentCipher(algorithm byte, size int) Cipher {
+// ContentCipher returns the profile's content cipher for a key of that algorithm and size: TDES
+// where the profile says so, which carries no AES key; otherwise one that is no weaker than the
+// key, AES as long as an AES key is, and AES-128 for TDES.
+func (p Profile) ContentCipher(algorithm byte, size int) Cipher {
 	switch {
+	case p.Content == TDESCBC:
+		return TDESCBC
 	case algorithm == 'A' && size == 24:
 		return AES192CBC
 	case algorithm == 'A' && size == 32:

@@ -42,6 +42,7 @@ func TestDevicesGetTheirKeysByToken(t *testing.T) {
 		{long, hsm.MasterSpec{Algorithm: "A", Length: 16}, "rfc-oaep-sha1", "1234567890123456", nil},
 		{long, hsm.MasterSpec{Algorithm: "T", Length: 16}, "annex-b-mgf1-sha1", "", nil},
 		{long, hsm.MasterSpec{Algorithm: "T", Length: 16}, "rfc-mgf1-sha1", "another number", nil},
+		{long, hsm.MasterSpec{Algorithm: "T", Length: 24}, "annex-b-tdes", "a third number", nil},
 		{short, hsm.MasterSpec{Algorithm: "T", Length: 16}, "rfc", "12345678", []hsm.InitialKey{{BDK: tdes, ID: otherKSN}}},
 		{short, hsm.MasterSpec{Algorithm: "T", Length: 24}, "annex-b-oaep-sha1", "", []hsm.InitialKey{{BDK: tdes, ID: otherKSN}}},
 	} {

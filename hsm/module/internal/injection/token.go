@@ -94,7 +94,7 @@ func (w *work) keyToken(t *Token, master *leaving) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.Profile.Content = tr34.ContentCipher(t.Master.Algorithm[0], t.Master.Length)
+	t.Profile.Content = t.Profile.ContentCipher(t.Master.Algorithm[0], t.Master.Length)
 	host := tr34Host(w.session.Signer(w.pair), t.Certificates[0], verified{device: t.Device[0]}, t.Profile)
 	fresh := tr34.Freshness{Random: t.Random, CRL: t.List}
 	if t.Random == nil {
