@@ -121,7 +121,7 @@ func injections(t testing.TB, s store.Store, at time.Time) {
 			Injection: store.Injection{
 				ID: id, Terminal: r.ID, Method: "KEY_AGREEMENT", KeySet: "shop", KeySetVersion: 1, Request: digest, Nonce: bytes.Repeat([]byte{n}, 32), Created: at, ConfirmBy: at.Add(time.Hour),
 			},
-			PublicKey: r.PublicKey, Most: 10,
+			PublicKey: r.PublicKey, Most: 10, MostAll: 100,
 			Wanted: []store.Wanted{{Name: "pin", BDK: "bdk", Range: store.Range{Prefix: []byte{1, 2, 3, 4}, First: 7, Last: 9}}},
 		})
 		must(err)

@@ -102,7 +102,7 @@ func (f *front) putInjection(id string, random []byte, wanted store.Wanted) {
 		Injection: store.Injection{
 			ID: openCeremony, Terminal: id, Method: "TR34_TWO_PASS", KeySet: "shop", KeySetVersion: 1, Request: request[:], Nonce: nonce[:], Created: time.Now(), ConfirmBy: time.Now().Add(time.Hour),
 		},
-		PublicKey: r.PublicKey, Wanted: []store.Wanted{wanted}, Most: 1,
+		PublicKey: r.PublicKey, Wanted: []store.Wanted{wanted}, Most: 1, MostAll: 1,
 	}); err != nil {
 		f.t.Fatal(err)
 	}

@@ -94,6 +94,7 @@ type Begin struct {
 	PublicKey []byte // that the terminal has
 	Wanted    []Wanted
 	Most      int // injections of the terminal within a day that were never confirmed
+	MostAll   int // likewise, confirmed or not
 }
 
 // Given is what a module gave a terminal.
@@ -121,7 +122,8 @@ type Injections interface {
 	// BeginInjection adds an injection in state BEGUN, with initial keys that are the terminal's
 	// from then on, and returns it. [ErrConflict] unless the terminal is registered with that
 	// public key and that key set, whose newest version it is. [ErrExists] when the terminal
-	// has an injection with the nonce. [ErrTooMany] beyond b.Most. [ErrTaken] for an
+	// has an injection with the nonce. [ErrTooMany] beyond b.Most or b.MostAll, and where the
+	// terminal has so many events that the rest is for changes of its state. [ErrTaken] for an
 	// identifier of the terminal's own that another terminal has, or that was confirmed.
 	// [ErrExhausted] where a range is used up. After an error nothing is allotted.
 	BeginInjection(ctx context.Context, b Begin) (Injection, error)

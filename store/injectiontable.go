@@ -34,6 +34,8 @@ const (
 
 	unconfirmedInjections = `SELECT count(*) FROM injections WHERE terminal = $1 AND created_at > $2 AND confirmed_at = 0`
 
+	allInjections = `SELECT count(*) FROM injections WHERE terminal = $1 AND created_at > $2`
+
 	hasNonce = `SELECT 1 FROM injections WHERE terminal = $1 AND nonce = $2 AND length(nonce) > 0`
 
 	openInjections = `SELECT id FROM injections WHERE terminal = $1 AND state = $2 AND id <> $3 AND confirm_by > $4 AND confirm_by <= $5`
@@ -70,13 +72,20 @@ func (s *tables) BeginInjection(ctx context.Context, b Begin) (Injection, error)
 		case replayed:
 			return fmt.Errorf("terminal %s: an injection of this request: %w", i.Terminal, ErrExists)
 		}
-		var newest, unconfirmed int64
-		if err := tx.QueryRowContext(ctx, unconfirmedInjections, i.Terminal, i.Created.AddDate(0, 0, -1).UnixMicro()).Scan(&unconfirmed); err != nil {
-			return err
+		since := i.Created.AddDate(0, 0, -1)
+		for _, bound := range []struct {
+			query string
+			most  int
+		}{{unconfirmedInjections, b.Most}, {allInjections, b.MostAll}} {
+			var there int64
+			if err := tx.QueryRowContext(ctx, bound.query, i.Terminal, since.UnixMicro()).Scan(&there); err != nil {
+				return err
+			}
+			if there >= int64(bound.most) {
+				return fmt.Errorf("terminal %s: injections within a day: %w", i.Terminal, ErrTooMany)
+			}
 		}
-		if unconfirmed >= int64(b.Most) {
-			return fmt.Errorf("terminal %s: unconfirmed injections: %w", i.Terminal, ErrTooMany)
-		}
+		var newest int64
 		if err := tx.QueryRowContext(ctx, newestInjection, i.Terminal).Scan(&newest); err != nil {
 			return err
 		}
@@ -103,6 +112,9 @@ func getsKeys(ctx context.Context, tx *sql.Tx, i *Injection, publicKey []byte) e
 	}
 	if t.State != TerminalRegistered || t.KeySet != i.KeySet || publicKey != nil && !bytes.Equal(t.PublicKey, publicKey) {
 		return fmt.Errorf("terminal %s: %w", i.Terminal, ErrConflict)
+	}
+	if t.Revision > MaxTerminalEvents-keptEvents {
+		return fmt.Errorf("terminal %s: events: %w", i.Terminal, ErrTooMany)
 	}
 	var newest int64
 	if err := tx.QueryRowContext(ctx, newestSet, i.KeySet).Scan(&newest); err != nil {

@@ -16,6 +16,7 @@ const (
 	MaxActor          = 2048      // bytes, those of a SPIFFE ID
 	MaxEventDetail    = 512       // bytes
 	MaxTerminalEvents = 1_000_000 // of a terminal
+	keptEvents        = 1000      // of those, which injections leave to changes of the terminal
 )
 
 // TerminalState says whether a terminal is in service.

@@ -148,7 +148,7 @@ func refusedKeys(ctx context.Context, err error) error {
 	case errors.Is(err, store.ErrExhausted):
 		return fault.New(fault.NumbersExhausted, "")
 	case errors.Is(err, store.ErrTooMany):
-		return fault.New(fault.RateLimited, fmt.Sprintf("%d injections of this terminal were begun within a day and never confirmed", mostUnconfirmed))
+		return fault.New(fault.RateLimited, fmt.Sprintf("a terminal has at most %d injections within a day that were never confirmed, %d in all, and as many events as leave room for changes of its state", mostUnconfirmed, mostInjections))
 	}
 	return refused(ctx, err)
 }

@@ -22,8 +22,14 @@ const (
 	MaxRequest = 32 << 10 // bytes of a terminal's message
 
 	confirmWithin   = 24 * time.Hour
-	mostUnconfirmed = 10 // injections of a terminal within a day
-	mostSkips       = 20 // times that numbers are skipped for one request
+	mostUnconfirmed = 10  // injections of a terminal within a day
+	mostInjections  = 100 // likewise, confirmed or not
+	mostSkips       = 20  // times that numbers are skipped for one request
+
+	// A request that comes to nothing again and again leaves an event each time. From that
+	// revision of its injection on it is begun again no sooner than after a pause.
+	manyTries  = 100
+	triesPause = 10 * time.Minute
 )
 
 // Request is a terminal's request for keys.
@@ -77,6 +83,9 @@ func (d *Distribution) Inject(ctx context.Context, actor string, r Request) (*An
 	if before != nil {
 		if answer, err := d.again(ctx, &r, before, digest, set); answer != nil || err != nil {
 			return answer, err
+		}
+		if again := before.Created.Add(triesPause); before.Revision >= manyTries && d.inventory.now().Before(again) {
+			return nil, fault.New(fault.RateLimited, "this request came to nothing many times: it may come again from "+again.Format(time.RFC3339)+" on")
 		}
 	}
 	if set.Master.Bare {

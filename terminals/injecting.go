@@ -78,7 +78,7 @@ func (j *job) run(ctx context.Context, before *store.Injection) (*Answer, error)
 				ID: hex.EncodeToString(id[:]), Terminal: j.service.record.ID, Method: string(j.request.Method), KeySet: j.set.Name, KeySetVersion: j.set.Version,
 				Request: j.digest, Nonce: j.nonce, Created: now, ConfirmBy: now.Add(confirmWithin),
 			},
-			PublicKey: j.service.record.PublicKey, Wanted: list, Most: mostUnconfirmed,
+			PublicKey: j.service.record.PublicKey, Wanted: list, Most: mostUnconfirmed, MostAll: mostInjections,
 		})
 	}
 	if err != nil {

@@ -57,7 +57,7 @@ func begin(r store.TerminalRecord, n int, wanted ...store.Wanted) store.Begin {
 			ID: fmt.Sprintf("%x", id[:16]), Terminal: r.ID, Method: "KEY_AGREEMENT", KeySet: "set", KeySetVersion: 1, Request: request[:], Nonce: nonce[:],
 			Created: at, ConfirmBy: at.AddDate(0, 0, 1),
 		},
-		PublicKey: r.PublicKey, Wanted: wanted, Most: 10,
+		PublicKey: r.PublicKey, Wanted: wanted, Most: 10, MostAll: 100,
 	}
 }
 
@@ -182,6 +182,14 @@ func testInjectionLife(t *testing.T, s store.Store) {
 	if !slices.Equal(numbers, []uint64{3, 2, 1}) {
 		t.Errorf("listed: %v", numbers)
 	}
+	// Those that were confirmed count among all of the day.
+	fourth := begin(r, 4)
+	fourth.Most, fourth.MostAll = 2, 3
+	if _, err := s.BeginInjection(t.Context(), fourth); !errors.Is(err, store.ErrTooMany) {
+		t.Errorf("one more than all of a day: %v", err)
+	}
+	fourth.MostAll = 4
+	begun(t, s, fourth)
 	if after, err := s.Revision(t.Context()); err != nil || after != before {
 		t.Errorf("the revision rose from %d to %d, %v", before, after, err)
 	}
@@ -202,6 +210,7 @@ func testInjectionRefusals(t *testing.T, s store.Store) {
 	refused("another key set", store.ErrConflict, func(b *store.Begin) { b.KeySet = "other" })
 	refused("another version", store.ErrConflict, func(b *store.Begin) { b.KeySetVersion = 2 })
 	refused("none is left of the day", store.ErrTooMany, func(b *store.Begin) { b.Most = 0 })
+	refused("none is left at all", store.ErrTooMany, func(b *store.Begin) { b.MostAll = 0 })
 	first := begun(t, s, begin(r, 7, store.Wanted{Name: "pin", BDK: "bdk", Range: aesRange(0, 9)}))
 	if first.Keys[0].ID[7] != 0 {
 		t.Errorf("refusals have used numbers: %x", first.Keys[0].ID)
@@ -210,7 +219,7 @@ func testInjectionRefusals(t *testing.T, s store.Store) {
 	refused("a second one of the day", store.ErrTooMany, func(b *store.Begin) { b.Most = 1 })
 	// A day later it counts no more.
 	later := begin(r, 60*24+8)
-	later.Most = 1
+	later.Most, later.MostAll = 1, 1
 	second := begun(t, s, later)
 	// Not by another's revision, and in no other order.
 	stale := second
