@@ -214,7 +214,7 @@ func (p *Policy) question(r *Request) (method int, wrong string) {
 }
 
 // forItself says what a terminal, and nobody else, is refused whatever the rules say: what is
-// neither about its own keys nor an operation with keys.
+// neither about its own keys nor an operation with keys, and session keys of another.
 func forItself(r *Request, method int) string {
 	id, ok := terminalOf(r.Identity)
 	switch {
@@ -224,6 +224,11 @@ func forItself(r *Request, method int) string {
 		return fmt.Sprintf("%s is nothing that a terminal may ask for", r.Method)
 	case Methods[method].Own && (id == "" || r.Terminal == nil || r.Terminal.ID != id):
 		return fmt.Sprintf("a terminal asks for %s about itself alone", r.Method)
+	}
+	for i := range r.Keys { // which have such names and no other
+		if name := r.Keys[i].Name; strings.HasPrefix(name, terminalPrefix) && !strings.HasPrefix(name, r.Identity+":") {
+			return fmt.Sprintf("a terminal asks for %s with its own session keys alone", r.Method)
+		}
 	}
 	return ""
 }

@@ -12,7 +12,9 @@ limits:
 identities:
   - {id: "terminal:*", roles: [keys], limit: {per_second: 2, burst: 3}}
   - {id: terminal:t-1, roles: [mac]}
+  - {id: terminal:t-3, roles: [any]}
   - {id: spiffe://bank.example/terminal/*, roles: [keys]}
+  - {id: spiffe://bank.example/switch, roles: [any]}
 roles:
   keys:
     - methods: ["TerminalService/GetKeyHost", "TerminalService/ConfirmKeys"]
@@ -25,6 +27,10 @@ roles:
       keys: ["*"]
       usages: ["M3"]
       when: 'keys[0].name == "terminal:" + identity.terminal + ":mac" && identity.last == "" && identity.trust_domain == "" && identity.path.size() == 0'
+  any:
+    - methods: ["MacService/VerifyMac"]
+      keys: ["*"]
+      usages: ["*"]
 `
 
 // TestTerminalsAskForThemselves: a terminal gets what its rules allow about itself and nothing
@@ -58,6 +64,15 @@ func TestTerminalsAskForThemselves(t *testing.T) {
 		{Request{Identity: "terminal:t-1", Method: "MacService/VerifyMac", Keys: mac("terminal:t-1:mac")}, "mac[0]"},
 		{Request{Identity: "terminal:t-1", Method: "MacService/VerifyMac", Keys: mac("terminal:t-2:mac")}, ""},
 		{Request{Identity: "terminal:t-2", Method: "MacService/VerifyMac", Keys: mac("terminal:t-2:mac")}, ""},
+
+		// Whatever a rule says, session keys are those of the terminal itself.
+		{Request{Identity: "terminal:t-3", Method: "MacService/VerifyMac", Keys: mac("terminal:t-3:mac")}, "any[0]"},
+		{Request{Identity: "terminal:t-3", Method: "MacService/VerifyMac", Keys: mac("zone")}, "any[0]"},
+		{Request{Identity: "terminal:t-3", Method: "MacService/VerifyMac", Keys: mac("terminal:t-2:mac")}, ""},
+		{Request{Identity: "terminal:t-3", Method: "MacService/VerifyMac", Keys: mac("terminal:t-33:mac")}, ""},
+		{Request{Identity: "terminal:t-3", Method: "MacService/VerifyMac", Keys: append(mac("terminal:t-3:mac"), mac("terminal:t-2:mac")...)}, ""},
+		{Request{Identity: "terminal:t-3", Method: "MacService/VerifyMac", Keys: []Key{{Name: "terminal:t-2:gone?version=1"}}}, ""},
+		{Request{Identity: "spiffe://bank.example/switch", Method: "MacService/VerifyMac", Keys: mac("terminal:t-2:mac")}, "any[0]"},
 	} {
 		d, x := p.Authorize(c.r), p.Explain(c.r)
 		if d.Allowed != (c.rule != "") || d.Rule != c.rule || d.Why == "" || x.Allowed != d.Allowed || x.Rule != d.Rule || x.Why != d.Why {
