@@ -24,6 +24,7 @@ type call struct {
 	asked    bool               // the policy was asked
 	about    *policies.Terminal // about which terminal, nil for none
 	allowed  bool               // and never denied
+	barred   bool               // a terminal that is out of service, or whose certificates do not count any more
 	demand   policies.Demand    // of the rule that allowed it
 
 	entry      audit.Entry

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -23,11 +24,12 @@ type connections struct {
 
 	mu        sync.Mutex
 	open      map[*connection]struct{}
-	terminals int // of them
+	terminals int                       // of them
+	devices   map[[sha256.Size]byte]int // of those, by the public key of the device
 }
 
 func newConnections(c *tls.Config, officers *keys.Ceremonies) *connections {
-	s := &connections{open: make(map[*connection]struct{}), makers: &makers{officers: officers}}
+	s := &connections{open: make(map[*connection]struct{}), devices: make(map[[sha256.Size]byte]int), makers: &makers{officers: officers}}
 	s.identity.Store(c)
 	return s
 }
@@ -63,6 +65,10 @@ func (c *connection) Close() error {
 		delete(c.all.open, c)
 		if c.device != nil {
 			c.all.terminals--
+			key := c.device.publicKey()
+			if c.all.devices[key]--; c.all.devices[key] == 0 {
+				delete(c.all.devices, key)
+			}
 		}
 		c.all.mu.Unlock()
 	})
@@ -71,6 +77,7 @@ func (c *connection) Close() error {
 
 var (
 	errNoAuthority = errors.New("the certificates lead to no client authority")
+	errGreedy      = fmt.Errorf("this device has %d connections open, and gets no more", MaxDeviceConnections)
 	errCrowded     = fmt.Errorf("%d terminals are connected, and no more are let in: the rest is for clients", MaxTerminalConnections)
 )
 
@@ -100,14 +107,20 @@ func (s *connections) add(conn net.Conn, info credentials.AuthInfo) (net.Conn, c
 	return c, admitted{t, c.device}, nil
 }
 
-// enter has a connection found. Of terminals' it takes no more than leave room for clients.
+// enter has a connection found. Of terminals' it takes no more than leave room for clients, and of
+// one device's no more than leave room for other terminals.
 func (s *connections) enter(c *connection) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c.device != nil {
-		if s.terminals >= MaxTerminalConnections {
+		key := c.device.publicKey()
+		switch {
+		case s.devices[key] >= MaxDeviceConnections:
+			return errGreedy
+		case s.terminals >= MaxTerminalConnections:
 			return errCrowded
 		}
+		s.devices[key]++
 		s.terminals++
 	}
 	s.open[c] = struct{}{}

@@ -9,6 +9,8 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"fmt"
+	"maps"
 	"math/big"
 	"net"
 	"slices"
@@ -361,6 +363,33 @@ func TestTerminalOutOfService(t *testing.T) {
 	}
 }
 
+// TestStolenTerminalFillsNoLog: what is out of service leaves as many entries as one that is denied.
+func TestStolenTerminalFillsNoLog(t *testing.T) {
+	root := newMaker(t, nil)
+	f := newFrontFor(t, root)
+	text := strings.Replace(string(f.config.Policy.Text()), "identities:\n", "limits: {denials: {per_second: 1, burst: 3}}\nidentities:\n", 1)
+	var err error
+	if f.config.Policy, err = policies.Parse([]byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	device := root.device(t)
+	f.enrol("t-1", device, root)
+	if _, err := f.config.Terminals.Suspend(t.Context(), "test", "t-1", "stolen"); err != nil {
+		t.Fatal(err)
+	}
+	conn := f.start().connect(device.shows(f))
+	refusals := map[string]int{}
+	for range 20 {
+		refusals[asks(t, conn)]++
+	}
+	if n := refusals["TERMINAL_STATE"]; n < 3 || n > 6 || n+refusals["RATE_LIMITED"] != 20 {
+		t.Errorf("%v", refusals)
+	}
+	if n := len(f.records()); n != refusals["TERMINAL_STATE"] {
+		t.Errorf("%d entries, want %d", n, refusals["TERMINAL_STATE"])
+	}
+}
+
 // TestRevokedTerminal: a list revokes on open connections too, and for everything.
 func TestRevokedTerminal(t *testing.T) {
 	root := newMaker(t, nil)
@@ -528,15 +557,42 @@ func TestFloodOfTerminals(t *testing.T) {
 		c := &connection{Conn: ours, device: d, all: s}
 		return c, s.enter(c)
 	}
+	others := 0
+	another := func() *device {
+		others++
+		return &device{chain: []*x509.Certificate{{RawSubjectPublicKeyInfo: fmt.Append(nil, others)}}}
+	}
+	// One device does not take what is there for all.
+	greedy := another()
+	var of []*connection
+	for range MaxDeviceConnections {
+		c, err := enter(greedy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		of = append(of, c)
+	}
+	if _, err := enter(&device{chain: greedy.chain}); !errors.Is(err, errGreedy) {
+		t.Errorf("one more of the same device: %v", err)
+	}
+	for range 2 {
+		_ = of[0].Close()
+	}
+	if _, err := enter(greedy); err != nil {
+		t.Errorf("after one of its own has gone: %v", err)
+	}
+	if _, err := enter(greedy); !errors.Is(err, errGreedy) {
+		t.Errorf("after one of its own has gone twice: %v", err)
+	}
 	var first *connection
-	for range MaxTerminalConnections {
-		c, err := enter(&device{})
+	for range MaxTerminalConnections - MaxDeviceConnections {
+		c, err := enter(another())
 		if err != nil {
 			t.Fatal(err)
 		}
 		first = c
 	}
-	if _, err := enter(&device{}); !errors.Is(err, errCrowded) {
+	if _, err := enter(another()); !errors.Is(err, errCrowded) {
 		t.Errorf("one more terminal: %v", err)
 	}
 	if _, err := enter(nil); err != nil {
@@ -545,13 +601,19 @@ func TestFloodOfTerminals(t *testing.T) {
 	for range 2 {
 		_ = first.Close()
 	}
-	if _, err := enter(&device{}); err != nil {
+	if _, err := enter(another()); err != nil {
 		t.Errorf("after one has gone: %v", err)
 	}
-	if _, err := enter(&device{}); !errors.Is(err, errCrowded) {
+	if _, err := enter(another()); !errors.Is(err, errCrowded) {
 		t.Errorf("after one has gone twice: %v", err)
 	}
 	if n := s.count(); n != MaxTerminalConnections+1 || MaxTerminalConnections >= MaxConnections {
 		t.Errorf("%d connections", n)
+	}
+	for c := range maps.Clone(s.open) {
+		_ = c.Close()
+	}
+	if len(s.devices) != 0 || s.terminals != 0 || s.count() != 0 {
+		t.Errorf("%d devices, %d terminals, %d connections after all have gone", len(s.devices), s.terminals, s.count())
 	}
 }

@@ -69,6 +69,7 @@ func (gate) ask(ctx context.Context, action string, about policies.Request) erro
 	}
 	if err := c.terminal.mayAsk(ctx); err != nil {
 		c.allowed = false
+		c.barred = contextError(err) == nil && fault.Of(err).Reason != fault.StoreUnavailable
 		return err
 	}
 	return nil

@@ -20,6 +20,10 @@ const (
 	// that a flood of them leaves clients a quarter of the connections.
 	MaxTerminalConnections = MaxConnections / 4 * 3
 
+	// MaxDeviceConnections bounds those of one device, so that one that was stolen does not keep
+	// all others out. A terminal needs one, and a second while it finds out that one has broken.
+	MaxDeviceConnections = 8
+
 	maxStreams       = 1000             // requests at once on a connection
 	maxHeaders       = 16 << 10         // bytes of a request's metadata
 	handshakeTimeout = 5 * time.Second  // TLS and HTTP/2 together

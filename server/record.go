@@ -35,7 +35,7 @@ func (r recorder) unary(ctx context.Context, request any, info *grpc.UnaryServer
 	}
 	defer r.log.Begin()()
 	answer, err := next(ctx, request)
-	if bounded(err) {
+	if bounded(err) || c.barred && err != nil {
 		if instead := r.clients.recordable(c); instead != nil {
 			return nil, instead
 		}
@@ -84,7 +84,8 @@ func (r recorder) record(c *call, err error) error {
 }
 
 // bounded reports whether an error is one that a client can cause without having been
-// allowed anything: the number of entries about those is limited.
+// allowed anything: the number of entries about those is limited. So is that about a terminal
+// that is barred, which its certificate still lets in.
 func bounded(err error) bool {
 	var much *tooManyError
 	if err == nil || errors.As(err, &much) {
