@@ -27,7 +27,8 @@ type TerminalKeys interface {
 	AddSessionKeys(ctx context.Context, terminal, injection string, keys []TerminalKey) error
 
 	// SessionKey returns a session key, the newest for version 0, with the state of its terminal.
-	// [ErrNotFound] where there is none.
+	// [ErrNotFound] where there is none, also where the injection under whose master key it was
+	// given is the terminal's confirmed one no more.
 	SessionKey(ctx context.Context, terminal, name string, version uint32) (TerminalKey, TerminalState, error)
 
 	// KeysOfTerminal returns all sealed keys of a terminal, by name, version and injection.

@@ -24,10 +24,10 @@ const (
 
 	sessionColumns = `k.terminal, k.name, k.version, k.injection, k.sealed, k.not_after, k.created_at, t.state`
 
-	newestSession = `SELECT ` + sessionColumns + ` FROM terminal_keys AS k JOIN terminals AS t ON t.id = k.terminal
+	newestSession = `SELECT ` + sessionColumns + ` FROM terminal_keys AS k JOIN terminals AS t ON t.id = k.terminal JOIN injections AS i ON i.id = k.injection AND i.state = 'CONFIRMED'
 		WHERE k.terminal = $1 AND k.name = $2 ORDER BY k.version DESC LIMIT 1`
 
-	sessionVersion = `SELECT ` + sessionColumns + ` FROM terminal_keys AS k JOIN terminals AS t ON t.id = k.terminal
+	sessionVersion = `SELECT ` + sessionColumns + ` FROM terminal_keys AS k JOIN terminals AS t ON t.id = k.terminal JOIN injections AS i ON i.id = k.injection AND i.state = 'CONFIRMED'
 		WHERE k.terminal = $1 AND k.name = $2 AND k.version = $3 LIMIT 1`
 
 	keysOfTerminal = `SELECT ` + terminalKeyColumns + ` FROM terminal_keys WHERE terminal = $1 ORDER BY terminal, name, version, injection`

@@ -25,7 +25,7 @@ type SessionKey struct {
 
 // SignIn gives a terminal the session keys of its key set, under the master key that it has
 // confirmed. They are durable before they are returned; those before them are good until they
-// end. legacy refuses, if it does, bare cryptograms.
+// end, or the terminal confirms another master key. legacy refuses, if it does, bare cryptograms.
 //
 // Its refusals are [fault.TerminalState], those of certificates, [fault.KeySetNotFound],
 // [fault.InjectionState] for a terminal without confirmed keys, those of a module, and

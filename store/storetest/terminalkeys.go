@@ -87,6 +87,21 @@ func testSessionKeys(t *testing.T, s store.Store) {
 	if err := s.ReplaceTerminalKey(t.Context(), sessionKey(i, "none", 1), []byte("anew")); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("one that is not there: %v, want ErrNotFound", err)
 	}
+	// They are those of the terminal's confirmed keys: from the moment at which others are
+	// confirmed there are none, and their versions go on.
+	next := answered(t, s, begun(t, s, begin(r, 9)))
+	if _, _, err := s.SessionKey(t.Context(), r.ID, "pin", 0); err != nil {
+		t.Errorf("before the receipt: %v", err)
+	}
+	next = confirmed(t, s, next)
+	for _, version := range []uint32{0, 2, 3} {
+		if k, _, err := s.SessionKey(t.Context(), r.ID, "pin", version); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("version %d under the keys of before: %+v, %v, want ErrNotFound", version, k, err)
+		}
+	}
+	if err := s.AddSessionKeys(t.Context(), r.ID, next.ID, []store.TerminalKey{sessionKey(next, "pin", 4)}); err != nil {
+		t.Fatal(err)
+	}
 	// Suspended, it is seen with the key.
 	r, err := s.Terminal(t.Context(), r.ID)
 	if err != nil {
