@@ -31,7 +31,7 @@ type Store interface {
 
 // New returns the inventory over a store.
 func New(s Store, a Authorities) *Inventory {
-	return &Inventory{store: s, authorities: a, revocations: revocations{store: s}, clock: time.Now}
+	return &Inventory{store: s, authorities: a, revocations: revocations{store: s, loading: make(chan struct{}, 1)}, clock: time.Now}
 }
 
 // Register adds a terminal for actor. One that is there with the same content, and in no final

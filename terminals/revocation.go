@@ -30,6 +30,8 @@ const MaxRevocationList = store.MaxRevocationList
 type revocations struct {
 	store store.KeySets
 
+	loading chan struct{} // has room for who reads a list: one is large, and many ask at once
+
 	mu     sync.Mutex
 	parsed map[[sha256.Size]byte]*revoked // by the issuer's public key
 }
@@ -83,10 +85,16 @@ func (v *revocations) check(ctx context.Context, chain, anchors []*x509.Certific
 // list returns a list parsed, from memory where it is the same.
 func (v *revocations) list(ctx context.Context, l *store.RevocationList) (*revoked, error) {
 	key := [sha256.Size]byte(l.IssuerKey)
-	v.mu.Lock()
-	found := v.parsed[key]
-	v.mu.Unlock()
-	if found != nil && bytes.Equal(found.digest, l.Digest) {
+	if found := v.remembered(key, l.Digest); found != nil {
+		return found, nil
+	}
+	select {
+	case v.loading <- struct{}{}:
+		defer func() { <-v.loading }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if found := v.remembered(key, l.Digest); found != nil { // by whom this has waited for
 		return found, nil
 	}
 	whole, err := v.store.RevocationList(ctx, l.IssuerKey)
@@ -97,7 +105,7 @@ func (v *revocations) list(ctx context.Context, l *store.RevocationList) (*revok
 	if digest := sha256.Sum256(whole.List); err != nil || !bytes.Equal(digest[:], whole.Digest) {
 		return nil, fault.Wrap(fault.StoreUnavailable, fmt.Errorf("revocation list of %x: %w", key[:8], store.ErrCorrupt))
 	}
-	found = &revoked{digest: whole.Digest, serials: make(map[string]bool, len(parsed.RevokedCertificateEntries)), until: parsed.NextUpdate}
+	found := &revoked{digest: whole.Digest, serials: make(map[string]bool, len(parsed.RevokedCertificateEntries)), until: parsed.NextUpdate}
 	for _, e := range parsed.RevokedCertificateEntries {
 		found.serials[serial(e.SerialNumber)] = true
 	}
@@ -108,6 +116,16 @@ func (v *revocations) list(ctx context.Context, l *store.RevocationList) (*revok
 	}
 	v.parsed[key] = found
 	return found, nil
+}
+
+// remembered returns the list of an issuer with that digest, nil where it was not parsed.
+func (v *revocations) remembered(key [sha256.Size]byte, digest []byte) *revoked {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if found := v.parsed[key]; found != nil && bytes.Equal(found.digest, digest) {
+		return found
+	}
+	return nil
 }
 
 func serial(n *big.Int) string {
