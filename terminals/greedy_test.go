@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"keyd/fault"
+	"keyd/keys"
 	"keyd/store"
 )
 
@@ -50,4 +51,32 @@ func TestRequestThatComesToNothing(t *testing.T) {
 			t.Errorf("%s: %+v", m, a.Injection)
 		}
 	}
+}
+
+// TestOnePassAfterAnotherKey: a request in one pass cannot be made anew, so one that came to nothing
+// goes on with the base derivation key that there is now.
+func TestOnePassAfterAnotherKey(t *testing.T) {
+	w := newWorld(t)
+	w.putKey("bdk.aes.2", "B0", "A")
+	v := keys.New(w.db)
+	if err := v.SetAlias(t.Context(), "terminals", "bdk.aes", ""); err != nil {
+		t.Fatal(err)
+	}
+	k := shop()
+	k.Initial[0].Key = "terminals"
+	w.set(k)
+	r := w.request(w.terminal("t-1"), OnePass)
+	w.ledger.before = fault.New(fault.ModuleUnavailable, "")
+	_, err := w.Inject(t.Context(), actor, r)
+	want(t, "no module", fault.ModuleUnavailable, err)
+	w.ledger.before = nil
+	if err := v.SetAlias(t.Context(), "terminals", "bdk.aes.2", "bdk.aes"); err != nil {
+		t.Fatal(err)
+	}
+	w.Distribution = w.front()
+	a := w.inject(r)
+	if got := a.Injection.Keys[2]; got.BDK != "bdk.aes.2" {
+		t.Errorf("%+v", got)
+	}
+	w.confirm(a.Injection)
 }

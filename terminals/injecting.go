@@ -70,7 +70,11 @@ func (j *job) run(ctx context.Context, before *store.Injection) (*Answer, error)
 	now := j.inventory.now()
 	var i store.Injection
 	if before != nil {
-		i, err = j.store.RetryInjection(ctx, before.Terminal, before.ID, before.Revision, j.service.record.PublicKey, nil, now, now.Add(confirmWithin))
+		var anew []store.Wanted
+		if j.request.Method == OnePass && !j.derives(before) { // it has no other request to make
+			anew = list
+		}
+		i, err = j.store.RetryInjection(ctx, before.Terminal, before.ID, before.Revision, j.service.record.PublicKey, anew, now, now.Add(confirmWithin))
 	} else {
 		id := newID()
 		i, err = j.store.BeginInjection(ctx, store.Begin{
@@ -93,6 +97,12 @@ func (j *job) run(ctx context.Context, before *store.Injection) (*Answer, error)
 		return nil, err
 	}
 	return j.keep(ctx, &i, given)
+}
+
+// derives reports whether the initial keys of an injection are of the base derivation keys that
+// there are now.
+func (j *job) derives(i *store.Injection) bool {
+	return slices.EqualFunc(i.Keys, j.bdks, func(k store.AllottedKey, bdk keys.Key) bool { return k.BDK == bdk.Name })
 }
 
 // raced says what became of a request that somebody else has begun, or answered, meanwhile.
@@ -144,10 +154,10 @@ func (j *job) ask(ctx context.Context, i *store.Injection) (*hsm.Injected, error
 		ID: rawID(i.ID), Terminal: i.Terminal, Device: j.service.device(), Host: hsm.Key{Name: j.pair.Name, Sealed: j.pair.Sealed}, HostCertificates: j.host.Certificates,
 		Master: hsm.MasterSpec{Algorithm: j.set.Master.Algorithm, Length: int(j.set.Master.Length), Bare: j.set.Master.Bare},
 	}
+	if !j.derives(i) {
+		return nil, fault.New(fault.RequestReplayed, "a base derivation key is another by now: make a new one")
+	}
 	for n, k := range i.Keys {
-		if n >= len(j.bdks) || k.BDK != j.bdks[n].Name {
-			return nil, fault.New(fault.RequestReplayed, "a base derivation key is another by now: make a new one")
-		}
 		common.Keys = append(common.Keys, hsm.InitialKey{Name: k.Name, BDK: hsm.Key{Name: j.bdks[n].Name, Sealed: j.bdks[n].Sealed}, ID: k.ID})
 	}
 	if j.request.Method == KeyAgreement {
