@@ -125,7 +125,8 @@ var methods = map[string]repeatable{
 	keydv1.TerminalService_SetRevocationList_FullMethodName: itemwise, // its caller sends the whole list again
 
 	// The same request gets the same answer, and the same receipt the same injection, whichever
-	// keyd on one database is asked. A second sign-in makes other session keys; the terminal
+	// keyd on one database is asked. One that asks for keys anew and comes twice costs a number and
+	// one of the day's injections; the second answer is the one that counts. A second sign-in makes other session keys; the terminal
 	// uses those of the answer that it got, and those before them are still good.
 	keydv1.TerminalService_InjectKeys_FullMethodName:  freely,
 	keydv1.TerminalService_ConfirmKeys_FullMethodName: freely,

@@ -97,6 +97,45 @@ func TestTerminalGoesOnFromAnywhere(t *testing.T) {
 	f.unique(t, ids...)
 }
 
+// TestOnePassAnew: a terminal that took the time stamp of the pending answer, and has no keys of
+// it, gets others, by itself and when it is told to.
+func TestOnePassAnew(t *testing.T) {
+	f := prepared(t)
+	const method = "tr34-one-pass"
+	f.terminal(t, "t-1", "RSA-3072", "dev-aes")
+	f.bind(t, "t-1", method)
+	f.killed(t, "t-1", method, string(simulator.AfterStore))
+	lost := f.injections(t, "t-1")[0]
+	if lost.State != keydv1.Injection_PENDING {
+		t.Fatalf("%v", lost)
+	}
+	i := f.keys(t, "t-1", method, "--fresh") // the keys that are there are not confirmed, and the request is the same
+	if i.InjectionId == lost.InjectionId {
+		t.Error("the keys that it lost are confirmed")
+	}
+	f.killed(t, "t-1", method, string(simulator.AfterAnswer))
+	pending := f.injections(t, "t-1")[0]
+	told := f.keys(t, "t-1", method, "--anew")
+	if told.InjectionId == pending.InjectionId || pending.State != keydv1.Injection_PENDING {
+		t.Errorf("%v, then %v", pending, told)
+	}
+	if x := f.transact(t, "t-1", samplePIN, "4"); !*x.PIN || !*x.MAC {
+		t.Errorf("%+v", x)
+	}
+	for n, want := range []keydv1.Injection_State{keydv1.Injection_CONFIRMED, keydv1.Injection_SUPERSEDED, keydv1.Injection_SUPERSEDED, keydv1.Injection_SUPERSEDED} {
+		if all := f.injections(t, "t-1"); len(all) != 4 || all[n].State != want {
+			t.Errorf("%d: %v", n, all)
+		}
+	}
+	// A message of another method is used up.
+	f.killed(t, "t-1", "tr34-two-pass", string(simulator.AfterAnswer))
+	two := f.keys(t, "t-1", "tr34-two-pass", "--anew")
+	if all := f.injections(t, "t-1"); all[0].InjectionId != two.InjectionId || all[1].State != keydv1.Injection_SUPERSEDED || len(all) != 6 {
+		t.Errorf("%v", all)
+	}
+	f.unique(t, "t-1")
+}
+
 // TestServiceIsKilledWhileTerminalsGetKeys: fronts and modules are killed while terminals ask by
 // every method. Each terminal gets there, no number is given twice, and every statement is there.
 func TestServiceIsKilledWhileTerminalsGetKeys(t *testing.T) {

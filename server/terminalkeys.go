@@ -52,7 +52,7 @@ func (b terminalBinding) InjectKeys(ctx context.Context, r *keydv1.InjectKeysReq
 	if err != nil {
 		return nil, err
 	}
-	request := terminals.Request{Terminal: id, Own: r.GetInitialKeyIds(), Legacy: b.access.legacy}
+	request := terminals.Request{Terminal: id, Own: r.GetInitialKeyIds(), Anew: r.GetAnew(), Legacy: b.access.legacy}
 	switch asked := r.GetRequest().(type) {
 	case *keydv1.InjectKeysRequest_KeyAgreement:
 		request.Method, request.Message = terminals.KeyAgreement, asked.KeyAgreement

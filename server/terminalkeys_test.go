@@ -180,9 +180,10 @@ func TestKeySetsOverTheWire(t *testing.T) {
 	recorded("GetKeyHost", "terminal t-1: key host host")
 	for what, r := range map[string]*keydv1.InjectKeysRequest{
 		"no terminal": {Request: &keydv1.InjectKeysRequest_Tr34OnePass{Tr34OnePass: true}}, "no request": {TerminalId: "t-1"},
-		"false":          {TerminalId: "t-1", Request: &keydv1.InjectKeysRequest_Tr34OnePass{}},
-		"another method": {TerminalId: "t-1", Request: &keydv1.InjectKeysRequest_Tr34OnePass{Tr34OnePass: true}},
-		"no message":     {TerminalId: "t-1", Request: &keydv1.InjectKeysRequest_KeyAgreement{KeyAgreement: []byte{0x30, 0}}},
+		"false":            {TerminalId: "t-1", Request: &keydv1.InjectKeysRequest_Tr34OnePass{}},
+		"another method":   {TerminalId: "t-1", Request: &keydv1.InjectKeysRequest_Tr34OnePass{Tr34OnePass: true}},
+		"anew, of nothing": {TerminalId: "t-1", Anew: true},
+		"no message":       {TerminalId: "t-1", Request: &keydv1.InjectKeysRequest_KeyAgreement{KeyAgreement: []byte{0x30, 0}}},
 	} {
 		_, err := c.InjectKeys(ctx, r)
 		if reason(err) != "REQUEST_INVALID" {

@@ -41,6 +41,7 @@ type AskOptions struct {
 	Curve keyagreement.Curve // of key agreement; 0: the strongest that the device's key may sign for
 	Own   [][]byte           // initial key IDs of its own, in the order of the key set's
 	Fresh bool               // begin another request, even if one waits for its answer
+	Anew  bool               // not the answer that keyd has given to this request before
 }
 
 // Ask makes a request for keys, which is in the file when Ask returns. By TR-34 it is the one that
@@ -54,7 +55,7 @@ func (d *Device) Ask(method keydv1.InjectionMethod, o AskOptions) (r *Request, e
 		if len(s.Certificates) == 0 {
 			return errNoCertificate
 		}
-		r = &Request{device: d, method: method, message: &keydv1.InjectKeysRequest{TerminalId: s.Terminal, InitialKeyIds: o.Own}}
+		r = &Request{device: d, method: method, message: &keydv1.InjectKeysRequest{TerminalId: s.Terminal, InitialKeyIds: o.Own, Anew: o.Anew}}
 		a := &asked{What: what, Own: o.Own}
 		if method == keydv1.InjectionMethod_KEY_AGREEMENT {
 			if err := r.agree(s, o.Curve); err != nil {

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	keydv1 "keyd/api/keyd/v1"
+	"keyd/tr34"
 )
 
 // Step is a point at which a device can be stopped.
@@ -35,7 +36,8 @@ type FetchOptions struct {
 
 // FetchKeys gets keys from keyd and confirms them, which a device does again and again until it
 // has succeeded: keys that are there and not confirmed are confirmed first. A service that is away
-// for a moment is asked again with the very same request, until ctx ends.
+// for a moment is asked again with the very same request, until ctx ends. In one-pass a token that
+// is stale to the device is asked for anew, once.
 //
 // Errors are keyd's statuses, and the device's.
 func (d *Device) FetchKeys(ctx context.Context, c keydv1.TerminalServiceClient, method keydv1.InjectionMethod, o FetchOptions) (*keydv1.Injection, error) {
@@ -44,7 +46,7 @@ func (d *Device) FetchKeys(ctx context.Context, c keydv1.TerminalServiceClient, 
 	}
 	if there, err := d.Unconfirmed(); err != nil {
 		return nil, err
-	} else if there && !o.Fresh {
+	} else if there && !o.Fresh && !o.Anew {
 		i, err := d.Confirm(ctx, c)
 		if err == nil || !over(err) {
 			return i, err
@@ -72,7 +74,19 @@ func (d *Device) FetchKeys(ctx context.Context, c keydv1.TerminalServiceClient, 
 	if err := o.At(AfterAnswer); err != nil {
 		return nil, err
 	}
-	if err := r.Take(answer); err != nil {
+	err = r.Take(answer)
+	if errors.Is(err, tr34.ErrStale) && !o.Anew && method == keydv1.InjectionMethod_TR34_ONE_PASS {
+		// The device took this time stamp and has no keys of it. A token names whole seconds, so
+		// the next one is made in another second.
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(time.Second):
+		}
+		o.Anew = true
+		return d.FetchKeys(ctx, c, method, o)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if err := o.At(AfterStore); err != nil {

@@ -130,7 +130,10 @@ func TestTR34(t *testing.T) {
 	if err := one.Take(stamped); err != nil {
 		t.Fatal(err)
 	}
-	one = mustAsk(t, d, keydv1.InjectionMethod_TR34_ONE_PASS, AskOptions{})
+	one = mustAsk(t, d, keydv1.InjectionMethod_TR34_ONE_PASS, AskOptions{Anew: true})
+	if !one.Message().Anew {
+		t.Error("it does not ask anew")
+	}
 	if err := one.Take(stamped); !errors.Is(err, tr34.ErrStale) {
 		t.Errorf("a stale token is taken: %v", err)
 	}

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -199,6 +202,93 @@ func TestOwnIdentifiers(t *testing.T) {
 	w.confirm(second.Injection)
 	_, err = w.Inject(t.Context(), actor, with(id, aes, tdes))
 	want(t, "once they are confirmed", fault.InitialKeyAllotted, err)
+}
+
+// TestAnew: who asks for another answer gets other keys in one-pass, and by the other methods
+// needs another message; what is pending stays then.
+func TestAnew(t *testing.T) {
+	w := newWorld(t)
+	id := w.terminal("t-1")
+	r := w.request(id, OnePass)
+	anew := r
+	anew.Anew = true
+	first := w.inject(anew) // nothing was given before
+	second := w.inject(anew)
+	if second.Injection.ID == first.Injection.ID || bytes.Equal(second.Answer, first.Answer) || bytes.Equal(second.Injection.Keys[2].ID, first.Injection.Keys[2].ID) {
+		t.Errorf("the answer of before: %+v, %+v", first.Injection, second.Injection)
+	}
+	w.state(first.Injection, store.InjectionSuperseded)
+	if again := w.inject(r); again.Injection.ID != second.Injection.ID || !bytes.Equal(again.Answer, second.Answer) {
+		t.Errorf("%+v, want the answer that is pending", again.Injection)
+	}
+	for range 8 { // to the ten of a day
+		second = w.inject(anew)
+	}
+	_, err := w.Inject(t.Context(), actor, anew)
+	want(t, "the eleventh", fault.RateLimited, err)
+	w.confirm(w.inject(r).Injection)
+	w.state(second.Injection, store.InjectionConfirmed)
+
+	for _, m := range []Method{KeyAgreement, TwoPass} {
+		id := w.terminal("t-" + strings.ToLower(string(m[:3])))
+		r := w.request(id, m)
+		a := w.inject(r)
+		asked := w.ledger.asked
+		anew := r
+		anew.Anew = true
+		_, err := w.Inject(t.Context(), actor, anew)
+		want(t, string(m), fault.RequestReplayed, err)
+		if again := w.inject(r); again.Injection.ID != a.Injection.ID || w.ledger.asked != asked {
+			t.Errorf("%s: another answer, or a module was asked", m)
+		}
+		other := w.request(id, m)
+		other.Anew = true
+		w.confirm(w.inject(other).Injection)
+	}
+}
+
+// TestAnewAfterAFailure: where nothing was given the same injection is begun again, so that no
+// number is used up.
+func TestAnewAfterAFailure(t *testing.T) {
+	for _, m := range []Method{KeyAgreement, TwoPass, OnePass} {
+		w := newWorld(t)
+		r := w.request(w.terminal("t-1"), m)
+		r.Anew = true
+		w.ledger.before = fault.New(fault.ModuleUnavailable, "")
+		for range 12 {
+			_, err := w.Inject(t.Context(), actor, r)
+			want(t, string(m), fault.ModuleUnavailable, err)
+		}
+		w.ledger.before = nil
+		if got := w.inject(r).Injection.Keys[2].ID[7]; got != 10 {
+			t.Errorf("%s: number %d, want 10", m, got)
+		}
+	}
+}
+
+// TestAnewAtOnce: of those who carry the same request at the same moment nobody gets the answer
+// that the terminal cannot use.
+func TestAnewAtOnce(t *testing.T) {
+	w := newWorld(t)
+	r := w.request(w.terminal("t-1"), OnePass)
+	old := w.inject(r)
+	r.Anew = true
+	var all sync.WaitGroup
+	var given atomic.Int64
+	for range 4 {
+		all.Go(func() {
+			switch a, err := w.Inject(t.Context(), actor, r); {
+			case err == nil && a.Injection.ID != old.Injection.ID:
+				given.Add(1)
+			case err == nil || fault.Of(err).Reason != fault.Conflict:
+				t.Errorf("%+v, %v", a, err)
+			}
+		})
+	}
+	all.Wait()
+	if given.Load() == 0 {
+		t.Error("nobody got new keys")
+	}
 }
 
 // TestTooManyInjections: ten a day that are not confirmed.

@@ -38,6 +38,7 @@ type Request struct {
 	Method   Method
 	Message  []byte   // of key agreement, or RT_KRD; nil in one-pass
 	Own      [][]byte // identifiers of its own, in the order of the initial keys that have own
+	Anew     bool     // not the answer that was given before, also where that is pending
 
 	// Legacy refuses, if it does, what is given in the legacy form: under a bare master key.
 	Legacy func(context.Context) error
@@ -51,8 +52,9 @@ type Answer struct {
 }
 
 // Inject gives a terminal the keys of its key set, for actor. The very same request gets the very
-// same answer until it is confirmed or expires. After any error nothing was given, and the same
-// request may come again.
+// same answer until it is confirmed or expires, unless it asks for another: then a new injection
+// begins in one-pass, and by the other methods the message is used up. After any error nothing was
+// given, and the same request may come again.
 //
 // What leaves is durable before: the identifiers of initial keys before a module is asked, the
 // answer before it is returned.
@@ -80,6 +82,13 @@ func (d *Distribution) Inject(ctx context.Context, actor string, r Request) (*An
 	if err != nil {
 		return nil, err
 	}
+	var past string
+	if r.Anew && before != nil && before.State == store.InjectionPending {
+		if r.Method != OnePass {
+			return nil, fault.New(fault.RequestReplayed, "it was answered, and other keys need a new one")
+		}
+		past, nonce, before = before.ID, following(digest, before.Number), nil
+	}
 	if before != nil {
 		if answer, err := d.again(ctx, &r, before, digest, set); answer != nil || err != nil {
 			return answer, err
@@ -97,7 +106,7 @@ func (d *Distribution) Inject(ctx context.Context, actor string, r Request) (*An
 	if err != nil {
 		return nil, err
 	}
-	j.digest, j.nonce = digest, nonce
+	j.digest, j.nonce, j.past = digest, nonce, past
 	return j.run(ctx, before)
 }
 
@@ -180,8 +189,13 @@ func (d *Distribution) before(ctx context.Context, r *Request, digest, nonce []b
 	case i.State == store.InjectionBegun || i.State == store.InjectionFailed || i.State == store.InjectionPending && d.inventory.now().Before(i.ConfirmBy):
 		return &i, i.Nonce, nil
 	}
-	next := sha256.Sum256(binary.BigEndian.AppendUint64(digest[:len(digest):len(digest)], i.Number)) // 0: the first
-	return nil, next[:], nil
+	return nil, following(digest, i.Number), nil // 0: the first
+}
+
+// following is the nonce of one-pass after the injection of that number.
+func following(digest []byte, number uint64) []byte {
+	next := sha256.Sum256(binary.BigEndian.AppendUint64(digest[:len(digest):len(digest)], number))
+	return next[:]
 }
 
 // again answers a request that came before: with the same, or not at all; neither where it can

@@ -28,6 +28,7 @@ type job struct {
 	pair          keys.Key
 	bdks          []keys.Key // of the initial keys
 	digest, nonce []byte
+	past          string // the injection whose answer is not wanted any more, if any
 }
 
 // prepare finds everything that an injection needs, and allots nothing.
@@ -115,7 +116,7 @@ func (j *job) raced(ctx context.Context) (*Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if i != nil && bytes.Equal(i.Request, j.digest) && i.State == store.InjectionPending && j.inventory.now().Before(i.ConfirmBy) {
+	if i != nil && i.ID != j.past && bytes.Equal(i.Request, j.digest) && i.State == store.InjectionPending && j.inventory.now().Before(i.ConfirmBy) {
 		return answer(i, j.inventory.now())
 	}
 	if _, err := j.registered(ctx, j.request.Terminal); err != nil {

@@ -52,13 +52,17 @@ func simulateKeys() *cobra.Command {
 	var m methodFlag
 	var curve, stop string
 	var own []string
-	var fresh bool
+	var fresh, anew bool
 	c := &cobra.Command{
 		Use:   "keys",
 		Short: "Have the terminal get its keys and confirm them",
 		Long: `The terminal asks for keys, opens the answer, checks every key, keeps them in its file, and
 confirms them. Run it again after anything that went wrong: keys that are there are confirmed
 first, and a request by TR-34 that waits for its answer is sent again as it was.
+
+In one-pass the request is the same each time, and so is the answer while it is pending. With
+--anew keyd makes other keys; the terminal says so by itself when it took the time stamp of the
+answer before.
 
 --stop-at kills the process, as a loss of power does: before-send (the request is in the file),
 after-answer (nothing of the answer is), after-store (the keys are, and are not confirmed).`,
@@ -76,6 +80,7 @@ after-answer (nothing of the answer is), after-store (the keys are, and are not 
 	f.StringVar(&curve, "curve", "", "of key agreement: P-256, P-384, P-521 (default: the strongest that its key pair signs for)")
 	f.StringSliceVar(&own, "own", nil, "initial key IDs of its own, in hex, in the order of the key set")
 	f.BoolVar(&fresh, "fresh", false, "begin another request, whatever waits")
+	f.BoolVar(&anew, "anew", false, "new keys, also where keyd has an answer to the same request")
 	f.StringVar(&stop, "stop-at", "", "kill the terminal there: "+strings.Join(steps, ", "))
 	completeFlag(c, "stop-at", steps...)
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -86,7 +91,7 @@ after-answer (nothing of the answer is), after-store (the keys are, and are not 
 		if stop != "" && !slices.Contains(steps, stop) {
 			return fmt.Errorf("--stop-at is one of %s", strings.Join(steps, ", "))
 		}
-		o := simulator.FetchOptions{AskOptions: simulator.AskOptions{Fresh: fresh}, At: func(at simulator.Step) error {
+		o := simulator.FetchOptions{AskOptions: simulator.AskOptions{Fresh: fresh, Anew: anew}, At: func(at simulator.Step) error {
 			if string(at) != stop {
 				return nil
 			}

@@ -1569,6 +1569,9 @@ type InjectKeysRequest struct {
 	// Initial key IDs of the terminal's own (TDES 10 bytes, counter 0; AES 8 bytes), in the order
 	// of the initial keys of its key set that have own.
 	InitialKeyIds [][]byte `protobuf:"bytes,5,rep,name=initial_key_ids,json=initialKeyIds,proto3" json:"initial_key_ids,omitempty"`
+	// Not the answer that was given before: new keys, also where the very same request is pending.
+	// In one-pass another injection begins; any other message is used up then (REQUEST_REPLAYED).
+	Anew          bool `protobuf:"varint,6,opt,name=anew,proto3" json:"anew,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1649,6 +1652,13 @@ func (x *InjectKeysRequest) GetInitialKeyIds() [][]byte {
 		return x.InitialKeyIds
 	}
 	return nil
+}
+
+func (x *InjectKeysRequest) GetAnew() bool {
+	if x != nil {
+		return x.Anew
+	}
+	return false
 }
 
 type isInjectKeysRequest_Request interface {
@@ -3299,14 +3309,15 @@ const file_keyd_v1_terminal_proto_rawDesc = "" +
 	"\x11GetKeyHostRequest\x12\x1f\n" +
 	"\vterminal_id\x18\x01 \x01(\tR\n" +
 	"terminalId\x120\n" +
-	"\x06method\x18\x02 \x01(\x0e2\x18.keyd.v1.InjectionMethodR\x06method\"\xe2\x01\n" +
+	"\x06method\x18\x02 \x01(\x0e2\x18.keyd.v1.InjectionMethodR\x06method\"\xf6\x01\n" +
 	"\x11InjectKeysRequest\x12\x1f\n" +
 	"\vterminal_id\x18\x01 \x01(\tR\n" +
 	"terminalId\x12%\n" +
 	"\rkey_agreement\x18\x02 \x01(\fH\x00R\fkeyAgreement\x12,\n" +
 	"\x11tr34_random_token\x18\x03 \x01(\fH\x00R\x0ftr34RandomToken\x12$\n" +
 	"\rtr34_one_pass\x18\x04 \x01(\bH\x00R\vtr34OnePass\x12&\n" +
-	"\x0finitial_key_ids\x18\x05 \x03(\fR\rinitialKeyIdsB\t\n" +
+	"\x0finitial_key_ids\x18\x05 \x03(\fR\rinitialKeyIds\x12\x12\n" +
+	"\x04anew\x18\x06 \x01(\bR\x04anewB\t\n" +
 	"\arequest\"\xd3\x01\n" +
 	"\x12InjectKeysResponse\x12!\n" +
 	"\finjection_id\x18\x01 \x01(\tR\vinjectionId\x12\x16\n" +
