@@ -32,6 +32,8 @@ var Steps = []Step{BeforeSend, AfterAnswer, AfterStore}
 type FetchOptions struct {
 	AskOptions
 	At func(Step) error // is called at each step; an error ends it there
+
+	later bool // it has waited for a later time stamp
 }
 
 // FetchKeys gets keys from keyd and confirms them, which a device does again and again until it
@@ -75,15 +77,15 @@ func (d *Device) FetchKeys(ctx context.Context, c keydv1.TerminalServiceClient, 
 		return nil, err
 	}
 	err = r.Take(answer)
-	if errors.Is(err, tr34.ErrStale) && !o.Anew && method == keydv1.InjectionMethod_TR34_ONE_PASS {
-		// The device took this time stamp and has no keys of it. A token names whole seconds, so
-		// the next one is made in another second.
+	if errors.Is(err, tr34.ErrStale) && !o.later && method == keydv1.InjectionMethod_TR34_ONE_PASS {
+		// The device took this time stamp and has no keys of it, or one of the same second: a
+		// token names whole seconds, so the next one is made in another.
 		select {
 		case <-ctx.Done():
 			return nil, err
 		case <-time.After(time.Second):
 		}
-		o.Anew = true
+		o.Anew, o.later = true, true
 		return d.FetchKeys(ctx, c, method, o)
 	}
 	if err != nil {
