@@ -7,12 +7,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"keyd/ceremony"
 	"keyd/fault"
 	"keyd/hsm"
 	"keyd/keyagreement"
 	"keyd/receipt"
+	"keyd/store"
 )
 
 // injected is a terminal that has keys by key agreement.
@@ -205,4 +207,140 @@ func TestTerminalsKeysAreSealedAnew(t *testing.T) {
 	f.refused(err, fault.KeySealInvalid)
 	_, err = generate(mac)
 	f.refused(err, fault.KeySealInvalid)
+}
+
+// enrolled has the front keep a terminal with its confirmed injection, as package terminals does.
+func (f *factory) enrolled(h *has) {
+	f.t.Helper()
+	id := h.record.Terminal
+	f.must(f.database.AddTerminal(f.t.Context(), store.TerminalRecord{
+		ID: id, Owner: "m", Model: "m", Serial: "1", KeySet: "shop", State: store.TerminalRegistered, Revision: 1, RegisteredAt: f.now, ChangedAt: f.now,
+	}, store.TerminalEvent{Kind: "registered", At: f.now}))
+	f.pending(h, 1)
+	i := f.stored(h)
+	said := f.receipt(h)
+	statement, err := f.client.ConfirmInjection(f.t.Context(), said)
+	f.must(err)
+	f.must(f.database.ConfirmInjection(f.t.Context(), id, i.ID, i.Revision, said.MAC, statement, f.now, store.TerminalEvent{Kind: "keys-confirmed", At: f.now}))
+}
+
+// pending has the front keep an answer that was not confirmed, the n-th of the terminal.
+func (f *factory) pending(h *has, n byte) {
+	f.t.Helper()
+	digest := bytes.Repeat([]byte{n}, 32)
+	i, err := f.database.BeginInjection(f.t.Context(), store.Begin{Most: 10, Injection: store.Injection{
+		ID: h.record.Injection, Terminal: h.record.Terminal, Method: "KEY_AGREEMENT", KeySet: "shop", KeySetVersion: 1, Request: digest, Nonce: digest, Created: f.now, ConfirmBy: f.now.Add(24 * time.Hour),
+	}})
+	f.must(err)
+	f.must(f.database.AnswerInjection(f.t.Context(), store.Given{
+		Terminal: i.Terminal, ID: i.ID, Revision: i.Revision, Answer: h.given.Answer, KeyBlocks: h.given.KeyBlocks, Record: h.given.Record, Master: h.given.Master, ReceiptKey: h.given.ReceiptKey,
+		ConfirmBy: i.ConfirmBy, At: f.now,
+	}, store.TerminalEvent{Kind: "keys-sent", At: f.now}))
+}
+
+func (f *factory) stored(h *has) store.Injection {
+	f.t.Helper()
+	i, err := f.database.Injection(f.t.Context(), h.record.Terminal, h.record.Injection)
+	f.must(err)
+	return i
+}
+
+// kept is a sealed key of a terminal as the database has it now.
+func (f *factory) kept(h *has, name string) hsm.Key {
+	f.t.Helper()
+	list, err := f.database.KeysOfTerminal(f.t.Context(), h.record.Terminal)
+	f.must(err)
+	for _, k := range list {
+		if k.Name == name && k.Injection == h.record.Injection {
+			return hsm.Key{Name: hsm.TerminalPrefix + k.Terminal + ":" + k.Name, Sealed: k.Sealed}
+		}
+	}
+	f.t.Fatalf("terminal %s has no key %s of injection %s", h.record.Terminal, name, h.record.Injection)
+	return hsm.Key{}
+}
+
+// The front seals every key of its terminals anew: master and session keys of what is confirmed,
+// master and receipt key of what is not. Signing in and session keys go on once the old master
+// keys are retired; a record that they made counts no more, and its terminal asks anew.
+func TestTheFrontSealsTerminalsKeysAnew(t *testing.T) {
+	f := newFactory(t)
+	ctx := t.Context()
+	f.must(f.database.AddKeySet(ctx, store.KeySet{Name: "shop", Version: 1, Content: []byte("shop"), CreatedAt: f.now}))
+	h := f.injected("t-1", hsm.MasterSpec{Algorithm: "A", Length: 16})
+	f.enrolled(h)
+	specs := []hsm.SessionKeySpec{{Name: "mac", Usage: "M6", Algorithm: "A", Length: 16, Version: 1, NotAfter: f.now.Unix() + 3600}}
+	made, err := f.client.MakeSessionKeys(ctx, f.kept(h, store.MasterName), specs)
+	f.must(err)
+	f.must(f.database.AddSessionKeys(ctx, "t-1", h.record.Injection, []store.TerminalKey{{
+		Terminal: "t-1", Name: "mac", Version: 1, Injection: h.record.Injection, Sealed: made[0].Sealed, NotAfter: f.now.Add(time.Hour), CreatedAt: f.now,
+	}}))
+	late := f.injected("t-2", hsm.MasterSpec{Algorithm: "A", Length: 16})
+	f.enrolled(late)
+	waits := f.injected("t-2", hsm.MasterSpec{Algorithm: "A", Length: 16})
+	f.pending(waits, 2)
+	generate := func(k hsm.Key) ([]byte, error) {
+		m, err := f.client.GenerateMAC(ctx, hsm.GenerateMAC{Key: hsm.MACKey{Key: k, Algorithm: hsm.CMAC, Padding: 1}, Message: []byte("message")})
+		return m.MAC, err
+	}
+	before, err := generate(f.kept(h, "mac"))
+	f.must(err)
+	old := map[string]hsm.Key{}
+	for _, name := range []string{store.MasterName, "mac"} {
+		old[name] = f.kept(h, name)
+	}
+
+	cer, err := f.begun(replacement())
+	f.must(err)
+	cer, err = f.shares(cer, append(append([]string{}, nextShares...), presentShares...)...)
+	f.must(err)
+	f.must(f.approved(cer))
+	for round, name := range []string{"before they are sealed anew", "and after"} {
+		if round == 1 {
+			r, err := f.front.Reseal(ctx)
+			if err != nil || r.Left != 0 || r.Done < 5 {
+				t.Fatalf("%+v, %v", r, err)
+			}
+		}
+		if after, err := generate(f.kept(h, "mac")); err != nil || !bytes.Equal(after, before) {
+			t.Errorf("%s the session key is another: %v", name, err)
+		}
+		_, err = f.client.MakeSessionKeys(ctx, f.kept(h, store.MasterName), specs)
+		f.must(err)
+		waits.given.Master, waits.given.ReceiptKey = f.kept(waits, store.MasterName).Sealed, f.kept(waits, store.ReceiptName).Sealed
+		f.confirmed(waits) // the module's record is of before
+	}
+	list, err := f.database.ListTerminalKeys(ctx, store.TerminalKey{}, store.MaxList)
+	f.must(err)
+	if len(list) != 5 { // t-1: master, mac; t-2: two masters, receipt
+		t.Errorf("%d keys of terminals", len(list))
+	}
+	for _, k := range list {
+		s, err := hsm.ParseSealed(k.Sealed)
+		f.must(err)
+		if s.Header.Generation != 2 {
+			t.Errorf("%s of %s is sealed by generation %d", k.Name, k.Terminal, s.Header.Generation)
+		}
+	}
+
+	f.must(f.through(&ceremony.Definition{Kind: ceremony.Retire, ValidFor: 3600}))
+	f.restart()
+	if after, err := generate(f.kept(h, "mac")); err != nil || !bytes.Equal(after, before) {
+		t.Errorf("once they are retired the session key is another: %v", err)
+	}
+	for _, of := range []*has{h, late, waits} {
+		made, err := f.client.MakeSessionKeys(ctx, f.kept(of, store.MasterName), specs)
+		f.must(err)
+		if _, value := f.opened("A", of.values[0], made[0].KeyBlock); len(value) != 16 {
+			t.Errorf("the master key of %s is another", of.record.Terminal)
+		}
+	}
+	_, err = f.client.ConfirmInjection(ctx, f.receipt(waits))
+	f.refused(err, fault.KeySealInvalid)
+	_, err = generate(old["mac"])
+	f.refused(err, fault.KeySealInvalid)
+	_, err = f.client.MakeSessionKeys(ctx, old[store.MasterName], specs)
+	f.refused(err, fault.KeySealInvalid)
+	anew := f.injected("t-2", hsm.MasterSpec{Algorithm: "A", Length: 16})
+	f.pending(anew, 3)
+	f.confirmed(anew)
 }
