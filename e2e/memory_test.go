@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"crypto/cipher"
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -18,7 +19,7 @@ import (
 
 // TestNoSecretStaysInMemory runs traffic under fresh random keys and looks for every
 // clear PIN block, PIN field, and key in the whole memory of the front meanwhile, and
-// of the modules when the traffic has ended, in binary and in hex.
+// of the modules when the traffic has ended, in binary, hex and base64.
 func TestNoSecretStaysInMemory(t *testing.T) {
 	if !asRoot(t) { // only root can read the memory of keyd's processes: that is one of the measures under test
 		return
@@ -257,16 +258,28 @@ func deriveAES(t *testing.T, bdk, ksn []byte) map[string][]byte {
 	}
 }
 
-// scan looks for each secret in all memory of a process: in binary, in upper-case and
-// in lower-case hex.
-func scan(t *testing.T, pid int, secrets map[string][]byte) (hits []string) {
-	t.Helper()
+// formsOf are the forms in which secrets are looked for: binary, hex in both cases, and base64 in
+// both alphabets, wherever in what is encoded a secret begins.
+func formsOf(secrets map[string][]byte) map[string]string {
 	forms := map[string]string{}
 	for name, value := range secrets {
 		forms[string(value)] = name + " in binary"
 		forms[hex.EncodeToString(value)] = name + " in hex"
 		forms[strings.ToUpper(hex.EncodeToString(value))] = name + " in hex"
+		for shift := range 3 { // a character has 6 bits: those that are the secret's alone
+			for _, encoding := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+				text := encoding.EncodeToString(append(make([]byte, shift), value...))
+				forms[text[(8*shift+5)/6:8*(shift+len(value))/6]] = name + " in base64"
+			}
+		}
 	}
+	return forms
+}
+
+// scan looks for each secret in all memory of a process, in each of its forms.
+func scan(t *testing.T, pid int, secrets map[string][]byte) (hits []string) {
+	t.Helper()
+	forms := formsOf(secrets)
 	index := newPrefixIndex(forms)
 	maps, err := os.Open(fmt.Sprintf("/proc/%d/maps", pid))
 	if err != nil {
