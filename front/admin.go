@@ -13,7 +13,7 @@ import (
 func (f *front) pages(service *server.Server, processes func() []child.ChildState) *admin.Server {
 	sources := metrics.Sources{
 		Version: f.Version, Audit: f.log, Serials: f.serials, Modules: f.modules,
-		Processes: processes, InUse: f.inUse, Connections: service.Connections,
+		Processes: processes, InUse: f.inUse, Connections: service.Connections, Ends: f.distribution.Ends,
 	}
 	if f.tracer != nil {
 		sources.Dropped = f.tracer.Dropped

@@ -42,7 +42,7 @@ type collector struct {
 	tokenCalls, tokenBlocks, tokenErrors, unsealed, derived         *prometheus.Desc
 	entries, inUse, velocityRefused, crowded, presumed, tryingFails *prometheus.Desc
 	register                                                        *prometheus.Desc
-	dropped                                                         *prometheus.Desc
+	dropped, ends                                                   *prometheus.Desc
 }
 
 func newCollector(s Sources) *collector {
@@ -91,6 +91,7 @@ func newCollector(s Sources) *collector {
 		presumed:         d("keyd_velocity_presumed", "1 while tries are presumed that a loss of power may have hidden.", "module"),
 		tryingFails:      d("keyd_velocity_failing", "1 while tries cannot be counted, and nothing is allowed that counts.", "module"),
 		register:         d("keyd_register_version", "Version of the register of officers and keys, by kind: loaded is what a module goes by, 0 for none, and pinned the one that counts. Where they differ the module refuses every key.", "module", "kind"),
+		ends:             d("keyd_terminal_keys_expiry_timestamp_seconds", "When something expires without which terminals get no keys, by what it is, and key host or issuer (the first 16 hex digits of SHA-256 of its key).", "document", "name"),
 		dropped:          d("keyd_trace_spans_dropped_total", "Spans that were not exported: the queue was full, or the collector away."),
 	}
 }
@@ -132,6 +133,11 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	defer cancel()
 	for _, d := range c.s.Modules.Describe(ctx) {
 		c.collectModule(e, d)
+	}
+	if ends, err := c.s.Ends(ctx); err == nil { // the database may be away; hosts and issuers are few, and operators' own
+		for _, end := range ends {
+			e.time(c.ends, end.At, end.Kind, end.Name)
+		}
 	}
 	if c.s.Dropped != nil {
 		e.count(c.dropped, c.s.Dropped())

@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"context"
 	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -12,6 +13,7 @@ import (
 	"keyd/ksn"
 	"keyd/server"
 	"keyd/supervisor/child"
+	"keyd/terminals"
 )
 
 // Sources are what is asked at each scrape. All are needed but where it says otherwise.
@@ -23,6 +25,9 @@ type Sources struct {
 	Processes   func() []child.ChildState
 	InUse       func() server.InUse
 	Connections func() (open int, refused uint64)
+
+	// Ends returns when what terminals get their keys by runs out.
+	Ends func(context.Context) ([]terminals.End, error)
 
 	// Dropped returns how many spans were not exported. nil where nothing is traced.
 	Dropped func() uint64

@@ -23,6 +23,7 @@ import (
 	"keyd/server"
 	"keyd/store"
 	"keyd/supervisor/child"
+	"keyd/terminals"
 	"keyd/vault/report"
 )
 
@@ -64,6 +65,10 @@ func sources(t *testing.T) Sources {
 		},
 		Connections: func() (int, uint64) { return 2, 7 },
 		Dropped:     func() uint64 { return 0 },
+		Ends: func(context.Context) ([]terminals.End, error) {
+			at := time.Now()
+			return []terminals.End{{Kind: terminals.EndMakerList, Name: "0011223344556677", At: at}, {Kind: terminals.EndHostList, Name: "kdh-rsa", At: at}, {Kind: terminals.EndHostCertificate, Name: "kdh-rsa", At: at}}, nil
+		},
 	}
 }
 
@@ -139,6 +144,8 @@ func TestLabelsAreFromClosedSets(t *testing.T) {
 		"kind":      {registerLoaded, registerPinned},
 		"directory": {"/var/lib/keyd/tls"},
 		"server":    {"true"},
+		"document":  terminals.EndKinds,
+		"name":      {"0011223344556677", "kdh-rsa"},
 	}
 	series := 0
 	families := gather(t, nonStrict{m.registry})

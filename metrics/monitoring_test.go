@@ -12,6 +12,8 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"keyd/terminals"
 )
 
 // exported returns every metric of keyd's with its labels.
@@ -68,7 +70,7 @@ var (
 // values are what the labels that rules ask for can be.
 var values = map[string][]string{
 	"method": methods, "reason": reasons, "state": states(), "role": {"front", "module"},
-	"kind": {registerLoaded, registerPinned}, "server": {"true", "false"},
+	"kind": {registerLoaded, registerPinned}, "server": {"true", "false"}, "document": terminals.EndKinds,
 	"class": {"token_dead", "session_dead", "handle_stale", "busy", "refused", "bug", "login_failed"},
 }
 

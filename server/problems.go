@@ -8,10 +8,14 @@ import (
 	keydv1 "keyd/api/keyd/v1"
 	"keyd/fault"
 	"keyd/supervisor/child"
+	"keyd/terminals"
 )
 
 // expiresSoon is how long before the end of a certificate an operator is told.
 const expiresSoon = 30 * 24 * time.Hour
+
+// listExpiresSoon is the same of a revocation list, whose successor comes late by nature.
+const listExpiresSoon = 3 * 24 * time.Hour
 
 // startsFast is how long a process may be on its way before an operator is warned.
 const startsFast = 10 * time.Second
@@ -19,8 +23,8 @@ const startsFast = 10 * time.Second
 // problems says what is wrong, the worst first: of what a status holds, and what it does
 // not. unwritable is why the audit log cannot be written, unreadable why the database cannot be
 // read, or nil; waiting is the register that officers can have the token join or take over, or
-// nothing; restored the one of a backup, likewise.
-func problems(s *keydv1.GetStatusResponse, unwritable, unreadable error, drains bool, waiting, restored string, now time.Time) (list []*keydv1.Problem) {
+// nothing; restored the one of a backup, likewise. ends are of what terminals get keys by.
+func problems(s *keydv1.GetStatusResponse, unwritable, unreadable error, drains bool, waiting, restored string, ends []terminals.End, now time.Time) (list []*keydv1.Problem) {
 	add := func(severity keydv1.Problem_Severity, format string, args ...any) {
 		list = append(list, &keydv1.Problem{Severity: severity, Text: fmt.Sprintf(format, args...)})
 	}
@@ -96,12 +100,23 @@ func problems(s *keydv1.GetStatusResponse, unwritable, unreadable error, drains 
 	if f := s.GetTls().GetLastFailure(); f != nil {
 		add(keydv1.Problem_WARNING, "the newest certificate, key and client authorities are not in use: %s", f.Why)
 	}
-	expiry := func(what string, at time.Time) {
+	expiryWithin := func(soon time.Duration, what string, at time.Time) {
 		switch left := at.Sub(now); {
 		case left <= 0:
 			add(keydv1.Problem_CRITICAL, "%s expired at %s", what, at.UTC().Format(time.DateTime))
-		case left < expiresSoon:
+		case left < soon:
 			add(keydv1.Problem_WARNING, "%s expires in %d days, at %s UTC", what, int(left.Hours()/24), at.UTC().Format(time.DateTime))
+		}
+	}
+	expiry := func(what string, at time.Time) { expiryWithin(expiresSoon, what, at) }
+	for _, e := range ends {
+		switch e.Kind {
+		case terminals.EndMakerList:
+			expiryWithin(listExpiresSoon, fmt.Sprintf("the terminals of an issuer get no keys without a valid list: its revocation list (issuer key %s)", e.Name), e.At)
+		case terminals.EndHostList:
+			expiryWithin(listExpiresSoon, fmt.Sprintf("terminals take no keys by TR-34 without a valid list: the revocation list of key host %s", e.Name), e.At)
+		default:
+			expiry("the certificate of key host "+e.Name+", or of one of its issuers,", e.At)
 		}
 	}
 	if at := s.GetTls().GetNotAfter(); at != nil && !renewed(s, now) {

@@ -11,6 +11,7 @@ import (
 
 	keydv1 "keyd/api/keyd/v1"
 	"keyd/fault"
+	"keyd/terminals"
 )
 
 func TestProblems(t *testing.T) {
@@ -23,7 +24,7 @@ func TestProblems(t *testing.T) {
 			Policy:    &keydv1.PolicyInUse{},
 		}
 	}
-	if got := problems(well(), nil, nil, false, "", "", now); len(got) != 0 {
+	if got := problems(well(), nil, nil, false, "", "", nil, now); len(got) != 0 {
 		t.Errorf("all is well: %v", got)
 	}
 	const note, warning, critical = keydv1.Problem_NOTE, keydv1.Problem_WARNING, keydv1.Problem_CRITICAL
@@ -34,6 +35,7 @@ func TestProblems(t *testing.T) {
 		drains   bool
 		waiting  string
 		restored string
+		ends     []terminals.End
 		severity keydv1.Problem_Severity
 		text     string
 	}{
@@ -102,25 +104,34 @@ func TestProblems(t *testing.T) {
 			renewing(s, now, time.Hour)
 			s.Tls.Serial = "2"
 		}, severity: warning, text: "the server certificate expires"},
+		"a maker's list": {ends: []terminals.End{
+			{Kind: terminals.EndMakerList, Name: "0011223344556677", At: now.AddDate(0, 0, 2)}, {Kind: terminals.EndMakerList, Name: "8899aabbccddeeff", At: now.AddDate(0, 0, 7)},
+		}, severity: warning, text: "issuer key 0011223344556677) expires in 2 days"},
+		"a host's list": {ends: []terminals.End{
+			{Kind: terminals.EndHostList, Name: "kdh-rsa", At: now.Add(-time.Second)}, {Kind: terminals.EndHostList, Name: "kdh-ec", At: now.AddDate(0, 0, 4)},
+		}, severity: critical, text: "key host kdh-rsa expired"},
+		"a host's certificate": {ends: []terminals.End{
+			{Kind: terminals.EndHostCertificate, Name: "kdh-ec", At: now.AddDate(0, 0, 29)}, {Kind: terminals.EndHostCertificate, Name: "kdh-rsa", At: now.AddDate(0, 0, 31)},
+		}, severity: warning, text: "key host kdh-ec, or of one of its issuers, expires in 29 days"},
 		"development": {spoil: func(s *keydv1.GetStatusResponse) { s.Development = true }, severity: note, text: "development"},
 	} {
 		s := well()
 		if c.spoil != nil {
 			c.spoil(s)
 		}
-		got := problems(s, c.err, c.missing, c.drains, c.waiting, c.restored, now)
+		got := problems(s, c.err, c.missing, c.drains, c.waiting, c.restored, c.ends, now)
 		if len(got) != 1 || got[0].Severity != c.severity || !strings.Contains(got[0].Text, c.text) {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
 	s := well()
-	if renewing(s, now, time.Hour); len(problems(s, nil, nil, false, "", "", now)) != 0 {
+	if renewing(s, now, time.Hour); len(problems(s, nil, nil, false, "", "", nil, now)) != 0 {
 		t.Error("a certificate with a short life that is renewed in time is a problem")
 	}
 	s = well()
 	s.Development, s.Tokens = true, nil
 	s.Policy.LastFailure = &keydv1.FailedReload{}
-	if got := problems(s, nil, nil, false, "", "", now); len(got) != 3 || got[0].Severity != critical || got[1].Severity != warning || got[2].Severity != note {
+	if got := problems(s, nil, nil, false, "", "", nil, now); len(got) != 3 || got[0].Severity != critical || got[1].Severity != warning || got[2].Severity != note {
 		t.Errorf("not the worst first: %v", got)
 	}
 }

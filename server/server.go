@@ -141,7 +141,7 @@ func New(c Config) (*Server, error) {
 	keydv1.RegisterStatusServiceServer(s.grpc, statusBinding{
 		access: access, version: c.Version, started: time.Now(),
 		processes: c.Processes, confinement: c.Confinement, inUse: c.InUse, connections: s.Connections, drains: s.Draining,
-		modules: c.Modules, inventory: c.Keys, serials: c.Serials, audit: c.Audit, officers: c.Officers,
+		modules: c.Modules, inventory: c.Keys, serials: c.Serials, audit: c.Audit, officers: c.Officers, terminals: c.Distribution,
 	})
 	services := map[string]bool{"": true}
 	for name := range s.grpc.GetServiceInfo() {

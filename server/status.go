@@ -14,6 +14,7 @@ import (
 	"keyd/ksn"
 	"keyd/store"
 	"keyd/supervisor/child"
+	"keyd/terminals"
 )
 
 // actionStatus is what a policy allows for keyd.v1.StatusService.
@@ -35,6 +36,7 @@ type statusBinding struct {
 	serials     *ksn.Ledger
 	audit       *audit.Log
 	officers    *keys.Ceremonies
+	terminals   *terminals.Distribution
 }
 
 // GetStatus implements keyd.v1.StatusService. A module that does not answer is missing
@@ -81,8 +83,12 @@ func (b statusBinding) GetStatus(ctx context.Context, _ *keydv1.GetStatusRequest
 		nodes, missing = b.nodes(ctx)
 		answer.Nodes = nodeMessages(nodes, b.officers.Node)
 	}
+	var ends []terminals.End
+	if missing == nil {
+		ends, missing = b.ends(ctx)
+	}
 	waiting, restored := register(b.officers.Waiting()), register(b.officers.Restored())
-	answer.Problems = problems(answer, b.audit.Err(), missing, b.drains(), waiting, restored, time.Now())
+	answer.Problems = problems(answer, b.audit.Err(), missing, b.drains(), waiting, restored, ends, time.Now())
 	return answer, ctx.Err()
 }
 
@@ -94,6 +100,13 @@ func (b statusBinding) nodes(ctx context.Context) ([]store.Node, error) {
 	ctx, cancel := context.WithTimeout(ctx, databasePatience)
 	defer cancel()
 	return b.officers.Nodes(ctx)
+}
+
+// ends returns what terminals get keys by runs out when, or why the database cannot say.
+func (b statusBinding) ends(ctx context.Context) ([]terminals.End, error) {
+	ctx, cancel := context.WithTimeout(ctx, databasePatience)
+	defer cancel()
+	return b.terminals.Ends(ctx)
 }
 
 // count counts the keys, or returns why the database cannot say.

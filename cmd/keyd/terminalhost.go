@@ -159,6 +159,34 @@ func describeHost(h *keydv1.KeyHost) (subject, until, print string) {
 	return printable(c.Subject.String()), c.NotAfter.UTC().Format(time.DateOnly), fmt.Sprintf("%x", sha256.Sum256(c.Raw))
 }
 
+// hostEnd is when the first of a host's certificates, or its revocation list, expires.
+func hostEnd(h *keydv1.KeyHost) string {
+	var first time.Time
+	earlier := func(at time.Time) {
+		if !at.IsZero() && (first.IsZero() || at.Before(first)) {
+			first = at
+		}
+	}
+	for _, der := range h.Certificates {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return "cannot be read"
+		}
+		earlier(c.NotAfter)
+	}
+	if len(h.RevocationList) > 0 {
+		l, err := x509.ParseRevocationList(h.RevocationList)
+		if err != nil {
+			return "cannot be read"
+		}
+		earlier(l.NextUpdate)
+	}
+	if first.IsZero() {
+		return "-"
+	}
+	return first.UTC().Format(time.DateTime)
+}
+
 func listState(der []byte) string {
 	if len(der) == 0 {
 		return "none"
@@ -187,10 +215,10 @@ func terminalHostList() *cobra.Command {
 			return err
 		}
 		return out.print(a, func(w io.Writer) {
-			row(w, "HOST", "KEY PAIR", "CERTIFICATE UNTIL", "REVOCATION LIST", "SUBJECT")
+			row(w, "HOST", "KEY PAIR", "EXPIRES (UTC)", "CERTIFICATE UNTIL", "REVOCATION LIST", "SUBJECT")
 			for _, h := range a.KeyHosts {
 				subject, until, _ := describeHost(h)
-				row(w, printable(h.Name), printable(h.KeyId), until, listState(h.RevocationList), subject)
+				row(w, printable(h.Name), printable(h.KeyId), hostEnd(h), until, listState(h.RevocationList), subject)
 			}
 		})
 	}

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc"
 
 	keydv1 "keyd/api/keyd/v1"
+	"keyd/terminals"
 )
 
 // Sizes of revocation lists, in bytes.
@@ -114,9 +115,9 @@ func revocationList() *cobra.Command {
 			return err
 		}
 		return out.print(a, func(w io.Writer) {
-			row(w, "OF (UTC)", "NEXT (UTC)", "CERTIFICATES", "NUMBER", "ISSUER")
+			row(w, "OF (UTC)", "EXPIRES (UTC)", "CERTIFICATES", "NUMBER", "ISSUER KEY", "ISSUER")
 			for _, l := range a.RevocationLists {
-				row(w, moment(l.ThisUpdate), moment(l.NextUpdate), fmt.Sprint(l.Entries), dash(printable(l.Number)), printable(l.Issuer))
+				row(w, moment(l.ThisUpdate), moment(l.NextUpdate), fmt.Sprint(l.Entries), dash(printable(l.Number)), terminals.IssuerLabel(l.IssuerKeySha256), printable(l.Issuer))
 			}
 		})
 	}
