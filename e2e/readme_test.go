@@ -29,13 +29,20 @@ func runReadme(t *testing.T, path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, block, found := strings.Cut(string(readme), "```console\n")
-	block, _, ended := strings.Cut(block, "```")
-	if !found || !ended {
-		t.Fatal("the README has no console example")
+	var block strings.Builder
+	examples := strings.Split(string(readme), "```console\n")[1:]
+	for _, example := range examples {
+		commands, _, ended := strings.Cut(example, "```")
+		if !ended {
+			t.Fatal("a console example of the README does not end")
+		}
+		block.WriteString("\n" + commands)
+	}
+	if len(examples) != 2 {
+		t.Fatalf("the README has %d console examples", len(examples))
 	}
 	compared := 0
-	for _, step := range strings.Split("\n"+block, "\n$ ")[1:] {
+	for _, step := range strings.Split(block.String(), "\n$ ")[1:] {
 		command, want, _ := strings.Cut(step, "\n")
 		for strings.HasSuffix(command, "\\") {
 			more, rest, _ := strings.Cut(want, "\n")
