@@ -228,7 +228,7 @@ func (f *factory) enrolled(h *has) {
 func (f *factory) pending(h *has, n byte) {
 	f.t.Helper()
 	digest := bytes.Repeat([]byte{n}, 32)
-	i, err := f.database.BeginInjection(f.t.Context(), store.Begin{Most: 10, Injection: store.Injection{
+	i, err := f.database.BeginInjection(f.t.Context(), store.Begin{Most: 10, MostAll: 100, Injection: store.Injection{
 		ID: h.record.Injection, Terminal: h.record.Terminal, Method: "KEY_AGREEMENT", KeySet: "shop", KeySetVersion: 1, Request: digest, Nonce: digest, Created: f.now, ConfirmBy: f.now.Add(24 * time.Hour),
 	}})
 	f.must(err)
