@@ -90,7 +90,7 @@ func TestAuditShowSaysWhy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !regexp.MustCompile(`(?m)POLICY_DENIED .*has no role`).MatchString(out) {
+	if !regexp.MustCompile(`(?m)POLICY_DENIED .*no rule of role terminal-keys covers`).MatchString(out) {
 		t.Errorf("no sentence in\n%s", out)
 	}
 }
