@@ -17,7 +17,7 @@ import (
 var layout = []string{
 	"e2e", "bench", "examples", "client", "cmd/keyd", "service", "front", "development", "officer", "simulator", "config", "admin", "metrics", "tracing",
 	"server", "pinsvc", "datasvc", "keyuse", "terminals", "voids", "backup", "keys", "ksn", "policies", "web", "audit", "store", "softhsm-config",
-	"hsm/module", "receipt", "ceremony", "hsm", "vault", "supervisor", "tr34", "keyagreement", "trust", "dukpt", "pinblock", "keyblock", "checkpoint", "fault", "gather", "api",
+	"hsm/module", "receipt", "ceremony", "hsm", "vault", "supervisor", "tr34", "keyagreement", "voidtoken", "trust", "dukpt", "pinblock", "keyblock", "checkpoint", "fault", "gather", "api",
 }
 
 // frontSide is the code of the process that strangers reach: it never meets a clear
