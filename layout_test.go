@@ -16,14 +16,15 @@ import (
 // new folder needs a place here. hsm/module stands above hsm, whose types it uses.
 var layout = []string{
 	"e2e", "bench", "examples", "client", "cmd/keyd", "service", "front", "development", "officer", "simulator", "config", "admin", "metrics", "tracing",
-	"server", "pinsvc", "datasvc", "keyuse", "terminals", "voids", "backup", "keys", "ksn", "policies", "web", "audit", "store", "softhsm-config",
-	"hsm/module", "receipt", "ceremony", "hsm", "vault", "supervisor", "tr34", "keyagreement", "voidtoken", "trust", "dukpt", "pinblock", "keyblock", "checkpoint", "fault", "gather", "api",
+	"server", "voids", "pinsvc", "datasvc", "keyuse", "terminals", "backup", "keys", "ksn", "policies", "web", "audit", "store", "softhsm-config",
+	"hsm/module", "receipt", "pinrecord", "ceremony", "hsm", "vault", "supervisor", "tr34", "keyagreement", "trust", "dukpt", "pinblock", "keyblock", "checkpoint",
+	"voids/code", "voids/fees", "voids/flow", "voidtoken", "fault", "gather", "api",
 }
 
 // frontSide is the code of the process that strangers reach: it never meets a clear
 // PIN, a clear key or the token.
 var frontSide = []string{
-	"front", "admin", "metrics", "tracing", "server", "pinsvc", "datasvc", "keyuse", "backup", "keys", "ksn", "terminals", "voids", "policies", "web", "audit", "store", "receipt", "ceremony", "hsm",
+	"front", "admin", "metrics", "tracing", "server", "pinsvc", "datasvc", "keyuse", "backup", "keys", "ksn", "terminals", "voids", "policies", "web", "audit", "store", "receipt", "pinrecord", "ceremony", "hsm",
 }
 
 // secretSide is what the front never reaches.

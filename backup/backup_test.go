@@ -89,6 +89,7 @@ func filled(t testing.TB) *store.SQLite {
 	other.State, other.ReplacedBy = store.TerminalReplaced, "t-1"
 	must(s.UpdateTerminal(ctx, other, store.TerminalEvent{Kind: "replaced", Detail: "by t-1", At: at}))
 	injections(t, s, at)
+	voids(t, s, at)
 	must(s.AdoptEpoch(ctx, 7, []byte("register")))
 	must(s.ProposeEpoch(ctx, "", 8, []byte("next"), store.Change{}))
 	must(s.AdvanceEpoch(ctx, 8, nil, []byte("link")))
@@ -106,6 +107,14 @@ func injections(t testing.TB, s store.Store, at time.Time) {
 		}
 	}
 	ctx, digest := context.Background(), bytes.Repeat([]byte{5}, 32)
+	pin := store.PINRecord{
+		Subject: digest, Kind: "SUPERVISOR", Merchant: "m-1", Name: "dora", Version: 2, State: store.PINActive, Tries: 3, TriesLeft: 3, Record: []byte("sealed"), NotAfter: at.Add(time.Hour),
+		Approval: digest, Events: 1, Revision: 1, CreatedAt: at, ChangedAt: at,
+	}
+	must(s.AddPINRecord(ctx, pin, store.PINEvent{Kind: "enrol-begun", Actor: "spiffe://a/b", Detail: "größer", Request: digest, At: at}))
+	pin.Subject, pin.State, pin.TriesLeft, pin.Record, pin.NotAfter = bytes.Repeat([]byte{6}, 32), store.PINResetPending, 0, nil, time.Time{}
+	pin.Pending, pin.Code, pin.CodeTriesLeft, pin.CodeExpires = []byte("pending"), []byte("code"), 2, at.Add(time.Hour)
+	must(s.AddPINRecord(ctx, pin, store.PINEvent{Kind: "reset-begun", At: at}))
 	must(s.SetKeyHost(ctx, store.KeyHost{Name: "host", Key: "host.key", Certificates: []byte{0x30}, ChangedAt: at}))
 	must(s.AddKeySet(ctx, store.KeySet{Name: "shop", Version: 1, Content: []byte("{}"), CreatedAt: at}))
 	must(s.SetRevocationList(ctx, store.RevocationList{IssuerKey: digest, Issuer: "CN=größer", Number: "1", ThisUpdate: at, NextUpdate: at, Digest: digest, List: []byte{0x30}, StoredAt: at}, nil))
@@ -131,6 +140,34 @@ func injections(t testing.TB, s store.Store, at time.Time) {
 		}, store.TerminalEvent{Kind: "keys-sent", At: at}))
 		if n == 0 {
 			must(s.ConfirmInjection(ctx, r.ID, id, 2, []byte("receipt"), []byte("statement"), at, store.TerminalEvent{Kind: "keys-confirmed", At: at}))
+		}
+	}
+}
+
+// voids keeps one that is authorised and one that is new.
+func voids(t testing.TB, s store.Store, at time.Time) {
+	t.Helper()
+	for n := range byte(2) {
+		request, id := bytes.Repeat([]byte{n}, 32), strings.Repeat(string('a'+rune(n)), 32)
+		v := store.VoidRecord{
+			ID: id, Merchant: "m-1", Terminal: "t-1", Reference: string('a' + rune(n)), Amount: 100, Currency: 156, Fee: 1, State: store.VoidCreated, Version: 1, Content: []byte("{}"),
+			Code: bytes.Repeat([]byte{n}, store.VoidCode), Payload: make([]byte, store.VoidPayload), CodeExpires: at, Request: request, Due: at, Created: at, Changed: at,
+		}
+		if n == 0 {
+			v.Slip = make([]byte, store.VoidSlip)
+		}
+		q := store.VoidQuestion{Request: request, Merchant: v.Merchant, Reference: v.Reference, Since: at}
+		if _, _, err := s.AddVoid(context.Background(), q, func(store.Standing) (store.VoidRecord, error) { return v, nil }); err != nil {
+			t.Fatal(err)
+		}
+		if n == 0 {
+			continue
+		}
+		if _, err := s.ChangeVoid(context.Background(), id, at, func(v store.VoidRecord, _ store.Standing) (store.VoidRecord, error) {
+			v.State, v.Version, v.Token, v.Burnt = store.VoidAuthorized, 2, "token", at
+			return v, nil
+		}); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
@@ -229,7 +266,7 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 			t.Errorf("item %d: %v, want %v (%v, %v)", i, got[i], want[i], err, err2)
 		}
 	}
-	if !reflect.DeepEqual(*r.Header(), header) || r.Trailer().Counts != (Counts{Keys: 3, Aliases: 1, Tags: 2, Usage: 1, Ceremonies: 1, Links: 1, Terminals: 3, Events: 7, Advances: 3, KeyHosts: 1, KeySets: 1, RevocationLists: 1, Injections: 2, InitialKeys: 2, Ranges: 1, TerminalKeys: 3}) || r.Trailer().Register != 8 {
+	if !reflect.DeepEqual(*r.Header(), header) || r.Trailer().Counts != (Counts{Keys: 3, Aliases: 1, Tags: 2, Usage: 1, Ceremonies: 1, Links: 1, Terminals: 3, Events: 7, Advances: 3, KeyHosts: 1, KeySets: 1, RevocationLists: 1, Injections: 2, InitialKeys: 2, Ranges: 1, TerminalKeys: 3, PINRecords: 2, PINEvents: 2, Voids: 2}) || r.Trailer().Register != 8 {
 		t.Errorf("%+v, %+v", r.Header(), r.Trailer())
 	}
 	if said, key, _ := r.Seal(); said.Epoch != 7 || !key.Equal(by.key.Public()) {

@@ -48,6 +48,10 @@ const (
 	kindInitialKey     kind = 17
 	kindRange          kind = 18
 	kindTerminalKey    kind = 19
+	kindPINRecord      kind = 20
+	kindPINEvent       kind = 21
+
+	kindVoid kind = 22 // behind what may come of terminals and PIN records
 
 	kindTrailer kind = 254
 	kindSeal    kind = 255
@@ -100,6 +104,10 @@ type Counts struct {
 	InitialKeys     uint64 `json:"initial_keys,omitempty"` // that were allotted
 	Ranges          uint64 `json:"ranges,omitempty"`       // of those
 	TerminalKeys    uint64 `json:"terminal_keys,omitempty"`
+	PINRecords      uint64 `json:"pin_records,omitempty"`
+	PINEvents       uint64 `json:"pin_events,omitempty"`
+
+	Voids uint64 `json:"voids,omitempty"`
 
 	Counters uint64 `json:"counters"` // of key serial numbers
 	Advances uint64 `json:"advances"` // rows that set such counters higher
@@ -225,6 +233,10 @@ func encode(b []byte, i *Item) ([]byte, error) {
 	case i.Event != nil:
 		e := i.Event
 		return document(b, kindEvent, &eventDocument{e.Terminal, e.Number, e.Kind, e.Actor, e.Detail, e.At.UnixMicro()})
+	case i.PINRecord != nil || i.PINEvent != nil:
+		return encodePIN(b, &i.Item)
+	case i.Void != nil:
+		return encodeVoid(b, i.Void)
 	case i.Counter == nil && i.Advances == nil:
 		return encodeInjected(b, &i.Item)
 	case i.Counter != nil:
@@ -312,6 +324,15 @@ func decode(k kind, payload []byte) (i Item, err error) {
 		}
 	case kindAdvances:
 		return decodeAdvances(payload)
+	case kindPINRecord, kindPINEvent:
+		if err := decodePIN(k, payload, &i.Item); err != nil {
+			return Item{}, err
+		}
+	case kindVoid:
+		var err error
+		if i.Void, err = decodeVoid(payload); err != nil {
+			return Item{}, err
+		}
 	default:
 		if err := decodeInjected(k, payload, &i.Item); err != nil {
 			return Item{}, err
@@ -406,6 +427,12 @@ func (c *Counts) of(k kind) *uint64 {
 		return &c.Ranges
 	case kindTerminalKey:
 		return &c.TerminalKeys
+	case kindPINRecord:
+		return &c.PINRecords
+	case kindPINEvent:
+		return &c.PINEvents
+	case kindVoid:
+		return &c.Voids
 	case kindCounter:
 		return &c.Counters
 	case kindAdvances:

@@ -17,17 +17,18 @@ import (
 // maker of terminals, say. Officers decide about it, and modules go by what they decided.
 type Authority struct {
 	Certificate []byte   `json:"certificate"` // X.509, in DER
-	Uses        []string `json:"uses"`        // one or both of [UseTerminals] and [UseHosts], in this order
+	Uses        []string `json:"uses"`        // one or more of [Uses], in their order
 }
 
 // What the certificates are for that end at an authority.
 const (
 	UseTerminals = "terminals" // devices that get keys
 	UseHosts     = "hosts"     // hosts that distribute keys, of which a terminal may be bound to another
+	UseApprovers = "approvers" // people who approve what happens to PIN records, and voids (package pinrecord)
 )
 
 // Uses are all that an authority can have, in the order in which they are written.
-var Uses = []string{UseTerminals, UseHosts}
+var Uses = []string{UseTerminals, UseHosts, UseApprovers}
 
 // Limits of authorities.
 const (
@@ -52,7 +53,7 @@ func ParseAuthority(text []byte, uses []string) (*Authority, error) {
 		}
 	}
 	if len(a.Uses) != len(uses) {
-		return nil, wrong("authority.uses names one or both of %s, each once", strings.Join(Uses, ", "))
+		return nil, wrong("authority.uses names one or more of %s, each once", strings.Join(Uses, ", "))
 	}
 	return a, a.validate()
 }
@@ -98,7 +99,7 @@ func (a *Authority) Parse() (*x509.Certificate, error) {
 
 func (a *Authority) validate() error {
 	if len(a.Uses) == 0 || !slices.Equal(a.Uses, slices.DeleteFunc(slices.Clone(Uses), func(use string) bool { return !a.Has(use) })) {
-		return wrong("authority.uses names one or both of %s", strings.Join(Uses, ", "))
+		return wrong("authority.uses names one or more of %s", strings.Join(Uses, ", "))
 	}
 	_, err := a.Parse()
 	return err

@@ -277,6 +277,13 @@ func TestKeySpecRules(t *testing.T) {
 		{"a rule of a PIN key", nil, func(s *spec) { s.IBM3624 = rule }, false},
 		{"a rule that binds no PAN", pvk, func(s *spec) { r := *rule; r.AllowUnboundPAN = true; s.IBM3624 = &r }, false},
 		{"changes by a verification key", pvk, func(s *spec) { s.AllowChange = true }, true},
+		{"PINs of records", nil, recordKey, true},
+		{"PINs of records by a BDK", base, recordKey, true},
+		{"PINs of another kind", nil, func(s *spec) { recordKey(s); s.PINKind = "phone" }, false},
+		{"PINs of records by a data key", data, func(s *spec) { s.PINKind = hsm.PINRecord }, false},
+		{"PINs of records that are sent", nil, func(s *spec) { recordKey(s); s.Direction = hsm.DirectionBoth }, false},
+		{"PINs of records for peers", nil, func(s *spec) { recordKey(s); s.Peers = []string{"a"} }, false},
+		{"PINs of records in ISO-1", nil, func(s *spec) { recordKey(s); s.Formats = []hsm.Format{hsm.Format0, hsm.Format1} }, false},
 		{"changes by a PIN key", nil, func(s *spec) { s.AllowChange = true }, false},
 		{"a key pair", pair, func(*spec) {}, true},
 		{"peers of a key pair", pair, func(s *spec) { s.Peers = []string{"acquirer", "*"} }, true},
@@ -301,6 +308,14 @@ func TestKeySpecRules(t *testing.T) {
 		if err := s.Validate(); c.ok != (err == nil) || err != nil && !errors.Is(err, ceremony.ErrDefinition) {
 			t.Errorf("%s: %v", c.name, err)
 		}
+	}
+}
+
+// recordKey makes a specification one of a key for PINs of PIN records.
+func recordKey(s *ceremony.KeySpec) {
+	s.PINKind, s.Direction, s.Peers, s.Formats = hsm.PINRecord, hsm.DirectionIncoming, nil, []hsm.Format{hsm.Format0}
+	if s.Algorithm == "A" {
+		s.Formats = []hsm.Format{hsm.Format4}
 	}
 }
 
@@ -337,6 +352,7 @@ func TestSameUse(t *testing.T) {
 		"MAC length":    {func(h *hsm.Header) { h.MACLength = 4 }, false},
 		"KSN checks":    {func(h *hsm.Header) { h.KSNCheck = hsm.KSNMonotonic }, false},
 		"rule":          {func(h *hsm.Header) { h.IBM3624 = &hsm.IBM3624Rule{} }, false},
+		"kind of PINs":  {func(h *hsm.Header) { h.PINKind = hsm.PINRecord }, false},
 		"changes":       {func(h *hsm.Header) { h.AllowChange = true }, false},
 		"hosts":         {func(h *hsm.Header) { h.InjectionHosts = []string{"host"} }, false},
 		"device":        {func(h *hsm.Header) { h.Device = "d0" }, false},

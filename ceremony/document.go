@@ -118,6 +118,9 @@ const (
 	OfIdentity Purpose = "keyd module identity 1"   // an Identity, by a module
 	OfBackup   Purpose = "keyd backup 1"            // a Backup, by a module
 
+	OfPINApproval  Purpose = "keyd pin approval 1"  // what happens to a PIN record (package pinrecord), by an approver
+	OfVoidApproval Purpose = "keyd void approval 1" // a void (package pinrecord), by an approver
+
 	OfInjection Purpose = "keyd injection 1" // that a terminal has confirmed keys (package receipt), by a module
 )
 

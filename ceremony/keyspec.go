@@ -30,6 +30,7 @@ type KeySpec struct {
 	AllowChange   bool             `json:"allow_change,omitempty"` // V1, V2
 
 	InjectionHosts []string `json:"injection_hosts,omitempty"` // B0: key pairs (S0) whose host may send initial keys to terminals
+	PINKind        string   `json:"pin_kind,omitempty"`        // B0, P0: "record", for PINs of PIN records and no others
 }
 
 // Header returns the header that the key is sealed under; the module fills in generation,
@@ -39,7 +40,7 @@ func (k *KeySpec) Header() hsm.Header {
 		Name: k.Name, Version: k.Version, Usage: k.Usage, Algorithm: k.Algorithm, Length: k.Length, Mode: k.Mode,
 		Exportability: k.Exportability, NotBefore: k.NotBefore, NotAfter: k.NotAfter,
 		Custody: hsm.CustodyToken, Direction: k.Direction, Peers: k.Peers, Formats: k.Formats,
-		DataModes: k.DataModes, MACLength: k.MACLength, KSNCheck: k.KSNCheck, IBM3624: k.IBM3624, AllowChange: k.AllowChange, InjectionHosts: k.InjectionHosts,
+		DataModes: k.DataModes, MACLength: k.MACLength, KSNCheck: k.KSNCheck, IBM3624: k.IBM3624, AllowChange: k.AllowChange, InjectionHosts: k.InjectionHosts, PINKind: k.PINKind,
 	}
 }
 
@@ -137,6 +138,17 @@ func (k *KeySpec) validateUse() error {
 		return wrong("key.injection_hosts belongs to B0 keys of mode of use X or N")
 	case len(k.InjectionHosts) > MaxInjectionHosts || slices.ContainsFunc(k.InjectionHosts, func(h string) bool { return !validKeyName(h) }):
 		return wrong("key.injection_hosts names at most %d key pairs of usage S0", MaxInjectionHosts)
+	}
+	switch {
+	case k.PINKind == "":
+	case k.PINKind != hsm.PINRecord || !pins:
+		return wrong("key.pin_kind is record, for B0 and P0 keys")
+	case k.Direction != hsm.DirectionIncoming:
+		return wrong("key.direction of a key for PIN records is incoming: their PINs go nowhere")
+	case k.Peers != nil:
+		return wrong("key.peers does not go with key.pin_kind: the PINs of PIN records go to no other key")
+	case slices.Contains(k.Formats, hsm.Format1):
+		return wrong("key.formats of a key for PIN records are ISO_FORMAT_0, _3 and _4, which bind a PIN to its record")
 	}
 	for _, m := range k.DataModes {
 		if m != hsm.CBC.String() && m != hsm.CTR.String() {

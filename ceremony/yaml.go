@@ -94,7 +94,7 @@ type file struct {
 
 type authorityFile struct {
 	Certificate string   `yaml:"certificate"` // file with the certificate in PEM, beside this file or below
-	Uses        []string `yaml:"uses"`        // terminals, hosts
+	Uses        []string `yaml:"uses"`        // terminals, hosts, approvers
 }
 
 type keyFile struct {
@@ -124,6 +124,9 @@ type keyFile struct {
 	// InjectionHosts are key pairs (S0) whose host may send initial keys of a B0 key to terminals
 	// over the network.
 	InjectionHosts []string `yaml:"injection_hosts"`
+
+	// PINKind of a B0 or P0 key is record where it carries PINs of PIN records, and no others.
+	PINKind string `yaml:"pin_kind"`
 }
 
 type exportFile struct {
@@ -307,7 +310,7 @@ func (k *keyFile) spec() *KeySpec {
 	s := &KeySpec{
 		Name: k.Name, Version: max(k.Version, 1), Usage: k.Usage, Algorithm: k.Algorithm, Length: k.Length, Mode: k.Mode,
 		Exportability: orElse(k.Exportability, "N"), NotBefore: unix(k.NotBefore), NotAfter: unix(k.NotAfter),
-		Direction: k.Direction, Peers: k.Peers, DataModes: k.DataModes, MACLength: k.MACLength, KSNCheck: k.KSN, AllowChange: k.AllowChange, InjectionHosts: k.InjectionHosts,
+		Direction: k.Direction, Peers: k.Peers, DataModes: k.DataModes, MACLength: k.MACLength, KSNCheck: k.KSN, AllowChange: k.AllowChange, InjectionHosts: k.InjectionHosts, PINKind: k.PINKind,
 	}
 	for _, f := range k.Formats {
 		s.Formats = append(s.Formats, hsm.Format(f))

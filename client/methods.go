@@ -107,6 +107,20 @@ var methods = map[string]repeatable{
 	// A certificate signing request is signed anew each time, and says the same.
 	keydv1.KeyService_GetCertificateSigningRequest_FullMethodName: freely,
 
+	// A try of the subject is counted before its PIN, or its code, is compared: one more is worth a
+	// transaction that would have failed. A PIN that was set or changed may be set or changed by the
+	// same request again.
+	keydv1.PinRecordService_VerifyPin_FullMethodName: costly,
+	keydv1.PinRecordService_SetPin_FullMethodName:    costly,
+	keydv1.PinRecordService_ChangePin_FullMethodName: costly,
+
+	// The same approvals have the same answer, and are carried out once. What is revoked stays so.
+	keydv1.PinRecordService_BeginPin_FullMethodName:       freely,
+	keydv1.PinRecordService_RevokePin_FullMethodName:      freely,
+	keydv1.PinRecordService_GetPinRecord_FullMethodName:   freely,
+	keydv1.PinRecordService_ListPinRecords_FullMethodName: freely,
+	keydv1.PinRecordService_ListPinEvents_FullMethodName:  freely,
+
 	// A terminal that is registered with the same content already is left as it is. A change
 	// of its state that was made cannot be made again, so a repeat would be refused, which
 	// hides that the first was made. A person looks what happened.
@@ -136,6 +150,19 @@ var methods = map[string]repeatable{
 	// seen what happened.
 	keydv1.TerminalService_UnbindTerminal_FullMethodName: never,
 	keydv1.TerminalService_RebindTerminal_FullMethodName: never,
+
+	// Each change of a void has an identifier of the caller's, and the same one again gets the same
+	// answer. PINs are the exception: after an answer that was lost before the void was changed,
+	// the supervisor's PIN is tried again, which costs a try when it is wrong.
+	keydv1.VoidService_CreateVoid_FullMethodName:    freely,
+	keydv1.VoidService_ScanVoid_FullMethodName:      freely,
+	keydv1.VoidService_AuthorizeVoid_FullMethodName: costly,
+	keydv1.VoidService_ApproveVoid_FullMethodName:   freely,
+	keydv1.VoidService_ConfirmVoid_FullMethodName:   freely,
+	keydv1.VoidService_CancelVoid_FullMethodName:    freely,
+	keydv1.VoidService_WatchVoid_FullMethodName:     never, // who watches opens another stream, which begins with the void as it is
+	keydv1.VoidService_GetVoid_FullMethodName:       freely,
+	keydv1.VoidService_ListVoids_FullMethodName:     freely,
 
 	// These only look.
 	keydv1.TerminalService_GetKeyHost_FullMethodName:          freely,
@@ -231,6 +258,13 @@ var verdicts = map[Reason]verdict{
 	TerminalExists:       final,
 	PublicKeyKnown:       final,
 	TerminalState:        final,
+	ApprovalInvalid:      final,
+	PINRecordEnded:       final,
+	PINWeak:              final,
+	PINRecordNotFound:    final,
+	PINRecordState:       final,
+	VoidNotFound:         final,
+	VoidCodeRefused:      final,
 
 	// So are key sets and injections. A request that was answered, or a number that is another's,
 	// stays so.

@@ -77,6 +77,14 @@ func TestWhatIsSentAgain(t *testing.T) {
 		"KeyService/GetAlias": attempts, "KeyService/ListAliases": attempts, "KeyService/ListTagsForResource": attempts,
 		"KeyService/GetCertificateSigningRequest": attempts,
 
+		"VoidService/AuthorizeVoid": 2,
+		"VoidService/CreateVoid":    attempts, "VoidService/ScanVoid": attempts, "VoidService/ApproveVoid": attempts, "VoidService/ConfirmVoid": attempts, // the same again changes nothing
+		"VoidService/CancelVoid": attempts, "VoidService/GetVoid": attempts, "VoidService/ListVoids": attempts,
+
+		"PinRecordService/VerifyPin": 2, "PinRecordService/SetPin": 2, "PinRecordService/ChangePin": 2,
+		"PinRecordService/BeginPin": attempts, "PinRecordService/RevokePin": attempts, "PinRecordService/GetPinRecord": attempts, // the same again changes nothing
+		"PinRecordService/ListPinRecords": attempts, "PinRecordService/ListPinEvents": attempts,
+
 		"TerminalService/RegisterTerminal": attempts, "TerminalService/RenewTerminalCertificate": attempts, // the same again changes nothing
 		"TerminalService/SuspendTerminal": 1, "TerminalService/ResumeTerminal": 1, "TerminalService/RetireTerminal": 1, "TerminalService/ReplaceTerminal": 1,
 		"TerminalService/SetKeyHost": attempts, "TerminalService/SetKeySet": attempts, "TerminalService/AssignKeySet": attempts, // likewise

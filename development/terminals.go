@@ -15,6 +15,7 @@ import (
 var Terminals = []struct{ Name, BDK, KSN string }{
 	{"tdes", "bdk-tdes", "FFFF9876543210E00000"},
 	{"aes", "bdk-aes", "123456789012345600000000"},
+	{"supervisor", "bdk-supervisor", "123456789012345700000000"}, // for PINs of supervisors
 }
 
 func (s *Service) terminals() error {

@@ -49,7 +49,7 @@ const (
 	KeyValueRefused    Reason = 24 // weak, or known already
 	ExportForbidden    Reason = 25 // by exportability or strength
 	InitialKeyAllotted Reason = 26 // it was given to somebody else
-	LedgerUnavailable  Reason = 27 // it cannot be recorded whose an initial key is
+	LedgerUnavailable  Reason = 27 // it cannot be recorded whose an initial key is, or which version of a PIN record was begun
 	EpochInvalid       Reason = 28 // no epoch of this token
 	EpochStale         Reason = 29 // not the one that is pinned
 	Conflict           Reason = 30 // somebody else changed it meanwhile
@@ -73,19 +73,30 @@ const (
 	ReceiptInvalid    Reason = 44 // the MAC or a check value is wrong
 	NumbersExhausted  Reason = 45 // no initial key ID is left in the range
 
-	// Checkpoints of an audit log, which a module signs for its front.
-	CheckpointOlder        Reason = 46 // over fewer entries than one that was signed
-	CheckpointInconsistent Reason = 47 // over other entries than one that was signed
-	CheckpointNotKept      Reason = 48 // it cannot be remembered that it was signed
+	// PINs of supervisors.
+	ApprovalInvalid   Reason = 46 // not two approvers' for this
+	PINRecordEnded    Reason = 47 // another version was begun, or the record was revoked
+	PINWeak           Reason = 48 // well known, or too short
+	PINRecordNotFound Reason = 49 // no PIN record of that subject
+	PINRecordState    Reason = 50 // its state does not allow it
 
-	KSNReplayed        Reason = 49 // the key serial number was used, or jumps too far
-	CustodyUnavailable Reason = 50 // the policy demands the token's custody, which is not to be had
-	PINBlockInvalid    Reason = 51 // the PIN block does not decipher to one
-	RateLimited        Reason = 52 // too many tries for one account, or requests of one identity
-	ModuleUnavailable  Reason = 53 // no module answered in time
-	StoreUnavailable   Reason = 54 // the database cannot be read or written
-	AuditUnavailable   Reason = 55 // the audit log cannot be written
-	Internal           Reason = 56 // a bug in keyd
+	// Voids.
+	VoidNotFound    Reason = 51 // no void of that identifier
+	VoidCodeRefused Reason = 52 // a code that cannot be used, or not by this merchant
+
+	// Checkpoints of an audit log, which a module signs for its front.
+	CheckpointOlder        Reason = 53 // over fewer entries than one that was signed
+	CheckpointInconsistent Reason = 54 // over other entries than one that was signed
+	CheckpointNotKept      Reason = 55 // it cannot be remembered that it was signed
+
+	KSNReplayed        Reason = 56 // the key serial number was used, or jumps too far
+	CustodyUnavailable Reason = 57 // the policy demands the token's custody, which is not to be had
+	PINBlockInvalid    Reason = 58 // the PIN block does not decipher to one
+	RateLimited        Reason = 59 // too many tries for one account, or requests of one identity
+	ModuleUnavailable  Reason = 60 // no module answered in time
+	StoreUnavailable   Reason = 61 // the database cannot be read or written
+	AuditUnavailable   Reason = 62 // the audit log cannot be written
+	Internal           Reason = 63 // a bug in keyd
 )
 
 // Row is a line of the table of reasons.
@@ -124,7 +135,7 @@ var Table = []Row{
 	{KeyValueRefused, "KEY_VALUE_REFUSED", codes.FailedPrecondition, "this key value is not accepted"},
 	{ExportForbidden, "EXPORT_FORBIDDEN", codes.FailedPrecondition, "the key may not leave this way"},
 	{InitialKeyAllotted, "INITIAL_KEY_ALLOTTED", codes.FailedPrecondition, "that initial key was given to somebody else"},
-	{LedgerUnavailable, "LEDGER_UNAVAILABLE", codes.Unavailable, "the modules cannot record whose an initial key is, so none leaves"},
+	{LedgerUnavailable, "LEDGER_UNAVAILABLE", codes.Unavailable, "the modules cannot write their ledger, so nothing is done that has to stand in it"},
 	{EpochInvalid, "EPOCH_INVALID", codes.FailedPrecondition, "the register of officers and keys is not one of this token"},
 	{EpochStale, "EPOCH_STALE", codes.Unavailable, "the register of officers and keys is not the newest"},
 	{Conflict, "CONFLICT", codes.Aborted, "somebody else changed it meanwhile"},
@@ -143,6 +154,13 @@ var Table = []Row{
 	{RequestReplayed, "REQUEST_REPLAYED", codes.FailedPrecondition, "the terminal's request was used before"},
 	{ReceiptInvalid, "RECEIPT_INVALID", codes.FailedPrecondition, "the receipt is not the terminal's, or is of other keys"},
 	{NumbersExhausted, "NUMBERS_EXHAUSTED", codes.FailedPrecondition, "the key set has no number left for another terminal"},
+	{ApprovalInvalid, "APPROVAL_INVALID", codes.PermissionDenied, "the approval is not that of the approvers whom this needs"},
+	{PINRecordEnded, "PIN_RECORD_ENDED", codes.FailedPrecondition, "the PIN record is dead: another version was begun, or it was revoked"},
+	{PINWeak, "PIN_WEAK", codes.InvalidArgument, "the PIN is one that others guess"},
+	{PINRecordNotFound, "PIN_RECORD_NOT_FOUND", codes.NotFound, "there is no such PIN record"},
+	{PINRecordState, "PIN_RECORD_STATE", codes.FailedPrecondition, "the state of the PIN record does not allow this"},
+	{VoidNotFound, "VOID_NOT_FOUND", codes.NotFound, "there is no such void"},
+	{VoidCodeRefused, "VOID_CODE_REFUSED", codes.FailedPrecondition, "this code cannot be used"},
 	{CheckpointOlder, "CHECKPOINT_OLDER", codes.FailedPrecondition, "the audit log has fewer entries than it had"},
 	{CheckpointInconsistent, "CHECKPOINT_INCONSISTENT", codes.FailedPrecondition, "the audit log does not have the entries that it had"},
 	{CheckpointNotKept, "CHECKPOINT_NOT_KEPT", codes.Unavailable, "the modules cannot remember a checkpoint, so none is signed"},

@@ -332,7 +332,7 @@ func (f *front) serve(control *child.Control, report confine.Report) error {
 	}
 	processes := func() []child.ChildState { return control.State().Children }
 	config := server.Config{
-		TLS: identity.Config, Policy: policy, Audit: f.log, Keys: f.inventory, Officers: f.officers, Serials: f.serials, Terminals: f.terminals, Distribution: f.distribution, Backups: f.database, Modules: f.modules, Log: f.Log,
+		TLS: identity.Config, Policy: policy, Audit: f.log, Keys: f.inventory, Officers: f.officers, Serials: f.serials, Terminals: f.terminals, Distribution: f.distribution, PINRecords: f.database, Voids: f.database, Backups: f.database, Modules: f.modules, Log: f.Log,
 		Version:     f.Version,
 		Processes:   processes,
 		Confinement: append(measures(report), hsm.SeparateUsers(f.Separated)),
@@ -358,7 +358,7 @@ func (f *front) serve(control *child.Control, report confine.Report) error {
 	}
 	served := make(chan error, 1)
 	go func() { served <- service.Serve(f.listener) }()
-	end := f.keepUp()
+	end := f.keepUp(service)
 	defer end()
 	ready := false
 	for {

@@ -8,6 +8,7 @@ import (
 
 	"keyd/audit"
 	"keyd/fault"
+	"keyd/server"
 )
 
 // What the front does beside requests, so that what officers have decided takes effect. It may
@@ -19,13 +20,14 @@ const (
 	resealInterval = 2 * time.Second  // between looks for keys that older master keys seal
 	purgeInterval  = 10 * time.Minute // between looks for keys that are to be deleted
 	expireInterval = 10 * time.Second // between looks for injections that were not confirmed in time
+	voidInterval   = time.Second      // between looks for voids whose time is over
 
 	refreshInterval = 250 * time.Millisecond // between looks for what other nodes have changed
 	reportInterval  = 2 * time.Second        // between signs that this node is there
 )
 
 // keepUp begins with it. What it returns ends it, and waits for the end; it may be called again.
-func (f *front) keepUp() (end func()) {
+func (f *front) keepUp(service *server.Server) (end func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var group sync.WaitGroup
 	group.Go(func() { f.reseal(ctx) })
@@ -35,6 +37,7 @@ func (f *front) keepUp() (end func()) {
 		group.Go(func() { f.keepReporting(ctx) })
 	}
 	group.Go(func() { f.keepExpiring(ctx) })
+	group.Go(func() { f.keepExpiringVoids(ctx, service) })
 	group.Go(func() { f.keepCheckpoints(ctx) })
 	return func() { cancel(); group.Wait() }
 }
@@ -221,6 +224,34 @@ func (f *front) keepExpiring(ctx context.Context) {
 		case ctx.Err() == nil && causeOf(err).Error() != said: // once for each cause
 			said = causeOf(err).Error()
 			f.Log.Error("injections of terminals that were not confirmed in time are not ended", "cause", causeOf(err))
+		}
+	}
+}
+
+// keepExpiringVoids ends voids that nobody has authorised in time, and those about which the switch
+// was silent.
+func (f *front) keepExpiringVoids(ctx context.Context, service *server.Server) {
+	look := time.NewTicker(voidInterval)
+	defer look.Stop()
+	said := ""
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+		}
+		attempt, cancel := context.WithTimeout(ctx, 3*f.OperationTimeout)
+		ended, err := service.ExpireVoids(attempt)
+		cancel()
+		if ended > 0 {
+			f.Log.Info("voids were ended whose time was over", "number", ended)
+		}
+		switch {
+		case err == nil:
+			said = ""
+		case ctx.Err() == nil && causeOf(err).Error() != said: // once for each cause
+			said = causeOf(err).Error()
+			f.Log.Error("voids whose time is over are not ended", "cause", causeOf(err))
 		}
 	}
 }

@@ -61,6 +61,10 @@ type Header struct {
 	// by which the modules go. "*" is any pair, for known test keys.
 	InjectionHosts []string `json:"injection_hosts,omitempty"`
 
+	// PINKind says which PINs a B0 or P0 key carries: those of cardholders when it is empty, or those
+	// of PIN records ([PINRecord], package pinrecord). A key of one kind never carries the other.
+	PINKind string `json:"pin_kind,omitempty"`
+
 	// Device marks a key that a module has made for one terminal: SHA-256 of the public key of
 	// its device, in hex. Name begins with [TerminalPrefix]. The register does not have such keys.
 	Device string `json:"device,omitempty"`
@@ -108,6 +112,11 @@ const (
 // KSNMonotonic demands of a BDK's transactions that each terminal's counter only grows:
 // a key serial number is accepted once (package ksn).
 const KSNMonotonic = "monotonic"
+
+// PINRecord is the kind of keys that carry the PINs of PIN records: of supervisors, and of
+// cardholders whose issuer keeps no other datum. They are neither translated nor generated, and
+// compared with a record only.
+const PINRecord = "record"
 
 // MaxHeaderSize bounds an encoded header, in bytes.
 const MaxHeaderSize = 16 << 10
@@ -160,6 +169,9 @@ func (h *Header) Carries(f Format) bool { return slices.Contains(h.Formats, f) }
 // unless it is for testing: whoever may encipher in CBC with a vector of his choice could
 // decipher what was enciphered in CTR.
 func (h *Header) Enciphers(m DataMode) bool { return slices.Contains(h.DataModes, m.String()) }
+
+// CarriesRecords reports whether the PINs under the key are those of PIN records.
+func (h *Header) CarriesRecords() bool { return h.PINKind == PINRecord }
 
 // Incoming reports whether blocks under the key may be deciphered here.
 func (h *Header) Incoming() bool {

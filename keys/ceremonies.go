@@ -29,6 +29,7 @@ type Modules interface {
 	CarryOut(ctx context.Context, r hsm.Ceremony) (hsm.CarriedOut, error)
 	AbortCeremony(ctx context.Context, papers []byte, statement hsm.Signed) ([]byte, error)
 	Reseal(ctx context.Context, k hsm.Key) ([]byte, error)
+	ResealRecord(ctx context.Context, record []byte) ([]byte, error)
 	CertificateRequest(ctx context.Context, k hsm.Key, subject hsm.CertificateSubject) ([]byte, error)
 }
 
@@ -36,6 +37,7 @@ type Modules interface {
 type CeremonyStore interface {
 	store.Keys
 	store.TerminalKeys
+	store.PINRecords
 	store.Ceremonies
 	store.Epochs
 	store.Nodes

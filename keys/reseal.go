@@ -1,6 +1,7 @@
 package keys
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -42,6 +43,15 @@ func (c *Ceremonies) Reseal(ctx context.Context) (r Resealing, err error) {
 				err = c.store.ReplaceTerminalKey(ctx, k, sealed)
 			}
 			return r.count(ctx, err, "key %s of terminal %s", k.Name, k.Terminal)
+		})
+	}
+	if err == nil {
+		err = c.olderRecords(ctx, func(record store.PINRecord, sealed []byte, err error) error {
+			if err == nil {
+				record.Record = sealed
+				_, err = c.store.UpdatePINRecord(ctx, record, nil)
+			}
+			return r.count(ctx, err, "PIN record %x", record.Subject)
 		})
 	}
 	if err == nil && r == (Resealing{Done: r.Done}) {
@@ -91,6 +101,34 @@ func (c *Ceremonies) olderOfTerminals(ctx context.Context, e *ceremony.Epoch, vi
 	}
 }
 
+// olderRecords visits every PIN record that master keys before the present generation seal, with
+// what it is sealed anew, or why it cannot be. A record does not say which keys seal it: a module
+// finds that out. One that is pending and has no PIN yet is passed over: its approvals live for a day.
+func (c *Ceremonies) olderRecords(ctx context.Context, visit func(r store.PINRecord, sealed []byte, err error) error) error {
+	for after := []byte(nil); ; {
+		list, err := c.store.ListPINRecords(ctx, after, store.MaxList)
+		if err != nil {
+			return unavailable(ctx, err)
+		}
+		for _, r := range list {
+			if len(r.Record) == 0 {
+				continue
+			}
+			sealed, err := c.modules.ResealRecord(ctx, r.Record)
+			if err == nil && bytes.Equal(sealed, r.Record) {
+				continue
+			}
+			if err := visit(r, sealed, err); err != nil {
+				return err
+			}
+		}
+		if len(list) < store.MaxList {
+			return nil
+		}
+		after = list[len(list)-1].Subject
+	}
+}
+
 // older visits every version that master keys before the present generation seal.
 func (c *Ceremonies) older(ctx context.Context, e *ceremony.Epoch, visit func(store.KeyRecord) error) error {
 	name, version := "", uint32(0)
@@ -128,8 +166,18 @@ func (c *Ceremonies) readyToRetire(ctx context.Context) error {
 	if err := c.olderOfTerminals(ctx, e, func(store.TerminalKey) error { left++; return nil }); err != nil {
 		return err
 	}
+	err := c.olderRecords(ctx, func(_ store.PINRecord, _ []byte, err error) error {
+		if errors.Is(err, fault.New(fault.ModuleUnavailable, "")) {
+			return err
+		}
+		left++
+		return nil
+	})
+	if err != nil {
+		return err
+	}
 	if left > 0 {
-		return fault.New(fault.Conflict, fmt.Sprintf("older master keys still seal %d versions of keys: they are sealed anew by the service, its log says how far it is", left))
+		return fault.New(fault.Conflict, fmt.Sprintf("older master keys still seal %d versions of keys and PIN records: they are sealed anew by the service, its log says how far it is", left))
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"unicode"
 
 	"keyd/ceremony"
+	"keyd/hsm"
 	"keyd/keyblock"
 )
 
@@ -188,6 +189,12 @@ func (l *described) key(k *ceremony.KeySpec) {
 	}
 	if len(k.InjectionHosts) > 0 {
 		l.add("ALLOWED", "its initial keys go to terminals over the network, each to one device, from the hosts %s", strings.Join(k.InjectionHosts, ", "))
+	}
+	switch k.PINKind {
+	case hsm.PINRecord:
+		l.add("PINs", "of PIN records, and no others")
+	default:
+		l.add("PINs", "%s", k.PINKind)
 	}
 	if k.NotBefore != 0 {
 		l.add("valid from", "%s", At(k.NotBefore))

@@ -2,6 +2,7 @@ package officer
 
 import (
 	"crypto"
+	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -296,3 +297,7 @@ func (s signer) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) ([
 func (signer) String() string             { return "officer's key" }
 func (signer) GoString() string           { return "officer's key" }
 func (signer) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "officer's key") }
+
+// Exchanger returns the same key for opening what is sealed to it: the code of a PIN (package
+// pinrecord). A key on a card has none.
+func (s signer) Exchanger() (*ecdh.PrivateKey, error) { return s.key.ECDH() }

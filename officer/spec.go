@@ -22,7 +22,7 @@ func NextVersion(k *keydv1.Key) (*ceremony.KeySpec, error) {
 	s := &ceremony.KeySpec{
 		Name: k.KeyId, Version: k.Version + 1, Usage: k.Usage, Algorithm: k.Algorithm, Length: uint16(min(k.Length, 1<<16-1)), Mode: k.ModeOfUse,
 		Exportability: k.Exportability, Direction: k.Direction, Peers: k.Peers, Formats: formats, DataModes: k.DataModes,
-		MACLength: uint8(min(k.MacLength, 255)), KSNCheck: k.Ksn, AllowChange: k.AllowChange, InjectionHosts: k.InjectionHosts,
+		MACLength: uint8(min(k.MacLength, 255)), KSNCheck: k.Ksn, AllowChange: k.AllowChange, InjectionHosts: k.InjectionHosts, PINKind: k.PinKind,
 	}
 	if r := k.Ibm3624; r != nil {
 		s.IBM3624 = &hsm.IBM3624Rule{

@@ -41,14 +41,14 @@ func (s *Service) Change(ctx context.Context, r ChangeRequest) (ChangedPIN, erro
 		return ChangedPIN{}, err
 	}
 	key, demands, err := s.keys.Authorized(ctx, ActionChange, entry,
-		r.Incoming.named("incoming"), r.NewIncoming.named("new_incoming"),
+		r.Incoming.Named("incoming"), r.NewIncoming.Named("new_incoming"),
 		keyuse.Named{Field: "verification_key_id", Name: r.VerificationKey})
 	if err != nil {
 		return ChangedPIN{}, err
 	}
 	request := hsm.ChangePIN{
-		Incoming:     r.Incoming.with(key[0], serial),
-		NewIncoming:  r.NewIncoming.with(key[1], newSerial),
+		Incoming:     r.Incoming.With(key[0], serial),
+		NewIncoming:  r.NewIncoming.With(key[1], newSerial),
 		Verification: keyuse.Sealed(key[2]),
 		PAN:          r.PAN,
 		Current:      r.Current,
@@ -60,7 +60,7 @@ func (s *Service) Change(ctx context.Context, r ChangeRequest) (ChangedPIN, erro
 	uses.Add(key[0], serial, ksn.PINIncoming)
 	uses.Add(key[1], newSerial, ksn.PINIncoming)
 	id := func() keyuse.Identity {
-		id := identify(identify(keyuse.NewIdentity(ActionChange), key[0], request.Incoming), key[1], request.NewIncoming).Key(key[2])
+		id := Identify(Identify(keyuse.NewIdentity(ActionChange), key[0], request.Incoming), key[1], request.NewIncoming).Key(key[2])
 		id = keyuse.AppendField(keyuse.AppendField(keyuse.AppendField(id, r.PAN), r.Current), r.New)
 		return identifyMethod(id, request.VisaPVV, request.IBM3624)
 	}
@@ -88,10 +88,10 @@ func (r ChangeRequest) record(entry *audit.Entry) {
 
 // check is about the shape alone.
 func (r ChangeRequest) check() (current, renewed dukpt.KSN, err error) {
-	if err = r.Incoming.check("incoming"); err != nil {
+	if err = r.Incoming.Check("incoming"); err != nil {
 		return
 	}
-	if err = r.NewIncoming.check("new_incoming"); err != nil {
+	if err = r.NewIncoming.Check("new_incoming"); err != nil {
 		return
 	}
 	if err = keyuse.CheckKeyID("verification_key_id", r.VerificationKey); err != nil {
@@ -100,10 +100,10 @@ func (r ChangeRequest) check() (current, renewed dukpt.KSN, err error) {
 	if err = checkPAN(r.PAN, true); err != nil {
 		return
 	}
-	if err = checkBlock("current_encrypted_pin_block", r.Current, r.Incoming); err != nil {
+	if err = CheckBlock("current_encrypted_pin_block", r.Current, r.Incoming); err != nil {
 		return
 	}
-	if err = checkBlock("new_encrypted_pin_block", r.New, *r.NewIncoming); err != nil {
+	if err = CheckBlock("new_encrypted_pin_block", r.New, *r.NewIncoming); err != nil {
 		return
 	}
 	if err = r.checkValue("current"); err != nil {

@@ -37,12 +37,12 @@ func (s *Service) Generate(ctx context.Context, r GenerateRequest) (GeneratedPIN
 		return GeneratedPIN{}, err
 	}
 	key, demands, err := s.keys.Authorized(ctx, ActionGenerate, entry,
-		r.Outgoing.named("outgoing"), keyuse.Named{Field: "generation_key_id", Name: r.GenerationKey})
+		r.Outgoing.Named("outgoing"), keyuse.Named{Field: "generation_key_id", Name: r.GenerationKey})
 	if err != nil {
 		return GeneratedPIN{}, err
 	}
 	request := hsm.GeneratePIN{
-		Outgoing:   r.Outgoing.with(key[0], serial),
+		Outgoing:   r.Outgoing.With(key[0], serial),
 		Generation: keyuse.Sealed(key[1]),
 		PAN:        r.PAN,
 		Length:     uint8(r.Length),
@@ -52,7 +52,7 @@ func (s *Service) Generate(ctx context.Context, r GenerateRequest) (GeneratedPIN
 	var uses keyuse.Serials
 	uses.Add(key[0], serial, ksn.PINOutgoing)
 	id := func() keyuse.Identity {
-		id := identify(keyuse.NewIdentity(ActionGenerate), key[0], request.Outgoing).Key(key[1])
+		id := Identify(keyuse.NewIdentity(ActionGenerate), key[0], request.Outgoing).Key(key[1])
 		id = append(keyuse.AppendField(id, r.PAN), request.Length)
 		return identifyMethod(id, request.VisaPVV, request.IBM3624)
 	}
@@ -75,7 +75,7 @@ func (r GenerateRequest) record(entry *audit.Entry) {
 
 // check is about the shape alone.
 func (r GenerateRequest) check() (dukpt.KSN, error) {
-	if err := r.Outgoing.check("outgoing"); err != nil {
+	if err := r.Outgoing.Check("outgoing"); err != nil {
 		return dukpt.KSN{}, err
 	}
 	if err := keyuse.CheckKeyID("generation_key_id", r.GenerationKey); err != nil {

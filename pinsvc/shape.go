@@ -22,8 +22,8 @@ const (
 	lastFormat        = 5
 )
 
-// check is about the shape of everything but the KSN.
-func (k PINKey) check(field string) error {
+// Check is about the shape of everything but the KSN.
+func (k PINKey) Check(field string) error {
 	if err := keyuse.CheckKeyID(field+".key_id", k.KeyID); err != nil {
 		return err
 	}
@@ -36,8 +36,8 @@ func (k PINKey) check(field string) error {
 	return k.DUKPT.Check(field)
 }
 
-// named is the key as the policy is asked about it.
-func (k PINKey) named(field string) keyuse.Named {
+// Named is the key as the policy is asked about it.
+func (k PINKey) Named(field string) keyuse.Named {
 	return keyuse.Named{Field: field + ".key_id", Name: k.KeyID}
 }
 
@@ -46,13 +46,13 @@ func (k PINKey) blockSize() int { return k.hsmFormat().BlockSize() }
 
 func (k PINKey) hsmFormat() hsm.Format { return hsm.Format(k.Format - 1) }
 
-// with returns the key as a module gets it.
-func (k PINKey) with(key keys.Key, serial dukpt.KSN) hsm.PINKey {
+// With returns the key as a module gets it.
+func (k PINKey) With(key keys.Key, serial dukpt.KSN) hsm.PINKey {
 	return hsm.PINKey{Key: keyuse.Sealed(key), KSN: serial, WorkingType: k.DUKPT.WorkingType(), Format: k.hsmFormat()}
 }
 
-// identify adds a key that enciphers PIN blocks to the identity of a request.
-func identify(i keyuse.Identity, k keys.Key, p hsm.PINKey) keyuse.Identity {
+// Identify adds a key that enciphers PIN blocks to the identity of a request.
+func Identify(i keyuse.Identity, k keys.Key, p hsm.PINKey) keyuse.Identity {
 	return append(i.Key(k).Serial(p.KSN), uint8(p.WorkingType), uint8(p.Format))
 }
 
@@ -66,7 +66,8 @@ func checkPAN(pan string, needed bool) error {
 	return nil
 }
 
-func checkBlock(field string, block []byte, k PINKey) error {
+// CheckBlock refuses a block that has another size than those of the key's format, which has been checked.
+func CheckBlock(field string, block []byte, k PINKey) error {
 	if len(block) == k.blockSize() {
 		return nil
 	}

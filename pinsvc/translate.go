@@ -28,13 +28,13 @@ func (s *Service) Translate(ctx context.Context, r TranslateRequest) (hsm.Transl
 		return hsm.TranslatedPIN{}, err
 	}
 	key, demands, err := s.keys.Authorized(ctx, ActionTranslate, entry,
-		r.Incoming.named("incoming"), r.Outgoing.named("outgoing"))
+		r.Incoming.Named("incoming"), r.Outgoing.Named("outgoing"))
 	if err != nil {
 		return hsm.TranslatedPIN{}, err
 	}
 	request := hsm.TranslatePIN{
-		Incoming: r.Incoming.with(key[0], inKSN),
-		Outgoing: r.Outgoing.with(key[1], outKSN),
+		Incoming: r.Incoming.With(key[0], inKSN),
+		Outgoing: r.Outgoing.With(key[1], outKSN),
 		PAN:      r.PAN,
 		Block:    r.Block,
 		Demands:  demands,
@@ -43,7 +43,7 @@ func (s *Service) Translate(ctx context.Context, r TranslateRequest) (hsm.Transl
 	uses.Add(key[0], inKSN, ksn.PINIncoming)
 	uses.Add(key[1], outKSN, ksn.PINOutgoing)
 	id := func() keyuse.Identity {
-		id := identify(identify(keyuse.NewIdentity(ActionTranslate), key[0], request.Incoming), key[1], request.Outgoing)
+		id := Identify(Identify(keyuse.NewIdentity(ActionTranslate), key[0], request.Incoming), key[1], request.Outgoing)
 		return keyuse.AppendField(keyuse.AppendField(id, r.PAN), r.Block)
 	}
 	answer, err := keyuse.Kept(ctx, s.keys, uses, id, keptTranslation, func(refused bool) (hsm.TranslatedPIN, error) {
@@ -61,16 +61,16 @@ func (r TranslateRequest) record(entry *audit.Entry) {
 
 // check is about the shape alone.
 func (r TranslateRequest) check() (in, out dukpt.KSN, err error) {
-	if err = r.Incoming.check("incoming"); err != nil {
+	if err = r.Incoming.Check("incoming"); err != nil {
 		return
 	}
-	if err = r.Outgoing.check("outgoing"); err != nil {
+	if err = r.Outgoing.Check("outgoing"); err != nil {
 		return
 	}
 	if err = checkPAN(r.PAN, r.Incoming.Format != format1 || r.Outgoing.Format != format1); err != nil {
 		return
 	}
-	if err = checkBlock("encrypted_pin_block", r.Block, r.Incoming); err != nil {
+	if err = CheckBlock("encrypted_pin_block", r.Block, r.Incoming); err != nil {
 		return
 	}
 	if in, err = r.Incoming.DUKPT.Serial("incoming"); err != nil {

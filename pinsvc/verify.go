@@ -29,12 +29,12 @@ func (s *Service) Verify(ctx context.Context, r VerifyRequest) (hsm.VerifiedPIN,
 		return hsm.VerifiedPIN{}, err
 	}
 	key, demands, err := s.keys.Authorized(ctx, ActionVerify, entry,
-		r.Incoming.named("incoming"), keyuse.Named{Field: "verification_key_id", Name: r.VerificationKey})
+		r.Incoming.Named("incoming"), keyuse.Named{Field: "verification_key_id", Name: r.VerificationKey})
 	if err != nil {
 		return hsm.VerifiedPIN{}, err
 	}
 	request := hsm.VerifyPIN{
-		Incoming:     r.Incoming.with(key[0], serial),
+		Incoming:     r.Incoming.With(key[0], serial),
 		Verification: keyuse.Sealed(key[1]),
 		PAN:          r.PAN,
 		Block:        r.Block,
@@ -44,7 +44,7 @@ func (s *Service) Verify(ctx context.Context, r VerifyRequest) (hsm.VerifiedPIN,
 	var uses keyuse.Serials
 	uses.Add(key[0], serial, ksn.PINIncoming)
 	id := func() keyuse.Identity {
-		id := identify(keyuse.NewIdentity(ActionVerify), key[0], request.Incoming).Key(key[1])
+		id := Identify(keyuse.NewIdentity(ActionVerify), key[0], request.Incoming).Key(key[1])
 		id = keyuse.AppendField(keyuse.AppendField(id, r.PAN), r.Block)
 		return identifyMethod(id, request.VisaPVV, request.IBM3624)
 	}
@@ -63,7 +63,7 @@ func (r VerifyRequest) record(entry *audit.Entry) {
 
 // check is about the shape alone.
 func (r VerifyRequest) check() (dukpt.KSN, error) {
-	if err := r.Incoming.check("incoming"); err != nil {
+	if err := r.Incoming.Check("incoming"); err != nil {
 		return dukpt.KSN{}, err
 	}
 	if err := keyuse.CheckKeyID("verification_key_id", r.VerificationKey); err != nil {
@@ -72,7 +72,7 @@ func (r VerifyRequest) check() (dukpt.KSN, error) {
 	if err := checkPAN(r.PAN, true); err != nil {
 		return dukpt.KSN{}, err
 	}
-	if err := checkBlock("encrypted_pin_block", r.Block, r.Incoming); err != nil {
+	if err := CheckBlock("encrypted_pin_block", r.Block, r.Incoming); err != nil {
 		return dukpt.KSN{}, err
 	}
 	if err := r.checkValue("expected"); err != nil {

@@ -86,7 +86,7 @@ func checkFile(info fs.FileInfo) error {
 
 // fill builds the policy from the top level of the file.
 func (p *Policy) fill(root node) error {
-	top, err := root.fields("version", "identities", "roles", "limits")
+	top, err := root.fields("version", "identities", "roles", "limits", "voids")
 	if err != nil {
 		return err
 	}
@@ -110,6 +110,11 @@ func (p *Policy) fill(root node) error {
 	p.limits = limits{DefaultLimit, DefaultDenials}
 	if f, ok := top["limits"]; ok {
 		if p.limits, err = parseLimits(f.node); err != nil {
+			return err
+		}
+	}
+	if f, ok := top["voids"]; ok {
+		if p.voids, err = parseVoids(f.node); err != nil {
 			return err
 		}
 	}

@@ -18,6 +18,7 @@ type Policy struct {
 	exact  map[string]*grants // by SPIFFE ID, or identity of a terminal
 	fleets map[string]*grants // by SPIFFE ID up to the last slash; that of all terminals by terminalPrefix
 	limits limits
+	voids  *Voids // nil: nothing may be voided
 }
 
 // Request is a question to a policy.

@@ -27,6 +27,8 @@ type call struct {
 	barred   bool               // a terminal that is out of service, or whose certificates do not count any more
 	demand   policies.Demand    // of the rule that allowed it
 
+	whose *policies.Terminal // about which terminal a request is that names keys too, nil for none
+
 	entry      audit.Entry
 	unrecorded bool // a refusal that was counted instead of recorded
 }

@@ -46,6 +46,9 @@ var onlyModule = map[fault.Reason]bool{
 	fault.LedgerUnavailable:      true,
 	fault.EpochInvalid:           true,
 	fault.ReceiptInvalid:         true,
+	fault.PINRecordEnded:         true,
+	fault.PINWeak:                true,
+	fault.PINRecordState:         true, // after approvers whom officers believe
 	fault.CheckpointOlder:        true,
 	fault.CheckpointInconsistent: true,
 	fault.CheckpointNotKept:      true,
@@ -216,6 +219,22 @@ var provocations = map[fault.Reason]func(*front) (any, error){
 		f.putInjection("t-1", []byte("another number"), store.Wanted{Name: "pin", BDK: "may.bdk", Range: store.Range{Prefix: []byte{1, 2, 3, 4}}})
 		return f.start().twoPass("t-1", []byte("01234567"))
 	},
+	fault.ApprovalInvalid: func(f *front) (any, error) {
+		c := keydv1.NewPinRecordServiceClient(f.start().as("officer-1"))
+		return nilAnswer(c.BeginPin(f.t.Context(), &keydv1.BeginPinRequest{Approvals: []*keydv1.PinApproval{{Document: []byte("{}")}}}))
+	},
+	fault.VoidNotFound: func(f *front) (any, error) {
+		c := keydv1.NewVoidServiceClient(f.start().as("officer-1"))
+		return nilAnswer(c.GetVoid(f.t.Context(), &keydv1.GetVoidRequest{VoidId: strings.Repeat("0", 32)}))
+	},
+	fault.VoidCodeRefused: func(f *front) (any, error) {
+		c := keydv1.NewVoidServiceClient(f.start().as("officer-1"))
+		return nilAnswer(c.ScanVoid(f.t.Context(), &keydv1.ScanVoidRequest{RequestId: "r", Code: "NOCODE", Merchant: "m-1"}))
+	},
+	fault.PINRecordNotFound: func(f *front) (any, error) {
+		c := keydv1.NewPinRecordServiceClient(f.start().as("officer-1"))
+		return nilAnswer(c.RevokePin(f.t.Context(), &keydv1.RevokePinRequest{Subject: &keydv1.PinSubject{Kind: keydv1.PinSubject_SUPERVISOR, Merchant: "m-1", Name: "dora"}}))
+	},
 	fault.ModuleUnavailable: func(f *front) (any, error) { return f.start().translate("switch") },
 	fault.StoreUnavailable: func(f *front) (any, error) {
 		if err := f.store.Close(); err != nil {
@@ -260,7 +279,12 @@ var officersMethods = map[fault.Reason]string{
 	fault.InjectionNotFound:    "TerminalService/GetInjection",
 	fault.InjectionState:       "TerminalService/SignIn",
 	fault.RequestReplayed:      "TerminalService/InjectKeys",
-	fault.NumbersExhausted:     "TerminalService/InjectKeys",
+
+	fault.ApprovalInvalid:   "PinRecordService/BeginPin",
+	fault.PINRecordNotFound: "PinRecordService/RevokePin",
+	fault.VoidNotFound:      "VoidService/GetVoid",
+	fault.VoidCodeRefused:   "VoidService/ScanVoid",
+	fault.NumbersExhausted:  "TerminalService/InjectKeys",
 }
 
 const (

@@ -54,6 +54,20 @@ identities:
     roles: [officer]
   - id: spiffe://test.example/m-1
     roles: [merchant]
+voids:
+  token_key: may.token
+  code_key: may.code
+  token_life: 300
+  code_life: 120
+  default:
+    currency: 156
+    per_day: 100
+    age: 43200
+    tries: 3
+    life: 600
+    confirm: 3600
+    tiers:
+      - {up_to: 50000, methods: [[SUPERVISOR_PIN]]}
 roles:
   merchant:
     - methods: ["TerminalService/*"]
@@ -71,6 +85,12 @@ roles:
       keys: ["may.*"]
       usages: [P0]
     - methods: ["TerminalService/*"]
+      keys: ["may.*"]
+      usages: ["*"]
+    - methods: ["PinRecordService/*"]
+      keys: ["may.*"]
+      usages: ["*"]
+    - methods: ["VoidService/*"]
       keys: ["may.*"]
       usages: ["*"]
 `
@@ -122,7 +142,7 @@ func newFront(t *testing.T) *front {
 			t.Error(err)
 		}
 	})
-	f.config.Backups = f.store
+	f.config.Backups, f.config.PINRecords, f.config.Voids = f.store, f.store, f.store
 	f.config.Terminals = terminals.New(f.store, f.roots)
 	f.config.Modules = hsm.NewClient(time.Minute, f.config.Log)
 	t.Cleanup(f.config.Modules.Close)

@@ -27,7 +27,11 @@ var _ keyuse.Authorizer = gate{}
 // Authorize implements [keyuse.Authorizer]. Why a request was denied is for the audit
 // log and the operator, never for the caller.
 func (g gate) Authorize(ctx context.Context, action string, named []policies.Key) error {
-	return g.about(ctx, action, named, nil)
+	var terminal *policies.Terminal
+	if c := callOf(ctx); c != nil {
+		terminal = c.whose
+	}
+	return g.about(ctx, action, named, terminal)
 }
 
 // about is Authorize of what is about a terminal.

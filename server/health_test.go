@@ -20,14 +20,14 @@ func TestHealth(t *testing.T) {
 	client := health.NewHealthClient(f.connect(f.ca.client(t)))
 	expect := func(want health.HealthCheckResponse_ServingStatus) {
 		t.Helper()
-		for _, service := range []string{"", "keyd.v1.PinService", "keyd.v1.MacService", "keyd.v1.DataService", "keyd.v1.StatusService", "keyd.v1.VelocityService", "keyd.v1.AuditService", "keyd.v1.CeremonyService", "keyd.v1.KeyService", "keyd.v1.BackupService", "keyd.v1.FleetService", "keyd.v1.TerminalService"} {
+		for _, service := range []string{"", "keyd.v1.PinService", "keyd.v1.MacService", "keyd.v1.DataService", "keyd.v1.StatusService", "keyd.v1.VelocityService", "keyd.v1.AuditService", "keyd.v1.CeremonyService", "keyd.v1.KeyService", "keyd.v1.BackupService", "keyd.v1.FleetService", "keyd.v1.TerminalService", "keyd.v1.PinRecordService", "keyd.v1.VoidService"} {
 			answer, err := client.Check(t.Context(), &health.HealthCheckRequest{Service: service})
 			if err != nil || answer.Status != want {
 				t.Errorf("%q: %v, %v; want %v", service, answer, err, want)
 			}
 		}
 		list, err := client.List(t.Context(), &health.HealthListRequest{})
-		if err != nil || len(list.Statuses) != 12 || list.Statuses[""].Status != want {
+		if err != nil || len(list.Statuses) != 14 || list.Statuses[""].Status != want {
 			t.Errorf("list: %v, %v", list, err)
 		}
 	}

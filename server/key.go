@@ -183,7 +183,7 @@ func keyMessage(d keys.Details) *keydv1.Key {
 		KeyId: d.Name, Version: d.Version, State: keydv1.Key_State(d.Life),
 		Usage: h.Usage, Algorithm: h.Algorithm, Length: uint32(h.Length), ModeOfUse: h.Mode, Exportability: h.Exportability,
 		KeyCheckValue: h.CheckValue, Direction: h.Direction, Peers: h.Peers, DataModes: h.DataModes, MacLength: uint32(h.MACLength),
-		Ksn: h.KSNCheck, AllowChange: h.AllowChange, InjectionHosts: h.InjectionHosts, KeyCustody: h.Custody, Generation: h.Generation,
+		Ksn: h.KSNCheck, AllowChange: h.AllowChange, InjectionHosts: h.InjectionHosts, PinKind: h.PINKind, KeyCustody: h.Custody, Generation: h.Generation,
 		NotBefore: seconds(h.NotBefore), NotAfter: seconds(h.NotAfter), CreatedAt: moment(d.Created),
 		PublicKey: h.Public, TokenObject: h.Object,
 		LastUsedAt: moment(d.LastUsed), UseCount: d.Count, Aliases: d.Aliases, Tags: d.Tags, Custodians: d.Officers, TestKey: d.Test,

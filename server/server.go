@@ -25,10 +25,12 @@ import (
 	"keyd/keyuse"
 	"keyd/ksn"
 	"keyd/pinsvc"
+	"keyd/pinsvc/records"
 	"keyd/policies"
 	"keyd/store"
 	"keyd/supervisor/child"
 	"keyd/terminals"
+	"keyd/voids"
 )
 
 // Config is what a server is made of. Everything is needed unless it says otherwise.
@@ -58,6 +60,12 @@ type Config struct {
 
 	// Distribution is how terminals get keys.
 	Distribution *terminals.Distribution
+
+	// PINRecords is the database, as PIN records have it.
+	PINRecords store.PINRecords
+
+	// Voids is the database, as void requests have it.
+	Voids store.Voids
 
 	// Backups is the database, as a backup has it.
 	Backups store.Backups
@@ -99,6 +107,7 @@ type Server struct {
 	clients  *clients
 	draining chan struct{}
 	drain    sync.Once
+	voids    *voids.Service
 
 	connections *connections
 	refusals    *refusals
@@ -110,8 +119,8 @@ func New(c Config) (*Server, error) {
 	if err := checkTLS(c.TLS); err != nil {
 		return nil, fmt.Errorf("server: %w", err)
 	}
-	if c.Audit == nil || c.Keys == nil || c.Officers == nil || c.Serials == nil || c.Terminals == nil || c.Distribution == nil || c.Backups == nil || c.Modules == nil || c.Log == nil {
-		return nil, errors.New("server: audit log, keys, officers, serial numbers, terminals, their keys, database, modules and log are all needed")
+	if c.Audit == nil || c.Keys == nil || c.Officers == nil || c.Serials == nil || c.Terminals == nil || c.Distribution == nil || c.PINRecords == nil || c.Voids == nil || c.Backups == nil || c.Modules == nil || c.Log == nil {
+		return nil, errors.New("server: audit log, keys, officers, serial numbers, terminals, their keys, PIN records, voids, database, modules and log are all needed")
 	}
 	if c.Processes == nil {
 		c.Processes = func() []child.ChildState { return nil }
@@ -132,6 +141,12 @@ func New(c Config) (*Server, error) {
 	keydv1.RegisterTerminalServiceServer(s.grpc, terminalBinding{
 		access: access, steps: s.steps, uploads: make(chan struct{}, maxUploads), inventory: c.Terminals, distribution: c.Distribution, keys: c.Keys,
 	})
+	pinRecords := records.New(c.PINRecords, used, c.Keys, c.Officers, c.Modules)
+	keydv1.RegisterPinRecordServiceServer(s.grpc, recordBinding{access: access, records: pinRecords})
+	s.voids = voids.New(voids.Config{
+		Store: c.Voids, Used: used, Keys: c.Keys, Records: tries{pinRecords}, Authorities: c.Officers, Modules: c.Modules, Settings: voidSettings,
+	})
+	keydv1.RegisterVoidServiceServer(s.grpc, voidBinding{access: access, steps: s.steps, draining: s.draining, watching: make(chan struct{}, maxWatchers), voids: s.voids})
 	keydv1.RegisterFleetServiceServer(s.grpc, fleetBinding{access: access, officers: c.Officers})
 	keydv1.RegisterAuditServiceServer(s.grpc, auditBinding{access: access, log: c.Audit})
 	keydv1.RegisterBackupServiceServer(s.grpc, backupBinding{
@@ -209,6 +224,9 @@ func newServer(c Config) *Server {
 // limit that is used up stays so. A nil policy allows nothing. It may be called at any
 // time by any goroutine.
 func (s *Server) SetPolicy(p *policies.Policy) { s.inForce.policy.Store(p) }
+
+// ExpireVoids ends voids whose time is over, and returns how many.
+func (s *Server) ExpireVoids(ctx context.Context) (int, error) { return s.voids.Expire(ctx) }
 
 // Serve accepts connections on a bound listener until [Server.Drain], and then returns
 // nil. It closes the listener.

@@ -25,6 +25,8 @@ var carriers = map[string]string{
 	keydv1.BackupService_CreateBackup_FullMethodName:        keydv1.BackupService_CreateBackup_FullMethodName, // one request
 
 	keydv1.TerminalService_SetRevocationList_FullMethodName: keydv1.TerminalService_SetRevocationList_FullMethodName, // likewise
+
+	keydv1.VoidService_WatchVoid_FullMethodName: keydv1.VoidService_WatchVoid_FullMethodName, // one for each void that is sent
 }
 
 // knownStreamsOnly denies every stream but those of health and reflection and those

@@ -11,7 +11,9 @@ import (
 	"fmt"
 	"io/fs"
 	"math/big"
+	"net/url"
 	"os"
+	"path"
 	"path/filepath"
 	"time"
 )
@@ -118,6 +120,13 @@ func (a *Authority) Device(name string, key crypto.PublicKey) ([]byte, error) {
 		usage = x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment
 	}
 	return a.sign(&x509.Certificate{Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(issuedValidity), KeyUsage: usage}, key)
+}
+
+// Approver returns the certificate of who approves what happens to PINs, in DER.
+func (a *Authority) Approver(id *url.URL, key crypto.PublicKey) ([]byte, error) {
+	return a.sign(&x509.Certificate{
+		Subject: pkix.Name{CommonName: path.Base(id.Path)}, URIs: []*url.URL{id}, NotAfter: time.Now().Add(issuedValidity), KeyUsage: x509.KeyUsageDigitalSignature,
+	}, key)
 }
 
 // Host returns the certificate of a key host, in DER, for a request (PKCS #10) in PEM.

@@ -17,7 +17,8 @@ type Backups interface {
 	// by identifier and number, key hosts by name, key sets by name and version, revocation
 	// lists by issuer's key, injections by terminal and number, initial keys by base
 	// derivation key and identifier, counters of ranges by what identifies them, terminals' keys
-	// likewise, counters by sequence, journal rows by number. An item is only lent. An error of each ends it and is returned as it is.
+	// likewise, PIN records by subject, their events by subject and number, voids by
+	// identifier, counters by sequence, journal rows by number. An item is only lent. An error of each ends it and is returned as it is.
 	Export(ctx context.Context, each func(Item) error) error
 
 	// Import takes what Export handed out, in its order, into an empty database, in one
@@ -52,6 +53,11 @@ type Item struct {
 	InitialKey     *InitialKey
 	Range          *RangeCounter
 	TerminalKey    *TerminalKey
+
+	PINRecord *PINRecord
+	PINEvent  *PINEvent
+
+	Void *VoidRecord
 
 	Counter *Counter
 	Row     *JournalRow
@@ -146,6 +152,15 @@ func (i Item) kind() (kind int, err error) {
 	if i.TerminalKey != nil {
 		take(itemTerminalKey, i.TerminalKey.Validate)
 	}
+	if i.PINRecord != nil {
+		take(itemPINRecord, i.PINRecord.Validate)
+	}
+	if i.PINEvent != nil {
+		take(itemPINEvent, i.PINEvent.Validate)
+	}
+	if i.Void != nil {
+		take(itemVoid, i.Void.Validate)
+	}
 	if i.Counter != nil {
 		take(itemCounter, i.Counter.Validate)
 	}
@@ -177,6 +192,9 @@ const (
 	itemInitialKey
 	itemRange
 	itemTerminalKey
+	itemPINRecord
+	itemPINEvent
+	itemVoid
 	itemCounter
 	itemRow
 )

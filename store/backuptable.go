@@ -25,6 +25,9 @@ const (
 	exportInitial    = `SELECT ` + initialColumns + ` FROM initial_keys ORDER BY bdk, id`
 	exportRanges     = `SELECT ` + rangeColumns + ` FROM initial_key_ranges ORDER BY bdk, prefix, first`
 	exportOfTerminal = `SELECT ` + terminalKeyColumns + ` FROM terminal_keys ORDER BY terminal, name, version, injection`
+	exportPINs       = `SELECT ` + pinColumns + ` FROM pin_records ORDER BY subject`
+	exportPINEvents  = `SELECT ` + pinEventColumns + ` FROM pin_events ORDER BY subject, number`
+	exportVoids      = `SELECT ` + voidColumns + ` FROM voids ORDER BY id`
 	exportCounters   = `SELECT sequence, counter, receipt, accepted_at FROM counters ORDER BY sequence`
 
 	importUsage   = `INSERT INTO key_usage (name, version, uses, last_used) VALUES ($1, $2, $3, $4)`
@@ -40,6 +43,7 @@ const (
 		UNION ALL SELECT 1 FROM terminals UNION ALL SELECT 1 FROM terminal_events UNION ALL SELECT 1 FROM key_hosts UNION ALL SELECT 1 FROM key_sets
 		UNION ALL SELECT 1 FROM revocation_lists UNION ALL SELECT 1 FROM injections UNION ALL SELECT 1 FROM initial_keys
 		UNION ALL SELECT 1 FROM initial_key_ranges UNION ALL SELECT 1 FROM terminal_keys
+		UNION ALL SELECT 1 FROM pin_records UNION ALL SELECT 1 FROM pin_events UNION ALL SELECT 1 FROM voids
 		UNION ALL SELECT 1 FROM counters UNION ALL SELECT 1 FROM counter_journal`
 
 	markRestored = `UPDATE marks SET restored = 1`
@@ -122,6 +126,15 @@ func (s *tables) Export(ctx context.Context, do func(Item) error) error {
 				return export(ctx, tx, scanTerminalKey, func(k TerminalKey) error { return hand(Item{TerminalKey: &k}) }, exportOfTerminal)
 			},
 			func() error {
+				return export(ctx, tx, scanPIN, func(r PINRecord) error { return hand(Item{PINRecord: &r}) }, exportPINs)
+			},
+			func() error {
+				return export(ctx, tx, scanPINEvent, func(e PINEvent) error { return hand(Item{PINEvent: &e}) }, exportPINEvents)
+			},
+			func() error {
+				return export(ctx, tx, scanVoid, func(r VoidRecord) error { return hand(Item{Void: &r}) }, exportVoids)
+			},
+			func() error {
 				return export(ctx, tx, scanCounter, func(c Counter) error { return hand(Item{Counter: &c}) }, exportCounters)
 			},
 			func() error {
@@ -198,6 +211,7 @@ type importer struct {
 	link    uint64         // version of the last link
 	event   *TerminalEvent // the last one
 	set     KeySet         // likewise
+	pin     *PINEvent      // likewise
 
 	prepared map[string]*sql.Stmt
 }
@@ -253,6 +267,12 @@ func (in *importer) insert(ctx context.Context, i Item) error {
 		return in.exec(ctx, addTerminal, terminalValues(i.Terminal)...)
 	case i.Event != nil:
 		return in.ofTerminal(ctx, i.Event)
+	case i.PINRecord != nil:
+		return in.exec(ctx, addPIN, pinValues(i.PINRecord)...)
+	case i.PINEvent != nil:
+		return in.ofPIN(ctx, i.PINEvent)
+	case i.Void != nil:
+		return in.exec(ctx, addVoid, voidValues(i.Void)...)
 	case i.Counter == nil && i.Row == nil:
 		return in.injected(ctx, i)
 	case i.Counter != nil:
@@ -281,6 +301,23 @@ func (in *importer) ofTerminal(ctx context.Context, e *TerminalEvent) error {
 	}
 	in.event = e
 	return in.exec(ctx, addEvent, eventValues(e)...)
+}
+
+// ofPIN inserts an event of a PIN record that is there, which follows the one before.
+func (in *importer) ofPIN(ctx context.Context, e *PINEvent) error {
+	number := uint64(1)
+	if in.pin != nil && bytes.Equal(in.pin.Subject, e.Subject) {
+		number = in.pin.Number + 1
+	}
+	there, err := exists(ctx, in.tx, hasPINEvents, e.Subject, int64(e.Number))
+	switch {
+	case err != nil:
+		return err
+	case !there || e.Number != number:
+		return fmt.Errorf("%w: the events of a PIN record in a backup have a gap, or are more than it had", ErrInvalid)
+	}
+	in.pin = e
+	return in.exec(ctx, addPINEvent, pinEventValues(e)...)
 }
 
 // exec prepares a statement once: there may be a million counters.
@@ -384,6 +421,12 @@ func (i Item) place() []byte {
 	case i.TerminalKey != nil:
 		k := i.TerminalKey
 		return append(number(append(name(k.Terminal), name(k.Name)...), uint64(k.Version)), k.Injection...)
+	case i.PINRecord != nil:
+		return bytes.Clone(i.PINRecord.Subject)
+	case i.PINEvent != nil:
+		return number(bytes.Clone(i.PINEvent.Subject), i.PINEvent.Number)
+	case i.Void != nil:
+		return name(i.Void.ID)
 	case i.Counter != nil:
 		return bytes.Clone(i.Counter.Sequence)
 	case i.Row != nil:

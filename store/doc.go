@@ -1,6 +1,6 @@
 // Package store keeps what the front must not forget: the sealed keys of the inventory
 // with their aliases, tags and usage; the counters of key serial numbers; ceremonies, and
-// the epochs that begin with them; the terminals. It is for the front and for the commands that provision
+// the epochs that begin with them; the terminals; the PIN records. It is for the front and for the commands that provision
 // it; a module has no store.
 //
 // Rules:

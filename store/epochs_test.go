@@ -179,5 +179,5 @@ func FuzzDecodeChange(f *testing.F) {
 }
 
 // dropInjections is for databases from before terminals got keys.
-const dropInjections = "DROP TABLE key_hosts; DROP TABLE key_sets; DROP TABLE revocation_lists; DROP TABLE injections; DROP TABLE initial_keys; " +
+const dropInjections = "DROP TABLE voids; DROP TABLE key_hosts; DROP TABLE key_sets; DROP TABLE revocation_lists; DROP TABLE injections; DROP TABLE initial_keys; " +
 	"DROP TABLE initial_key_ranges; DROP TABLE terminal_keys; "

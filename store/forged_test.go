@@ -60,6 +60,9 @@ func TestForgedInventoryIsNotServed(t *testing.T) {
 		"no answer":           injectionRow("'PENDING', 'm', 'k', 1, zeroblob(32), x'', CAST('[]' AS BLOB), 1, x'', x'', x'00', x'', x'', '', 0, 0, 0"),
 		"no statement":        injectionRow("'CONFIRMED', 'm', 'k', 1, zeroblob(32), x'', CAST('[]' AS BLOB), 1, x'', x'', x'00', x'', x'', '', 0, 0, 1"),
 		"a key of no name":    "INSERT INTO terminal_keys VALUES ('t', 'a canary', 1, '" + strings.Repeat("0", 32) + "', x'00', 0, 0)",
+		"a void of no state":  voidRow("'canary', 1, x'00', '', zeroblob(16), zeroblob(98), x'', 0, 0, zeroblob(32), 0, 0, 0"),
+		"no token":            voidRow("'AUTHORIZED', 1, x'00', '', zeroblob(16), zeroblob(98), x'', 0, 1, zeroblob(32), 0, 0, 0"),
+		"a token too early":   voidRow("'SCANNED', 1, x'00', 'canary', zeroblob(16), zeroblob(98), x'', 0, 1, zeroblob(32), 0, 0, 0"),
 		"time of use":         "INSERT INTO key_usage VALUES ('zpk', 1, 1, 9223372036854775807)",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -75,6 +78,8 @@ func TestForgedInventoryIsNotServed(t *testing.T) {
 				"DROP TABLE injections; CREATE TABLE injections (terminal, number, id, state, method, key_set, key_set_version, request, nonce, keys, revision, answer, key_blocks, "+
 				"record, receipt, statement, failure, created_at, confirm_by, confirmed_at);"+
 				"DROP TABLE terminal_keys; CREATE TABLE terminal_keys (terminal, name, version, injection, sealed, not_after, created_at);"+
+				"DROP TABLE voids; CREATE TABLE voids (id, merchant, terminal, reference, amount, currency, fee, state, version, content, token, code, payload, slip, code_expires_at, burnt_at, "+
+				"request, due_at, created_at, changed_at);"+
 				"DROP TABLE key_usage; CREATE TABLE key_usage (name, version, uses, last_used);"+statement)(t, path)
 			s := open(t, path)
 			ctx := t.Context()
@@ -94,11 +99,13 @@ func TestForgedInventoryIsNotServed(t *testing.T) {
 			_, lists := s.RevocationLists(ctx)
 			_, injection := s.Injection(ctx, "t", strings.Repeat("0", 32))
 			_, ofTerminal := s.KeysOfTerminal(ctx, "t")
+			_, void := s.Void(ctx, strings.Repeat("0", 32))
+			_, voids := s.ListVoids(ctx, "m", "", time.Time{}, "", 10)
 			corrupt := 0
 			for call, err := range map[string]error{
 				"Ceremony": ceremony, "Ceremonies": ceremonies, "CurrentEpoch": current, "ProposedEpoch": proposed, "Alias": alias, "Aliases": aliases, "Tags": tags, "UsageOf": usage,
 				"Terminal": terminal, "Terminals": terminals, "TerminalEvents": events,
-				"KeyHosts": hosts, "KeySets": sets, "RevocationLists": lists, "Injection": injection, "KeysOfTerminal": ofTerminal,
+				"KeyHosts": hosts, "KeySets": sets, "RevocationLists": lists, "Injection": injection, "KeysOfTerminal": ofTerminal, "Void": void, "ListVoids": voids,
 				"AdvanceEpoch": s.AdvanceEpoch(ctx, 2, nil, nil),
 			} {
 				switch {
@@ -124,6 +131,10 @@ func terminalRow(values string) string {
 
 func injectionRow(values string) string {
 	return "INSERT INTO injections VALUES ('t', 1, '" + strings.Repeat("0", 32) + "', " + values + ")"
+}
+
+func voidRow(values string) string {
+	return "INSERT INTO voids VALUES ('" + strings.Repeat("0", 32) + "', 'm', 't', 'r', 1, 156, 0, " + values + ")"
 }
 
 func eventRow(values string) string { return "INSERT INTO terminal_events VALUES (" + values + ")" }

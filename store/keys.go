@@ -98,6 +98,8 @@ type Store interface {
 	Terminals
 	KeySets
 	Injections
+	PINRecords
+	Voids
 	Changes
 	Backups
 

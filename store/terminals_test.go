@@ -13,7 +13,7 @@ import (
 
 // A database from before there were terminals keeps what it has, and takes them.
 func TestUpgradeToTerminals(t *testing.T) {
-	const before = "DROP TABLE %[1]skey_hosts; DROP TABLE %[1]skey_sets; DROP TABLE %[1]srevocation_lists; DROP TABLE %[1]sinjections; DROP TABLE %[1]sinitial_keys; " +
+	const before = "DROP TABLE %[1]svoids; DROP TABLE %[1]skey_hosts; DROP TABLE %[1]skey_sets; DROP TABLE %[1]srevocation_lists; DROP TABLE %[1]sinjections; DROP TABLE %[1]sinitial_keys; " +
 		"DROP TABLE %[1]sinitial_key_ranges; DROP TABLE %[1]sterminal_keys; DROP TABLE %[1]sterminals; DROP TABLE %[1]sterminal_events; DELETE FROM %[1]sgoose_db_version WHERE version_id >= %[2]d"
 	registers := func(t *testing.T, s store.Store) {
 		t.Helper()

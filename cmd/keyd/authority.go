@@ -73,9 +73,9 @@ certificates may end there, and need not go further. Compare its fingerprint wit
 owner has published; the command shows it before you approve.`,
 		`  keyd authority trust maker-root.pem --use terminals --dir ./dev
   keyd authority trust host-root.pem --use hosts --dir ./dev`, ceremony.Trust)
-	c.Flags().StringSliceVar(&uses, "use", nil, "what the certificates are for: terminals, hosts")
+	c.Flags().StringSliceVar(&uses, "use", nil, "what the certificates are for: terminals, hosts, approvers")
 	instead(c, "use")
-	completeFlag(c, "use", ceremony.UseTerminals+"\tdevices that get keys", ceremony.UseHosts+"\thosts that distribute keys")
+	completeFlag(c, "use", ceremony.UseTerminals+"\tdevices that get keys", ceremony.UseHosts+"\thosts that distribute keys", ceremony.UseApprovers+"\tpeople who approve PINs of supervisors, and voids")
 	c.ValidArgsFunction = nil
 	c.RunE = k.run(func(_ context.Context, _ *session, file string) (*ceremony.Definition, error) {
 		text, err := os.ReadFile(file)

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	keydv1 "keyd/api/keyd/v1"
+	"keyd/hsm"
 	"keyd/officer"
 )
 
@@ -205,6 +206,9 @@ func writeKey(w io.Writer, k *keydv1.Key) {
 	}
 	if len(k.InjectionHosts) > 0 {
 		row(w, "allowed", "its initial keys go to terminals over the network, each to one device, from the hosts "+strings.Join(k.InjectionHosts, ", "))
+	}
+	if k.PinKind == hsm.PINRecord {
+		row(w, "PINs", "of PIN records, and no others")
 	}
 	switch k.KeyCustody {
 	case "token":

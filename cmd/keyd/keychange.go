@@ -281,11 +281,12 @@ func (k *specFlags) flags(c *cobra.Command) {
 	f.StringSliceVar(&s.DataModes, "data-modes", nil, "of D0 and B0: CBC or CTR")
 	f.Uint8Var(&s.MACLength, "mac-length", 0, "least length of a MAC in bytes, of M and B0 keys")
 	f.StringSliceVar(&s.InjectionHosts, "injection-hosts", nil, "of B0: key pairs (S0) whose host may send its initial keys to terminals over the network, each to one device")
+	f.StringVar(&s.PINKind, "pin-kind", "", "of B0 and P0: record, for PINs of PIN records (supervisors) and no others")
 	f.StringVar(&k.ksn, "ksn", "", "of B0: monotonic (when not given) or off")
 	f.StringVar(&k.notBefore, "not-before", "", "when the key becomes valid, as 2026-07-01T00:00:00Z")
 	f.StringVar(&k.notAfter, "not-after", "", "when the key stops being valid, as 2027-07-01T00:00:00Z")
 	f.DurationVar(&k.overlap, "overlap", 0, "how long the version before is still used")
-	instead(c, "key-version", "usage", "algorithm", "length", "mode", "exportability", "direction", "peers", "formats", "data-modes", "mac-length", "ksn", "injection-hosts", "not-before", "not-after", "overlap")
+	instead(c, "key-version", "usage", "algorithm", "length", "mode", "exportability", "direction", "peers", "formats", "data-modes", "mac-length", "ksn", "injection-hosts", "pin-kind", "not-before", "not-after", "overlap")
 	completeFlag(c, "usage", usageValues()...)
 	completeFlag(c, "algorithm", "T\tTDES", "A\tAES", "H\tHMAC", "R\tRSA key pair", "E\telliptic-curve key pair")
 	completeFlag(c, "mode", "B\tboth ways", "C\tmake and verify", "D\tdecipher only", "E\tencipher only", "G\tmake only", "V\tverify only", "X\tderive keys", "N\tno special restriction")
@@ -293,6 +294,7 @@ func (k *specFlags) flags(c *cobra.Command) {
 	completeFlag(c, "direction", hsm.DirectionIncoming, hsm.DirectionOutgoing, hsm.DirectionBoth)
 	completeFlag(c, "formats", "0", "1", "3", "4")
 	completeFlag(c, "data-modes", "CBC", "CTR")
+	completeFlag(c, "pin-kind", hsm.PINRecord)
 	completeFlag(c, "ksn", hsm.KSNMonotonic, "off")
 }
 

@@ -45,7 +45,7 @@ What is running:     keyd status --dir ./dev --as auditor`,
 	root.AddCommand(
 		devCommand(), serveCommand(), initCommand(), configCommand(), auditCommand(), policyCommand(), velocityCommand(), fleetCommand(), authorityCommand(), backupCommand(), restoreCommand(),
 		officerCommand(), ceremonyCommand(), keyCommand(),
-		statusCommand(), callCommand(), terminalCommand(),
+		statusCommand(), callCommand(), terminalCommand(), voidCommand(), pinCommand(),
 		internalCommand(),
 	)
 	if err := root.ExecuteContext(ctx); err != nil {

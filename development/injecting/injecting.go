@@ -179,7 +179,7 @@ func (p *preparation) ceremony(ctx context.Context, d *ceremony.Definition) erro
 
 // host makes a key pair, has it certified, and tells keyd.
 func (p *preparation) host(ctx context.Context, h host, authority *simulator.Authority) error {
-	made, err := p.pair(ctx, h)
+	made, err := p.pair(ctx, h.name, h.algorithm, h.length, "*")
 	if err != nil {
 		return err
 	}
@@ -219,22 +219,31 @@ func lasts(list []byte) bool {
 	return err == nil && time.Until(l.NextUpdate) > renewBefore
 }
 
-func (p *preparation) pair(ctx context.Context, h host) (made bool, err error) {
-	for token := ""; ; {
-		page, err := p.keys.ListKeys(ctx, &keydv1.ListKeysRequest{NamePrefix: h.name, PageSize: 1000, PageToken: token})
-		if err != nil {
-			return false, err
-		}
-		if slices.ContainsFunc(page.Keys, func(k *keydv1.Key) bool { return k.KeyId == h.name }) {
-			return false, nil
-		}
-		if token = page.NextPageToken; token == "" {
-			break
-		}
+// pair has officers make a key pair of usage S0 where there is none of its name.
+func (p *preparation) pair(ctx context.Context, name, algorithm string, length uint16, peers ...string) (made bool, err error) {
+	there, err := p.key(ctx, name)
+	if err != nil || there != nil {
+		return false, err
 	}
 	return true, p.ceremony(ctx, &ceremony.Definition{Kind: ceremony.Create, Key: &ceremony.KeySpec{
-		Name: h.name, Version: 1, Usage: "S0", Algorithm: h.algorithm, Length: h.length, Mode: "S", Exportability: "N", Peers: []string{"*"},
+		Name: name, Version: 1, Usage: "S0", Algorithm: algorithm, Length: length, Mode: "S", Exportability: "N", Peers: peers,
 	}})
+}
+
+// key returns the key of a name, nil where there is none.
+func (p *preparation) key(ctx context.Context, name string) (*keydv1.Key, error) {
+	for token := ""; ; {
+		page, err := p.keys.ListKeys(ctx, &keydv1.ListKeysRequest{NamePrefix: name, PageSize: 1000, PageToken: token})
+		if err != nil {
+			return nil, err
+		}
+		if at := slices.IndexFunc(page.Keys, func(k *keydv1.Key) bool { return k.KeyId == name }); at >= 0 {
+			return page.Keys[at], nil
+		}
+		if token = page.NextPageToken; token == "" {
+			return nil, nil
+		}
+	}
 }
 
 // certificate returns that of a key pair, which is made of the pair's request where there is none.

@@ -34,6 +34,7 @@ import (
 	"keyd/hsm/module/internal/checkpoints"
 	"keyd/hsm/module/internal/injection"
 	"keyd/hsm/module/internal/ledger"
+	"keyd/hsm/module/internal/pinrecords"
 	"keyd/hsm/module/internal/quorum"
 	"keyd/hsm/module/internal/register"
 	"keyd/hsm/module/internal/sealing"
@@ -136,7 +137,8 @@ func (b *siege) found(generation uint32, setUp func(*token.Session, func() time.
 	signed, err := CreateCheckpoints(filepath.Join(t.TempDir(), "checkpoints"))
 	b.must(err)
 	t.Cleanup(func() { _ = signed.Close() })
-	s := newServer(newEngines(keys, tries.New(table), officers, reg, checkpoints.Open(int(signed.Fd())), injection.New(keys, set, reg, ledger.Open(int(given.Fd())), officers)), tok.Sessions(),
+	allotted, counting := ledger.Open(int(given.Fd())), tries.New(table)
+	s := newServer(newEngines(keys, counting, officers, reg, checkpoints.Open(int(signed.Fd())), injection.New(keys, set, reg, allotted, officers), pinrecords.New(keys, set, reg, allotted, counting)), tok.Sessions(),
 		func() *wire.Description {
 			d := &wire.Description{Label: "test"}
 			d.EpochLoaded, d.EpochPinned = reg.Loaded()

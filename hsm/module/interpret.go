@@ -12,6 +12,7 @@ import (
 	"keyd/hsm/module/internal/injection"
 	"keyd/hsm/module/internal/macops"
 	"keyd/hsm/module/internal/pinops"
+	"keyd/hsm/module/internal/pinrecords"
 	"keyd/hsm/module/internal/quorum"
 	"keyd/hsm/module/internal/register"
 	"keyd/hsm/module/internal/tries"
@@ -32,11 +33,12 @@ type engines struct {
 
 	checkpoints *checkpoints.Memory
 	injection   *injection.Engine
+	records     *pinrecords.Engine
 }
 
-func newEngines(keys *working.Keys, counting *tries.Tries, officers *quorum.Engine, r *register.Register, signed *checkpoints.Memory, injecting *injection.Engine) engines {
+func newEngines(keys *working.Keys, counting *tries.Tries, officers *quorum.Engine, r *register.Register, signed *checkpoints.Memory, injecting *injection.Engine, records *pinrecords.Engine) engines {
 	return engines{
-		keys: keys, tries: counting, officers: officers, register: r, checkpoints: signed, injection: injecting,
+		keys: keys, tries: counting, officers: officers, register: r, checkpoints: signed, injection: injecting, records: records,
 		pins: pinops.NewEngine(keys, counting), macs: macops.NewEngine(keys),
 		data: dataops.NewEngine(keys), cards: cardops.NewEngine(keys, counting),
 	}
@@ -145,6 +147,26 @@ func (s *server) interpret(f wire.Frame) (operation, error) {
 		return other(f, new(wire.MakeSessionKeys), makeSessionKeys, s.makeSessionKeys, sessionKeysMade)
 	case wire.OpMakeBindingToken:
 		return other(f, new(wire.MakeBindingToken), makeBindingToken, s.makeBindingToken, bindingTokenMade)
+	case wire.OpBeginPIN:
+		return other(f, new(wire.BeginPin), beginPIN, s.engines.records.Begin, pinBegun)
+	case wire.OpSetPIN:
+		return other(f, new(wire.SetPin), setPIN, s.engines.records.Set, pinSet)
+	case wire.OpVerifyRecord:
+		return other(f, new(wire.VerifyRecord), verifyRecord, s.engines.records.Verify, recordVerified)
+	case wire.OpChangeRecord:
+		return other(f, new(wire.ChangeRecord), changeRecord, s.engines.records.Change, recordChanged)
+	case wire.OpRevokeRecord:
+		return other(f, new(wire.RevokeRecord), revokeRecord, s.revokeRecord, recordRevoked)
+	case wire.OpUnblockRecord:
+		return other(f, new(wire.UnblockRecord), unblockRecord, s.unblockRecord, recordUnblocked)
+	case wire.OpResealRecord:
+		return other(f, new(wire.ResealRecord), resealRecord, s.engines.records.Reseal, recordResealed)
+	case wire.OpAuthorizeVoid:
+		return other(f, new(wire.AuthorizeVoid), authorizeVoid, s.engines.records.Authorize, voidAuthorized)
+	case wire.OpApproveVoid:
+		return other(f, new(wire.ApproveVoid), approveVoid, s.engines.records.Approve, voidApproved)
+	case wire.OpSignCode:
+		return other(f, new(wire.SignCode), signCode, s.engines.records.SignCode, codeSigned)
 	case wire.OpSealBackup:
 		return other(f, new(wire.SealBackup), sealBackup, s.sealBackup, backupSealed)
 	case wire.OpDescribe:

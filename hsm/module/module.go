@@ -25,6 +25,7 @@ import (
 	"keyd/hsm/module/internal/injection"
 	"keyd/hsm/module/internal/ledger"
 	"keyd/hsm/module/internal/locked"
+	"keyd/hsm/module/internal/pinrecords"
 	"keyd/hsm/module/internal/quorum"
 	"keyd/hsm/module/internal/register"
 	"keyd/hsm/module/internal/sealing"
@@ -132,8 +133,10 @@ func Run(o Options) error {
 	if err != nil {
 		return err
 	}
+	counting := tries.New(table)
 	server := newServer(
-		newEngines(keys, tries.New(table), officers, registered, checkpoints.Open(o.CheckpointsFD), injection.New(keys, set, registered, given, officers)), tok.Sessions(),
+		newEngines(keys, counting, officers, registered, checkpoints.Open(o.CheckpointsFD),
+			injection.New(keys, set, registered, given, officers), pinrecords.New(keys, set, registered, given, counting)), tok.Sessions(),
 		func() *wire.Description {
 			return describe(o, keys, registered, table, masters, report, passed, atStart)
 		},

@@ -73,7 +73,7 @@ func newTestServer(t *testing.T) (*server, chan error) {
 	}
 	dead := make(chan error, 8)
 	cache := sealing.NewCache(tok, sealing.NewSet(masters), 16)
-	s := newServer(newEngines(working.New(tok, cache, 16, sealedtest.Unregistered(time.Now)), nil, nil, nil, nil, nil), tok.Sessions(),
+	s := newServer(newEngines(working.New(tok, cache, 16, sealedtest.Unregistered(time.Now)), nil, nil, nil, nil, nil, nil), tok.Sessions(),
 		func() *wire.Description { return &wire.Description{Label: "test"} },
 		slog.New(slog.NewTextHandler(io.Discard, nil)), func(err error) { dead <- err })
 	return s, dead
@@ -102,6 +102,7 @@ func TestAHostileFrontGetsRefusals(t *testing.T) {
 	sealed := make([]byte, 300)
 	key := &wire.SealedKey{Name: "k", Sealed: sealed}
 	pin := func(format uint32, ksn []byte) *wire.PinKey { return &wire.PinKey{Key: key, Format: format, Ksn: ksn} }
+	void := &wire.VoidFields{Void: strings.Repeat("0a", 16), Merchant: "m", Terminal: "t", Reference: "r", Amount: 1, Currency: 156}
 	pvv := &wire.VerifyPin_VisaPvv{VisaPvv: &wire.VisaPvv{KeyIndex: 1, Pvv: "1234"}}
 	for name, c := range map[string]struct {
 		op   wire.Op
@@ -144,6 +145,21 @@ func TestAHostileFrontGetsRefusals(t *testing.T) {
 		"a statement unsigned":     {wire.OpBeginCeremony, &wire.BeginCeremony{Definition: []byte("{}")}, fault.RequestInvalid},
 		"a statement too large":    {wire.OpAbortCeremony, &wire.AbortCeremony{Papers: []byte("{}"), Statement: &wire.Signed{Document: make([]byte, ceremony.MaxDocument+1), Signature: make([]byte, 64)}}, fault.RequestInvalid},
 		"papers of no encoding":    {wire.OpCheckCeremony, &wire.CheckCeremony{Papers: []byte("papers")}, fault.RequestInvalid},
+		"no approvals":             {wire.OpBeginPIN, &wire.BeginPin{DatumKey: key}, fault.RequestInvalid},
+		"an empty approval":        {wire.OpBeginPIN, &wire.BeginPin{DatumKey: key, Approvals: []*wire.Approval{{}, {}}}, fault.RequestInvalid},
+		"a code without a pending": {wire.OpSetPIN, &wire.SetPin{DatumKey: key, Code: &wire.RecordBlock{Key: pin(0, nil), Block: make([]byte, 8)}, Pin: &wire.RecordBlock{Key: pin(0, nil), Block: make([]byte, 8)}}, fault.RequestInvalid},
+		"no block of a record":     {wire.OpVerifyRecord, &wire.VerifyRecord{Record: make([]byte, 300), DatumKey: key}, fault.RequestInvalid},
+		"a record too large":       {wire.OpVerifyRecord, &wire.VerifyRecord{Record: make([]byte, 4096), DatumKey: key, Pin: &wire.RecordBlock{Key: pin(0, nil), Block: make([]byte, 8)}}, fault.RequestInvalid},
+		"a record of no key":       {wire.OpChangeRecord, &wire.ChangeRecord{Record: make([]byte, 300), Current: &wire.RecordBlock{Key: pin(0, nil), Block: make([]byte, 8)}}, fault.RequestInvalid},
+		"no record to revoke":      {wire.OpRevokeRecord, &wire.RevokeRecord{}, fault.RequestInvalid},
+		"no record to seal":        {wire.OpResealRecord, &wire.ResealRecord{}, fault.RequestInvalid},
+		"no approval to unblock":   {wire.OpUnblockRecord, &wire.UnblockRecord{Record: make([]byte, 300)}, fault.RequestInvalid},
+		"a void of nothing":        {wire.OpAuthorizeVoid, &wire.AuthorizeVoid{}, fault.RequestInvalid},
+		"a void by no PIN":         {wire.OpAuthorizeVoid, &wire.AuthorizeVoid{Fields: void, TokenKey: key}, fault.RequestInvalid},
+		"a void by nobody's PIN":   {wire.OpAuthorizeVoid, &wire.AuthorizeVoid{Fields: void, TokenKey: key, Pins: []*wire.VoidPin{{Incoming: pin(0, nil), Block: make([]byte, 8), MacKey: &wire.MacKey{Key: key, Algorithm: 3, Padding: 1}, Mac: make([]byte, 8)}}}, fault.RequestInvalid},
+		"a currency too large":     {wire.OpApproveVoid, &wire.ApproveVoid{Fields: &wire.VoidFields{Currency: 1 << 16}, TokenKey: key}, fault.RequestInvalid},
+		"a void by no approval":    {wire.OpApproveVoid, &wire.ApproveVoid{Fields: void, TokenKey: key}, fault.RequestInvalid},
+		"a code of 15 bytes":       {wire.OpSignCode, &wire.SignCode{Identifier: make([]byte, 15), Audience: make([]byte, 8), Key: key}, fault.RequestInvalid},
 		"papers too large":         {wire.OpCarryOut, &wire.CarryOutCeremony{Papers: make([]byte, maxPapers+1)}, fault.RequestInvalid},
 	} {
 		f := ask(t, front, in, rand.Uint64(), c.op, c.m)
@@ -237,6 +253,8 @@ func TestTheLargestAnswerFits(t *testing.T) {
 func FuzzInterpret(f *testing.F) {
 	s := &server{}
 	key := &wire.SealedKey{Name: "k", Sealed: make([]byte, 40)}
+	block := &wire.RecordBlock{Key: &wire.PinKey{Key: key}, Block: make([]byte, 8)}
+	approval := &wire.Approval{Document: []byte("{}"), Signature: make([]byte, 64), Certificates: [][]byte{{0x30}}}
 	for op, m := range map[wire.Op]proto.Message{
 		wire.OpTranslatePIN: &wire.TranslatePin{Incoming: &wire.PinKey{Key: key}, Outgoing: &wire.PinKey{Key: key, Format: 3}, Pan: "4012345678909", Block: make([]byte, 8)},
 		wire.OpChangePIN: &wire.ChangePin{Incoming: &wire.PinKey{Key: key}, NewIncoming: &wire.PinKey{Key: key}, Verification: key, Current: make([]byte, 8), New: make([]byte, 8),
@@ -246,6 +264,13 @@ func FuzzInterpret(f *testing.F) {
 		wire.OpLastCheckpoint: &wire.LastCheckpoint{Origin: historyOrigin},
 		wire.OpSignCheckpoint: newHistory("a", "b", "c").request(3, 2),
 		wire.OpVerifyCVV:      &wire.VerifyCvv{Key: key, Value: "123", Input: &wire.CvvInput{Pan: "4012345678909", Expiry: "1228", ServiceCode: "000"}},
+		wire.OpBeginPIN:       &wire.BeginPin{DatumKey: key, Approvals: []*wire.Approval{approval, approval}},
+		wire.OpChangeRecord:   &wire.ChangeRecord{Record: make([]byte, 300), DatumKey: key, Current: block, New: block},
+		wire.OpAuthorizeVoid: &wire.AuthorizeVoid{Fields: &wire.VoidFields{Void: strings.Repeat("0a", 16), Merchant: "m", Terminal: "t", Reference: "r", Amount: 1, Currency: 156}, TokenKey: key, Pins: []*wire.VoidPin{
+			{Incoming: block.Key, Block: block.Block, MacKey: &wire.MacKey{Key: key, Algorithm: 3, Padding: 1}, Mac: make([]byte, 8), Whose: &wire.VoidPin_Record{Record: &wire.RecordPin{Record: make([]byte, 300), DatumKey: key}}},
+			{Incoming: block.Key, Block: block.Block, MacKey: &wire.MacKey{Key: key, Algorithm: 3, Padding: 1}, Mac: make([]byte, 8), Whose: &wire.VoidPin_Cardholder{Cardholder: &wire.CardholderPin{Verification: key, Pan: "4012345678909", Expected: &wire.CardholderPin_VisaPvv{VisaPvv: &wire.VisaPvv{KeyIndex: 1, Pvv: "1234"}}}}},
+		}},
+		wire.OpSignCode: &wire.SignCode{Identifier: make([]byte, 16), Audience: make([]byte, 8), Key: key},
 	} {
 		b, err := proto.Marshal(m)
 		if err != nil {

@@ -117,6 +117,12 @@ func TestBackup(t *testing.T, open func(t *testing.T) store.Store) {
 			e.Terminal, e.Number = terminal.ID, n
 			return store.Item{Event: &e}
 		}
+		pin := PINRecord(1)
+		ofPIN := func(n uint64) store.Item {
+			e := PINEvent("enrol-begun")
+			e.Subject, e.Number = pin.Subject, n
+			return store.Item{PINEvent: &e}
+		}
 		host, later2, injected := KeyHost(1), KeySet("set", 2), begin(terminal, 1).Injection
 		injected.State, injected.Number, injected.Revision = store.InjectionBegun, 1, 1
 		initial := store.InitialKey{BDK: "bdk", ID: make([]byte, 8), Terminal: terminal.ID, Injection: injected.ID}
@@ -168,6 +174,10 @@ func TestBackup(t *testing.T, open func(t *testing.T) store.Store) {
 			"an event of none":         {event(1)},
 			"events with a gap":        {{Terminal: &terminal}, event(2)},
 			"an event too many":        {{Terminal: &terminal}, event(1), event(2)},
+			"a PIN record twice":       {{PINRecord: &pin}, {PINRecord: &pin}},
+			"a PIN event of none":      {ofPIN(1)},
+			"PIN events with a gap":    {{PINRecord: &pin}, ofPIN(2)},
+			"a PIN event too many":     {{PINRecord: &pin}, ofPIN(1), ofPIN(2)},
 			"counters in disorder":     {{Counter: &later}, {Counter: &counter}},
 			"a counter twice":          {{Counter: &counter}, {Counter: &counter}},
 			"row 0":                    {row(0)},
@@ -241,6 +251,16 @@ func fillAll(t *testing.T, s store.Store) {
 	retired.State = store.TerminalRetired
 	updateTerminal(t, s, retired, "retired")
 	fillInjections(t, s)
+	addPIN(t, s, PINRecord(1))
+	takeTry(t, s, 1)
+	addPIN(t, s, PendingPIN(2))
+	temporary, event := pinOf(t, s, 2), PINEvent("revoked")
+	temporary.NotAfter, event.Request = temporary.CodeExpires, digest("request", 2)
+	if _, err := s.UpdatePINRecord(t.Context(), temporary, &event); err != nil {
+		t.Fatal(err)
+	}
+	addVoid(t, s, Void(1))
+	authorizeVoid(t, s, addVoid(t, s, Void(2)))
 	fold(t, s, Counter("q", 1), Counter("\x00", 2), Counter("\xff", 0))
 	for n := uint64(1); n <= 3; n++ {
 		appendRow(t, s, n, fmt.Sprint("row ", n))

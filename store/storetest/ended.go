@@ -59,7 +59,28 @@ func inventoryCalls(ctx context.Context, s store.Store) map[string]error {
 	_, _, session := s.SessionKey(ctx, i.Terminal, "pin", 0)
 	_, keysOf := s.KeysOfTerminal(ctx, i.Terminal)
 	_, terminalKeys := s.ListTerminalKeys(ctx, store.TerminalKey{}, 10)
+	pin := PINRecord(1)
+	_, pinRecord := s.PINRecord(ctx, pin.Subject)
+	_, pinRecords := s.PINRecords(ctx, "merchant-8", nil, 10)
+	_, allPINs := s.ListPINRecords(ctx, nil, 10)
+	_, pinEvents := s.PINEvents(ctx, pin.Subject, 0, 10)
+	_, ofApproval := s.PINEventOfRequest(ctx, pin.Approval)
+	_, updatePIN := s.UpdatePINRecord(ctx, pin, nil)
+	_, _, takePIN := s.TakePINTry(ctx, pin.Subject, pin.CreatedAt, PINEvent("blocked"))
+	_, _, takeCode := s.TakePINCode(ctx, pin.Subject, pin.CreatedAt)
+	v := Void(1)
+	_, _, voidAdded := s.AddVoid(ctx, question(v), func(store.Standing) (store.VoidRecord, error) { return v, nil })
+	_, voidChanged := s.ChangeVoid(ctx, v.ID, voidDay, func(v store.VoidRecord, _ store.Standing) (store.VoidRecord, error) { return v, nil })
+	_, void := s.Void(ctx, v.ID)
+	_, voidOfCode := s.VoidOfCode(ctx, v.Code)
+	_, voidOfRequest := s.VoidOfRequest(ctx, v.Request)
+	_, listVoids := s.ListVoids(ctx, v.Merchant, "", time.Time{}, "", 10)
+	_, dueVoids := s.DueVoids(ctx, voidDay, 10)
 	return map[string]error{
+		"PINRecord": pinRecord, "PINRecords": pinRecords, "ListPINRecords": allPINs, "PINEvents": pinEvents, "PINEventOfRequest": ofApproval, "UpdatePINRecord": updatePIN, "TakePINTry": takePIN, "TakePINCode": takeCode,
+		"AddPINRecord": s.AddPINRecord(ctx, PINRecord(2), PINEvent("enrol-begun")), "GivePINTry": s.GivePINTry(ctx, pin, true, PINEvent("last-right")), "GivePINCode": s.GivePINCode(ctx, pin),
+		"AddVoid": voidAdded, "ChangeVoid": voidChanged, "Void": void, "VoidOfCode": voidOfCode, "VoidOfRequest": voidOfRequest, "ListVoids": listVoids, "DueVoids": dueVoids,
+
 		"KeyHost": keyHost, "KeyHosts": keyHosts, "KeySet": keySet, "KeySetVersion": keySetVersion, "KeySets": keySets, "RevocationList": list, "RevocationLists": lists,
 		"BeginInjection": begins, "RetryInjection": retries, "Injection": injection, "InjectionOfNonce": ofNonce, "InjectionOfRequest": ofRequest,
 		"ConfirmedInjection": confirmedOne, "ListInjections": injections, "DueInjections": due, "SessionKey": session, "KeysOfTerminal": keysOf, "ListTerminalKeys": terminalKeys,
@@ -99,6 +120,7 @@ func prepareInventory(t *testing.T, s store.Store) {
 	put(t, s, Record("zpk", 1))
 	addCeremony(t, s, Ceremony(1))
 	addTerminal(t, s, Terminal(1))
+	addPIN(t, s, PINRecord(1))
 	adopt(t, s, 1)
 	propose(t, s, 2, store.Change{Keys: []store.KeyRecord{Record("new", 1)}})
 	setAlias(t, s, "a", "zpk", "")
@@ -123,6 +145,7 @@ func testInventoryEnded(t *testing.T, s store.Store) {
 	same(t, get(t, s, "zpk"), Record("zpk", 1))
 	sameCeremony(t, s, Ceremony(1))
 	sameTerminal(t, s, Terminal(1))
+	samePIN(t, s, PINRecord(1))
 	epochs(t, s, 1, 2)
 	standsFor(t, s, "a", "zpk")
 	hasTags(t, s, "zpk", map[string]string{"t": "v"})

@@ -43,7 +43,7 @@ func Test(t *testing.T, open func(t *testing.T) store.Store) {
 		{"ReadersSeeWholeTransactions", testSnapshot},
 		{"AgainstModel", testModel},
 		{"Closed", testClosed},
-	}, counterTests, versionTests, ceremonyTests, epochTests, aliasTests, tagTests, usageTests, fleetTests, terminalTests, injectionTests, endedTests) {
+	}, counterTests, versionTests, ceremonyTests, epochTests, aliasTests, tagTests, usageTests, fleetTests, terminalTests, injectionTests, pinTests, voidTests, endedTests) {
 		t.Run(test.name, func(t *testing.T) {
 			s := open(t)
 			test.run(t, s)

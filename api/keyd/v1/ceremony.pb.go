@@ -163,7 +163,7 @@ func (x *ListAuthoritiesResponse) GetAuthorities() []*Authority {
 type Authority struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Fingerprint   string                 `protobuf:"bytes,1,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"` // SHA-256 of the certificate, 64 lower-case hex digits
-	Uses          []string               `protobuf:"bytes,2,rep,name=uses,proto3" json:"uses,omitempty"`               // "terminals", "hosts"
+	Uses          []string               `protobuf:"bytes,2,rep,name=uses,proto3" json:"uses,omitempty"`               // "terminals", "hosts", "approvers"
 	Certificate   []byte                 `protobuf:"bytes,3,opt,name=certificate,proto3" json:"certificate,omitempty"` // X.509, DER
 	Subject       string                 `protobuf:"bytes,4,opt,name=subject,proto3" json:"subject,omitempty"`
 	NotBefore     *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=not_before,json=notBefore,proto3" json:"not_before,omitempty"`

@@ -157,6 +157,7 @@ type Key struct {
 	Ksn            string                 `protobuf:"bytes,15,opt,name=ksn,proto3" json:"ksn,omitempty"` // "monotonic", or empty
 	AllowChange    bool                   `protobuf:"varint,16,opt,name=allow_change,json=allowChange,proto3" json:"allow_change,omitempty"`
 	InjectionHosts []string               `protobuf:"bytes,34,rep,name=injection_hosts,json=injectionHosts,proto3" json:"injection_hosts,omitempty"` // of a B0 key: key pairs whose host may send its initial keys to terminals
+	PinKind        string                 `protobuf:"bytes,35,opt,name=pin_kind,json=pinKind,proto3" json:"pin_kind,omitempty"`                      // of a B0 or P0 key: "record", for PINs of PIN records and no others; or empty
 	KeyCustody     string                 `protobuf:"bytes,17,opt,name=key_custody,json=keyCustody,proto3" json:"key_custody,omitempty"`             // "token": no process ever reads it; "module": it can be exported
 	Generation     uint32                 `protobuf:"varint,18,opt,name=generation,proto3" json:"generation,omitempty"`                              // of the master keys that seal it
 	OptionalBlocks []*OptionalBlock       `protobuf:"bytes,19,rep,name=optional_blocks,json=optionalBlocks,proto3" json:"optional_blocks,omitempty"`
@@ -325,6 +326,13 @@ func (x *Key) GetInjectionHosts() []string {
 		return x.InjectionHosts
 	}
 	return nil
+}
+
+func (x *Key) GetPinKind() string {
+	if x != nil {
+		return x.PinKind
+	}
+	return ""
 }
 
 func (x *Key) GetKeyCustody() string {
@@ -1713,7 +1721,7 @@ const file_keyd_v1_key_proto_rawDesc = "" +
 	"\n" +
 	"definition\x18\x01 \x01(\fR\n" +
 	"definition\x125\n" +
-	"\tstatement\x18\x02 \x01(\v2\x17.keyd.v1.SignedDocumentR\tstatement\"\xb0\v\n" +
+	"\tstatement\x18\x02 \x01(\v2\x17.keyd.v1.SignedDocumentR\tstatement\"\xcb\v\n" +
 	"\x03Key\x12\x15\n" +
 	"\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\rR\aversion\x12(\n" +
@@ -1734,7 +1742,8 @@ const file_keyd_v1_key_proto_rawDesc = "" +
 	"mac_length\x18\x0e \x01(\rR\tmacLength\x12\x10\n" +
 	"\x03ksn\x18\x0f \x01(\tR\x03ksn\x12!\n" +
 	"\fallow_change\x18\x10 \x01(\bR\vallowChange\x12'\n" +
-	"\x0finjection_hosts\x18\" \x03(\tR\x0einjectionHosts\x12\x1f\n" +
+	"\x0finjection_hosts\x18\" \x03(\tR\x0einjectionHosts\x12\x19\n" +
+	"\bpin_kind\x18# \x01(\tR\apinKind\x12\x1f\n" +
 	"\vkey_custody\x18\x11 \x01(\tR\n" +
 	"keyCustody\x12\x1e\n" +
 	"\n" +

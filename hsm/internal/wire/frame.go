@@ -52,6 +52,17 @@ const (
 	OpMakeSessionKeys   Op = 54
 	OpMakeBindingToken  Op = 55
 
+	OpBeginPIN      Op = 60
+	OpSetPIN        Op = 61
+	OpVerifyRecord  Op = 62
+	OpChangeRecord  Op = 63
+	OpRevokeRecord  Op = 64
+	OpUnblockRecord Op = 65
+	OpResealRecord  Op = 66
+	OpAuthorizeVoid Op = 67
+	OpApproveVoid   Op = 68
+	OpSignCode      Op = 69
+
 	OpLastCheckpoint Op = 43
 	OpSignCheckpoint Op = 44
 
@@ -60,7 +71,7 @@ const (
 )
 
 // Bounds of the message in a frame, in bytes: of an operation on data, and of one on the
-// epoch and of any answer.
+// epoch, of one with many keys, and of any answer.
 const (
 	MaxPayload      = 64 << 10
 	MaxEpochPayload = 3 << 19
@@ -69,7 +80,7 @@ const (
 // maxPayload is the bound for an operation.
 func (op Op) maxPayload() int {
 	switch op {
-	case OpLoadEpoch, OpCommitEpoch, OpFollowEpoch, OpBeginCeremony, OpCheckCeremony, OpCarryOut, OpAbortCeremony, OpAnswer:
+	case OpLoadEpoch, OpCommitEpoch, OpFollowEpoch, OpBeginCeremony, OpCheckCeremony, OpCarryOut, OpAbortCeremony, OpAuthorizeVoid, OpAnswer:
 		return MaxEpochPayload
 	}
 	return MaxPayload

@@ -5081,6 +5081,1558 @@ func (x *BindingTokenMade) GetToken() []byte {
 	return nil
 }
 
+// Approval is a document of package pinrecord that an approver has signed.
+type Approval struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Document      []byte                 `protobuf:"bytes,1,opt,name=document,proto3" json:"document,omitempty"`
+	Signature     []byte                 `protobuf:"bytes,2,opt,name=signature,proto3" json:"signature,omitempty"`
+	Certificates  [][]byte               `protobuf:"bytes,3,rep,name=certificates,proto3" json:"certificates,omitempty"` // DER
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Approval) Reset() {
+	*x = Approval{}
+	mi := &file_wire_wire_proto_msgTypes[81]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Approval) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Approval) ProtoMessage() {}
+
+func (x *Approval) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[81]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Approval.ProtoReflect.Descriptor instead.
+func (*Approval) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{81}
+}
+
+func (x *Approval) GetDocument() []byte {
+	if x != nil {
+		return x.Document
+	}
+	return nil
+}
+
+func (x *Approval) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
+func (x *Approval) GetCertificates() [][]byte {
+	if x != nil {
+		return x.Certificates
+	}
+	return nil
+}
+
+// RecordBlock is a PIN block for a PIN record, or a code for one, under a key that carries such
+// PINs.
+type RecordBlock struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           *PinKey                `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Block         []byte                 `protobuf:"bytes,2,opt,name=block,proto3" json:"block,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordBlock) Reset() {
+	*x = RecordBlock{}
+	mi := &file_wire_wire_proto_msgTypes[82]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordBlock) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordBlock) ProtoMessage() {}
+
+func (x *RecordBlock) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[82]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordBlock.ProtoReflect.Descriptor instead.
+func (*RecordBlock) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{82}
+}
+
+func (x *RecordBlock) GetKey() *PinKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *RecordBlock) GetBlock() []byte {
+	if x != nil {
+		return x.Block
+	}
+	return nil
+}
+
+// BeginPIN begins a version of a PIN record, as two approvers want it.
+type BeginPin struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Approvals     []*Approval            `protobuf:"bytes,1,rep,name=approvals,proto3" json:"approvals,omitempty"`
+	DatumKey      *SealedKey             `protobuf:"bytes,2,opt,name=datum_key,json=datumKey,proto3" json:"datum_key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BeginPin) Reset() {
+	*x = BeginPin{}
+	mi := &file_wire_wire_proto_msgTypes[83]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BeginPin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BeginPin) ProtoMessage() {}
+
+func (x *BeginPin) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[83]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BeginPin.ProtoReflect.Descriptor instead.
+func (*BeginPin) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{83}
+}
+
+func (x *BeginPin) GetApprovals() []*Approval {
+	if x != nil {
+		return x.Approvals
+	}
+	return nil
+}
+
+func (x *BeginPin) GetDatumKey() *SealedKey {
+	if x != nil {
+		return x.DatumKey
+	}
+	return nil
+}
+
+type PinBegun struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pending       []byte                 `protobuf:"bytes,1,opt,name=pending,proto3" json:"pending,omitempty"` // sealed
+	Code          []byte                 `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`       // sealed to who hands it over
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PinBegun) Reset() {
+	*x = PinBegun{}
+	mi := &file_wire_wire_proto_msgTypes[84]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PinBegun) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PinBegun) ProtoMessage() {}
+
+func (x *PinBegun) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[84]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PinBegun.ProtoReflect.Descriptor instead.
+func (*PinBegun) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{84}
+}
+
+func (x *PinBegun) GetPending() []byte {
+	if x != nil {
+		return x.Pending
+	}
+	return nil
+}
+
+func (x *PinBegun) GetCode() []byte {
+	if x != nil {
+		return x.Code
+	}
+	return nil
+}
+
+// SetPin sets a subject's PIN, who has the code.
+type SetPin struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pending       []byte                 `protobuf:"bytes,1,opt,name=pending,proto3" json:"pending,omitempty"`
+	DatumKey      *SealedKey             `protobuf:"bytes,2,opt,name=datum_key,json=datumKey,proto3" json:"datum_key,omitempty"`
+	Code          *RecordBlock           `protobuf:"bytes,3,opt,name=code,proto3" json:"code,omitempty"`
+	Pin           *RecordBlock           `protobuf:"bytes,4,opt,name=pin,proto3" json:"pin,omitempty"`
+	Demands       *Demands               `protobuf:"bytes,5,opt,name=demands,proto3" json:"demands,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPin) Reset() {
+	*x = SetPin{}
+	mi := &file_wire_wire_proto_msgTypes[85]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPin) ProtoMessage() {}
+
+func (x *SetPin) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[85]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPin.ProtoReflect.Descriptor instead.
+func (*SetPin) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{85}
+}
+
+func (x *SetPin) GetPending() []byte {
+	if x != nil {
+		return x.Pending
+	}
+	return nil
+}
+
+func (x *SetPin) GetDatumKey() *SealedKey {
+	if x != nil {
+		return x.DatumKey
+	}
+	return nil
+}
+
+func (x *SetPin) GetCode() *RecordBlock {
+	if x != nil {
+		return x.Code
+	}
+	return nil
+}
+
+func (x *SetPin) GetPin() *RecordBlock {
+	if x != nil {
+		return x.Pin
+	}
+	return nil
+}
+
+func (x *SetPin) GetDemands() *Demands {
+	if x != nil {
+		return x.Demands
+	}
+	return nil
+}
+
+type PinSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Verified      bool                   `protobuf:"varint,1,opt,name=verified,proto3" json:"verified,omitempty"` // the code
+	Record        []byte                 `protobuf:"bytes,2,opt,name=record,proto3" json:"record,omitempty"`      // sealed; empty unless verified
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PinSet) Reset() {
+	*x = PinSet{}
+	mi := &file_wire_wire_proto_msgTypes[86]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PinSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PinSet) ProtoMessage() {}
+
+func (x *PinSet) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[86]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PinSet.ProtoReflect.Descriptor instead.
+func (*PinSet) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{86}
+}
+
+func (x *PinSet) GetVerified() bool {
+	if x != nil {
+		return x.Verified
+	}
+	return false
+}
+
+func (x *PinSet) GetRecord() []byte {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+type VerifyRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Record        []byte                 `protobuf:"bytes,1,opt,name=record,proto3" json:"record,omitempty"`
+	DatumKey      *SealedKey             `protobuf:"bytes,2,opt,name=datum_key,json=datumKey,proto3" json:"datum_key,omitempty"`
+	Pin           *RecordBlock           `protobuf:"bytes,3,opt,name=pin,proto3" json:"pin,omitempty"`
+	Demands       *Demands               `protobuf:"bytes,4,opt,name=demands,proto3" json:"demands,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyRecord) Reset() {
+	*x = VerifyRecord{}
+	mi := &file_wire_wire_proto_msgTypes[87]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyRecord) ProtoMessage() {}
+
+func (x *VerifyRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[87]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyRecord.ProtoReflect.Descriptor instead.
+func (*VerifyRecord) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{87}
+}
+
+func (x *VerifyRecord) GetRecord() []byte {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+func (x *VerifyRecord) GetDatumKey() *SealedKey {
+	if x != nil {
+		return x.DatumKey
+	}
+	return nil
+}
+
+func (x *VerifyRecord) GetPin() *RecordBlock {
+	if x != nil {
+		return x.Pin
+	}
+	return nil
+}
+
+func (x *VerifyRecord) GetDemands() *Demands {
+	if x != nil {
+		return x.Demands
+	}
+	return nil
+}
+
+type RecordVerified struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Verified      bool                   `protobuf:"varint,1,opt,name=verified,proto3" json:"verified,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordVerified) Reset() {
+	*x = RecordVerified{}
+	mi := &file_wire_wire_proto_msgTypes[88]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordVerified) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordVerified) ProtoMessage() {}
+
+func (x *RecordVerified) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[88]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordVerified.ProtoReflect.Descriptor instead.
+func (*RecordVerified) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{88}
+}
+
+func (x *RecordVerified) GetVerified() bool {
+	if x != nil {
+		return x.Verified
+	}
+	return false
+}
+
+type ChangeRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Record        []byte                 `protobuf:"bytes,1,opt,name=record,proto3" json:"record,omitempty"`
+	DatumKey      *SealedKey             `protobuf:"bytes,2,opt,name=datum_key,json=datumKey,proto3" json:"datum_key,omitempty"`
+	Current       *RecordBlock           `protobuf:"bytes,3,opt,name=current,proto3" json:"current,omitempty"`
+	New           *RecordBlock           `protobuf:"bytes,4,opt,name=new,proto3" json:"new,omitempty"`
+	Demands       *Demands               `protobuf:"bytes,5,opt,name=demands,proto3" json:"demands,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeRecord) Reset() {
+	*x = ChangeRecord{}
+	mi := &file_wire_wire_proto_msgTypes[89]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeRecord) ProtoMessage() {}
+
+func (x *ChangeRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[89]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeRecord.ProtoReflect.Descriptor instead.
+func (*ChangeRecord) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{89}
+}
+
+func (x *ChangeRecord) GetRecord() []byte {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+func (x *ChangeRecord) GetDatumKey() *SealedKey {
+	if x != nil {
+		return x.DatumKey
+	}
+	return nil
+}
+
+func (x *ChangeRecord) GetCurrent() *RecordBlock {
+	if x != nil {
+		return x.Current
+	}
+	return nil
+}
+
+func (x *ChangeRecord) GetNew() *RecordBlock {
+	if x != nil {
+		return x.New
+	}
+	return nil
+}
+
+func (x *ChangeRecord) GetDemands() *Demands {
+	if x != nil {
+		return x.Demands
+	}
+	return nil
+}
+
+type RecordChanged struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Verified      bool                   `protobuf:"varint,1,opt,name=verified,proto3" json:"verified,omitempty"`
+	Record        []byte                 `protobuf:"bytes,2,opt,name=record,proto3" json:"record,omitempty"` // sealed, of the next version; empty unless verified
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordChanged) Reset() {
+	*x = RecordChanged{}
+	mi := &file_wire_wire_proto_msgTypes[90]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordChanged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordChanged) ProtoMessage() {}
+
+func (x *RecordChanged) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[90]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordChanged.ProtoReflect.Descriptor instead.
+func (*RecordChanged) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{90}
+}
+
+func (x *RecordChanged) GetVerified() bool {
+	if x != nil {
+		return x.Verified
+	}
+	return false
+}
+
+func (x *RecordChanged) GetRecord() []byte {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+// RevokeRecord ends a record, or a pending one, for good.
+type RevokeRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Record        []byte                 `protobuf:"bytes,1,opt,name=record,proto3" json:"record,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeRecord) Reset() {
+	*x = RevokeRecord{}
+	mi := &file_wire_wire_proto_msgTypes[91]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeRecord) ProtoMessage() {}
+
+func (x *RevokeRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[91]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeRecord.ProtoReflect.Descriptor instead.
+func (*RevokeRecord) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{91}
+}
+
+func (x *RevokeRecord) GetRecord() []byte {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+type RecordRevoked struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordRevoked) Reset() {
+	*x = RecordRevoked{}
+	mi := &file_wire_wire_proto_msgTypes[92]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordRevoked) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordRevoked) ProtoMessage() {}
+
+func (x *RecordRevoked) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[92]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordRevoked.ProtoReflect.Descriptor instead.
+func (*RecordRevoked) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{92}
+}
+
+// UnblockRecord gives a record its tries back, as two approvers want it.
+type UnblockRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Record        []byte                 `protobuf:"bytes,1,opt,name=record,proto3" json:"record,omitempty"`
+	Approvals     []*Approval            `protobuf:"bytes,2,rep,name=approvals,proto3" json:"approvals,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnblockRecord) Reset() {
+	*x = UnblockRecord{}
+	mi := &file_wire_wire_proto_msgTypes[93]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnblockRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnblockRecord) ProtoMessage() {}
+
+func (x *UnblockRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[93]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnblockRecord.ProtoReflect.Descriptor instead.
+func (*UnblockRecord) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{93}
+}
+
+func (x *UnblockRecord) GetRecord() []byte {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+func (x *UnblockRecord) GetApprovals() []*Approval {
+	if x != nil {
+		return x.Approvals
+	}
+	return nil
+}
+
+type RecordUnblocked struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordUnblocked) Reset() {
+	*x = RecordUnblocked{}
+	mi := &file_wire_wire_proto_msgTypes[94]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordUnblocked) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordUnblocked) ProtoMessage() {}
+
+func (x *RecordUnblocked) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[94]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordUnblocked.ProtoReflect.Descriptor instead.
+func (*RecordUnblocked) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{94}
+}
+
+// ResealRecord seals a record anew under the present master keys.
+type ResealRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Record        []byte                 `protobuf:"bytes,1,opt,name=record,proto3" json:"record,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResealRecord) Reset() {
+	*x = ResealRecord{}
+	mi := &file_wire_wire_proto_msgTypes[95]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResealRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResealRecord) ProtoMessage() {}
+
+func (x *ResealRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[95]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResealRecord.ProtoReflect.Descriptor instead.
+func (*ResealRecord) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{95}
+}
+
+func (x *ResealRecord) GetRecord() []byte {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+type RecordResealed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Record        []byte                 `protobuf:"bytes,1,opt,name=record,proto3" json:"record,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordResealed) Reset() {
+	*x = RecordResealed{}
+	mi := &file_wire_wire_proto_msgTypes[96]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordResealed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordResealed) ProtoMessage() {}
+
+func (x *RecordResealed) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[96]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordResealed.ProtoReflect.Descriptor instead.
+func (*RecordResealed) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{96}
+}
+
+func (x *RecordResealed) GetRecord() []byte {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+// VoidFields are those of package voidtoken.
+type VoidFields struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Void          string                 `protobuf:"bytes,1,opt,name=void,proto3" json:"void,omitempty"`
+	Merchant      string                 `protobuf:"bytes,2,opt,name=merchant,proto3" json:"merchant,omitempty"`
+	Terminal      string                 `protobuf:"bytes,3,opt,name=terminal,proto3" json:"terminal,omitempty"`
+	Reference     string                 `protobuf:"bytes,4,opt,name=reference,proto3" json:"reference,omitempty"`
+	Amount        int64                  `protobuf:"varint,5,opt,name=amount,proto3" json:"amount,omitempty"`
+	Currency      uint32                 `protobuf:"varint,6,opt,name=currency,proto3" json:"currency,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VoidFields) Reset() {
+	*x = VoidFields{}
+	mi := &file_wire_wire_proto_msgTypes[97]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VoidFields) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VoidFields) ProtoMessage() {}
+
+func (x *VoidFields) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[97]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VoidFields.ProtoReflect.Descriptor instead.
+func (*VoidFields) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{97}
+}
+
+func (x *VoidFields) GetVoid() string {
+	if x != nil {
+		return x.Void
+	}
+	return ""
+}
+
+func (x *VoidFields) GetMerchant() string {
+	if x != nil {
+		return x.Merchant
+	}
+	return ""
+}
+
+func (x *VoidFields) GetTerminal() string {
+	if x != nil {
+		return x.Terminal
+	}
+	return ""
+}
+
+func (x *VoidFields) GetReference() string {
+	if x != nil {
+		return x.Reference
+	}
+	return ""
+}
+
+func (x *VoidFields) GetAmount() int64 {
+	if x != nil {
+		return x.Amount
+	}
+	return 0
+}
+
+func (x *VoidFields) GetCurrency() uint32 {
+	if x != nil {
+		return x.Currency
+	}
+	return 0
+}
+
+// VoidPin is a PIN that a void is authorised with, and the terminal's MAC that binds it to the void.
+type VoidPin struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Incoming *PinKey                `protobuf:"bytes,1,opt,name=incoming,proto3" json:"incoming,omitempty"`
+	Block    []byte                 `protobuf:"bytes,2,opt,name=block,proto3" json:"block,omitempty"`
+	MacKey   *MacKey                `protobuf:"bytes,3,opt,name=mac_key,json=macKey,proto3" json:"mac_key,omitempty"`
+	Mac      []byte                 `protobuf:"bytes,4,opt,name=mac,proto3" json:"mac,omitempty"`
+	// Types that are valid to be assigned to Whose:
+	//
+	//	*VoidPin_Record
+	//	*VoidPin_Cardholder
+	Whose         isVoidPin_Whose `protobuf_oneof:"whose"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VoidPin) Reset() {
+	*x = VoidPin{}
+	mi := &file_wire_wire_proto_msgTypes[98]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VoidPin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VoidPin) ProtoMessage() {}
+
+func (x *VoidPin) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[98]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VoidPin.ProtoReflect.Descriptor instead.
+func (*VoidPin) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{98}
+}
+
+func (x *VoidPin) GetIncoming() *PinKey {
+	if x != nil {
+		return x.Incoming
+	}
+	return nil
+}
+
+func (x *VoidPin) GetBlock() []byte {
+	if x != nil {
+		return x.Block
+	}
+	return nil
+}
+
+func (x *VoidPin) GetMacKey() *MacKey {
+	if x != nil {
+		return x.MacKey
+	}
+	return nil
+}
+
+func (x *VoidPin) GetMac() []byte {
+	if x != nil {
+		return x.Mac
+	}
+	return nil
+}
+
+func (x *VoidPin) GetWhose() isVoidPin_Whose {
+	if x != nil {
+		return x.Whose
+	}
+	return nil
+}
+
+func (x *VoidPin) GetRecord() *RecordPin {
+	if x != nil {
+		if x, ok := x.Whose.(*VoidPin_Record); ok {
+			return x.Record
+		}
+	}
+	return nil
+}
+
+func (x *VoidPin) GetCardholder() *CardholderPin {
+	if x != nil {
+		if x, ok := x.Whose.(*VoidPin_Cardholder); ok {
+			return x.Cardholder
+		}
+	}
+	return nil
+}
+
+type isVoidPin_Whose interface {
+	isVoidPin_Whose()
+}
+
+type VoidPin_Record struct {
+	Record *RecordPin `protobuf:"bytes,5,opt,name=record,proto3,oneof"`
+}
+
+type VoidPin_Cardholder struct {
+	Cardholder *CardholderPin `protobuf:"bytes,6,opt,name=cardholder,proto3,oneof"`
+}
+
+func (*VoidPin_Record) isVoidPin_Whose() {}
+
+func (*VoidPin_Cardholder) isVoidPin_Whose() {}
+
+type RecordPin struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Record        []byte                 `protobuf:"bytes,1,opt,name=record,proto3" json:"record,omitempty"`
+	DatumKey      *SealedKey             `protobuf:"bytes,2,opt,name=datum_key,json=datumKey,proto3" json:"datum_key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordPin) Reset() {
+	*x = RecordPin{}
+	mi := &file_wire_wire_proto_msgTypes[99]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordPin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordPin) ProtoMessage() {}
+
+func (x *RecordPin) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[99]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordPin.ProtoReflect.Descriptor instead.
+func (*RecordPin) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{99}
+}
+
+func (x *RecordPin) GetRecord() []byte {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+func (x *RecordPin) GetDatumKey() *SealedKey {
+	if x != nil {
+		return x.DatumKey
+	}
+	return nil
+}
+
+type CardholderPin struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Verification *SealedKey             `protobuf:"bytes,1,opt,name=verification,proto3" json:"verification,omitempty"`
+	Pan          string                 `protobuf:"bytes,2,opt,name=pan,proto3" json:"pan,omitempty"`
+	// Types that are valid to be assigned to Expected:
+	//
+	//	*CardholderPin_VisaPvv
+	//	*CardholderPin_Ibm3624
+	Expected      isCardholderPin_Expected `protobuf_oneof:"expected"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CardholderPin) Reset() {
+	*x = CardholderPin{}
+	mi := &file_wire_wire_proto_msgTypes[100]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CardholderPin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CardholderPin) ProtoMessage() {}
+
+func (x *CardholderPin) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[100]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CardholderPin.ProtoReflect.Descriptor instead.
+func (*CardholderPin) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{100}
+}
+
+func (x *CardholderPin) GetVerification() *SealedKey {
+	if x != nil {
+		return x.Verification
+	}
+	return nil
+}
+
+func (x *CardholderPin) GetPan() string {
+	if x != nil {
+		return x.Pan
+	}
+	return ""
+}
+
+func (x *CardholderPin) GetExpected() isCardholderPin_Expected {
+	if x != nil {
+		return x.Expected
+	}
+	return nil
+}
+
+func (x *CardholderPin) GetVisaPvv() *VisaPvv {
+	if x != nil {
+		if x, ok := x.Expected.(*CardholderPin_VisaPvv); ok {
+			return x.VisaPvv
+		}
+	}
+	return nil
+}
+
+func (x *CardholderPin) GetIbm3624() *Ibm3624 {
+	if x != nil {
+		if x, ok := x.Expected.(*CardholderPin_Ibm3624); ok {
+			return x.Ibm3624
+		}
+	}
+	return nil
+}
+
+type isCardholderPin_Expected interface {
+	isCardholderPin_Expected()
+}
+
+type CardholderPin_VisaPvv struct {
+	VisaPvv *VisaPvv `protobuf:"bytes,3,opt,name=visa_pvv,json=visaPvv,proto3,oneof"`
+}
+
+type CardholderPin_Ibm3624 struct {
+	Ibm3624 *Ibm3624 `protobuf:"bytes,4,opt,name=ibm3624,proto3,oneof"`
+}
+
+func (*CardholderPin_VisaPvv) isCardholderPin_Expected() {}
+
+func (*CardholderPin_Ibm3624) isCardholderPin_Expected() {}
+
+type AuthorizeVoid struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Fields        *VoidFields            `protobuf:"bytes,1,opt,name=fields,proto3" json:"fields,omitempty"`
+	ExpiresAt     int64                  `protobuf:"varint,2,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"` // Unix seconds
+	Pins          []*VoidPin             `protobuf:"bytes,3,rep,name=pins,proto3" json:"pins,omitempty"`
+	TokenKey      *SealedKey             `protobuf:"bytes,4,opt,name=token_key,json=tokenKey,proto3" json:"token_key,omitempty"` // key pair
+	Demands       *Demands               `protobuf:"bytes,5,opt,name=demands,proto3" json:"demands,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthorizeVoid) Reset() {
+	*x = AuthorizeVoid{}
+	mi := &file_wire_wire_proto_msgTypes[101]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthorizeVoid) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthorizeVoid) ProtoMessage() {}
+
+func (x *AuthorizeVoid) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[101]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthorizeVoid.ProtoReflect.Descriptor instead.
+func (*AuthorizeVoid) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{101}
+}
+
+func (x *AuthorizeVoid) GetFields() *VoidFields {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+func (x *AuthorizeVoid) GetExpiresAt() int64 {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return 0
+}
+
+func (x *AuthorizeVoid) GetPins() []*VoidPin {
+	if x != nil {
+		return x.Pins
+	}
+	return nil
+}
+
+func (x *AuthorizeVoid) GetTokenKey() *SealedKey {
+	if x != nil {
+		return x.TokenKey
+	}
+	return nil
+}
+
+func (x *AuthorizeVoid) GetDemands() *Demands {
+	if x != nil {
+		return x.Demands
+	}
+	return nil
+}
+
+type VoidAuthorized struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Verified      bool                   `protobuf:"varint,1,opt,name=verified,proto3" json:"verified,omitempty"`
+	Token         string                 `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"` // empty unless verified
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VoidAuthorized) Reset() {
+	*x = VoidAuthorized{}
+	mi := &file_wire_wire_proto_msgTypes[102]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VoidAuthorized) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VoidAuthorized) ProtoMessage() {}
+
+func (x *VoidAuthorized) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[102]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VoidAuthorized.ProtoReflect.Descriptor instead.
+func (*VoidAuthorized) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{102}
+}
+
+func (x *VoidAuthorized) GetVerified() bool {
+	if x != nil {
+		return x.Verified
+	}
+	return false
+}
+
+func (x *VoidAuthorized) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+// ApproveVoid signs a void token on a remote approver's word.
+type ApproveVoid struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Fields        *VoidFields            `protobuf:"bytes,1,opt,name=fields,proto3" json:"fields,omitempty"`
+	ExpiresAt     int64                  `protobuf:"varint,2,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	Approval      *Approval              `protobuf:"bytes,3,opt,name=approval,proto3" json:"approval,omitempty"`
+	TokenKey      *SealedKey             `protobuf:"bytes,4,opt,name=token_key,json=tokenKey,proto3" json:"token_key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApproveVoid) Reset() {
+	*x = ApproveVoid{}
+	mi := &file_wire_wire_proto_msgTypes[103]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApproveVoid) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApproveVoid) ProtoMessage() {}
+
+func (x *ApproveVoid) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[103]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApproveVoid.ProtoReflect.Descriptor instead.
+func (*ApproveVoid) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{103}
+}
+
+func (x *ApproveVoid) GetFields() *VoidFields {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+func (x *ApproveVoid) GetExpiresAt() int64 {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return 0
+}
+
+func (x *ApproveVoid) GetApproval() *Approval {
+	if x != nil {
+		return x.Approval
+	}
+	return nil
+}
+
+func (x *ApproveVoid) GetTokenKey() *SealedKey {
+	if x != nil {
+		return x.TokenKey
+	}
+	return nil
+}
+
+type VoidApproved struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VoidApproved) Reset() {
+	*x = VoidApproved{}
+	mi := &file_wire_wire_proto_msgTypes[104]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VoidApproved) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VoidApproved) ProtoMessage() {}
+
+func (x *VoidApproved) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[104]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VoidApproved.ProtoReflect.Descriptor instead.
+func (*VoidApproved) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{104}
+}
+
+func (x *VoidApproved) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+// SignCode signs a live code (package voids/code).
+type SignCode struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Identifier    []byte                 `protobuf:"bytes,1,opt,name=identifier,proto3" json:"identifier,omitempty"`                 // 16 bytes
+	ExpiresAt     int64                  `protobuf:"varint,2,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"` // Unix seconds
+	Audience      []byte                 `protobuf:"bytes,3,opt,name=audience,proto3" json:"audience,omitempty"`                     // 8 bytes
+	Key           *SealedKey             `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`                               // key pair
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignCode) Reset() {
+	*x = SignCode{}
+	mi := &file_wire_wire_proto_msgTypes[105]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignCode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignCode) ProtoMessage() {}
+
+func (x *SignCode) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[105]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignCode.ProtoReflect.Descriptor instead.
+func (*SignCode) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{105}
+}
+
+func (x *SignCode) GetIdentifier() []byte {
+	if x != nil {
+		return x.Identifier
+	}
+	return nil
+}
+
+func (x *SignCode) GetExpiresAt() int64 {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return 0
+}
+
+func (x *SignCode) GetAudience() []byte {
+	if x != nil {
+		return x.Audience
+	}
+	return nil
+}
+
+func (x *SignCode) GetKey() *SealedKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+type CodeSigned struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Signature     []byte                 `protobuf:"bytes,1,opt,name=signature,proto3" json:"signature,omitempty"` // ASN.1 DER
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CodeSigned) Reset() {
+	*x = CodeSigned{}
+	mi := &file_wire_wire_proto_msgTypes[106]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CodeSigned) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CodeSigned) ProtoMessage() {}
+
+func (x *CodeSigned) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[106]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CodeSigned.ProtoReflect.Descriptor instead.
+func (*CodeSigned) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{106}
+}
+
+func (x *CodeSigned) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
 // Failure is a refusal: a reason and a sentence fixed in the module's code. The
 // reason for a malformed PIN block never has a sentence.
 type Failure struct {
@@ -5093,7 +6645,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_wire_wire_proto_msgTypes[81]
+	mi := &file_wire_wire_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5105,7 +6657,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[81]
+	mi := &file_wire_wire_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5118,7 +6670,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{81}
+	return file_wire_wire_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *Failure) GetReason() uint32 {
@@ -5511,7 +7063,113 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\x15new_host_certificates\x18\a \x03(\fR\x13newHostCertificates\x12'\n" +
 	"\x0frevocation_list\x18\b \x01(\fR\x0erevocationList\"(\n" +
 	"\x10BindingTokenMade\x12\x14\n" +
-	"\x05token\x18\x01 \x01(\fR\x05token\"9\n" +
+	"\x05token\x18\x01 \x01(\fR\x05token\"h\n" +
+	"\bApproval\x12\x1a\n" +
+	"\bdocument\x18\x01 \x01(\fR\bdocument\x12\x1c\n" +
+	"\tsignature\x18\x02 \x01(\fR\tsignature\x12\"\n" +
+	"\fcertificates\x18\x03 \x03(\fR\fcertificates\"H\n" +
+	"\vRecordBlock\x12#\n" +
+	"\x03key\x18\x01 \x01(\v2\x11.keyd.wire.PinKeyR\x03key\x12\x14\n" +
+	"\x05block\x18\x02 \x01(\fR\x05block\"p\n" +
+	"\bBeginPin\x121\n" +
+	"\tapprovals\x18\x01 \x03(\v2\x13.keyd.wire.ApprovalR\tapprovals\x121\n" +
+	"\tdatum_key\x18\x02 \x01(\v2\x14.keyd.wire.SealedKeyR\bdatumKey\"8\n" +
+	"\bPinBegun\x12\x18\n" +
+	"\apending\x18\x01 \x01(\fR\apending\x12\x12\n" +
+	"\x04code\x18\x02 \x01(\fR\x04code\"\xd9\x01\n" +
+	"\x06SetPin\x12\x18\n" +
+	"\apending\x18\x01 \x01(\fR\apending\x121\n" +
+	"\tdatum_key\x18\x02 \x01(\v2\x14.keyd.wire.SealedKeyR\bdatumKey\x12*\n" +
+	"\x04code\x18\x03 \x01(\v2\x16.keyd.wire.RecordBlockR\x04code\x12(\n" +
+	"\x03pin\x18\x04 \x01(\v2\x16.keyd.wire.RecordBlockR\x03pin\x12,\n" +
+	"\ademands\x18\x05 \x01(\v2\x12.keyd.wire.DemandsR\ademands\"<\n" +
+	"\x06PinSet\x12\x1a\n" +
+	"\bverified\x18\x01 \x01(\bR\bverified\x12\x16\n" +
+	"\x06record\x18\x02 \x01(\fR\x06record\"\xb1\x01\n" +
+	"\fVerifyRecord\x12\x16\n" +
+	"\x06record\x18\x01 \x01(\fR\x06record\x121\n" +
+	"\tdatum_key\x18\x02 \x01(\v2\x14.keyd.wire.SealedKeyR\bdatumKey\x12(\n" +
+	"\x03pin\x18\x03 \x01(\v2\x16.keyd.wire.RecordBlockR\x03pin\x12,\n" +
+	"\ademands\x18\x04 \x01(\v2\x12.keyd.wire.DemandsR\ademands\",\n" +
+	"\x0eRecordVerified\x12\x1a\n" +
+	"\bverified\x18\x01 \x01(\bR\bverified\"\xe3\x01\n" +
+	"\fChangeRecord\x12\x16\n" +
+	"\x06record\x18\x01 \x01(\fR\x06record\x121\n" +
+	"\tdatum_key\x18\x02 \x01(\v2\x14.keyd.wire.SealedKeyR\bdatumKey\x120\n" +
+	"\acurrent\x18\x03 \x01(\v2\x16.keyd.wire.RecordBlockR\acurrent\x12(\n" +
+	"\x03new\x18\x04 \x01(\v2\x16.keyd.wire.RecordBlockR\x03new\x12,\n" +
+	"\ademands\x18\x05 \x01(\v2\x12.keyd.wire.DemandsR\ademands\"C\n" +
+	"\rRecordChanged\x12\x1a\n" +
+	"\bverified\x18\x01 \x01(\bR\bverified\x12\x16\n" +
+	"\x06record\x18\x02 \x01(\fR\x06record\"&\n" +
+	"\fRevokeRecord\x12\x16\n" +
+	"\x06record\x18\x01 \x01(\fR\x06record\"\x0f\n" +
+	"\rRecordRevoked\"Z\n" +
+	"\rUnblockRecord\x12\x16\n" +
+	"\x06record\x18\x01 \x01(\fR\x06record\x121\n" +
+	"\tapprovals\x18\x02 \x03(\v2\x13.keyd.wire.ApprovalR\tapprovals\"\x11\n" +
+	"\x0fRecordUnblocked\"&\n" +
+	"\fResealRecord\x12\x16\n" +
+	"\x06record\x18\x01 \x01(\fR\x06record\"(\n" +
+	"\x0eRecordResealed\x12\x16\n" +
+	"\x06record\x18\x01 \x01(\fR\x06record\"\xaa\x01\n" +
+	"\n" +
+	"VoidFields\x12\x12\n" +
+	"\x04void\x18\x01 \x01(\tR\x04void\x12\x1a\n" +
+	"\bmerchant\x18\x02 \x01(\tR\bmerchant\x12\x1a\n" +
+	"\bterminal\x18\x03 \x01(\tR\bterminal\x12\x1c\n" +
+	"\treference\x18\x04 \x01(\tR\treference\x12\x16\n" +
+	"\x06amount\x18\x05 \x01(\x03R\x06amount\x12\x1a\n" +
+	"\bcurrency\x18\x06 \x01(\rR\bcurrency\"\x81\x02\n" +
+	"\aVoidPin\x12-\n" +
+	"\bincoming\x18\x01 \x01(\v2\x11.keyd.wire.PinKeyR\bincoming\x12\x14\n" +
+	"\x05block\x18\x02 \x01(\fR\x05block\x12*\n" +
+	"\amac_key\x18\x03 \x01(\v2\x11.keyd.wire.MacKeyR\x06macKey\x12\x10\n" +
+	"\x03mac\x18\x04 \x01(\fR\x03mac\x12.\n" +
+	"\x06record\x18\x05 \x01(\v2\x14.keyd.wire.RecordPinH\x00R\x06record\x12:\n" +
+	"\n" +
+	"cardholder\x18\x06 \x01(\v2\x18.keyd.wire.CardholderPinH\x00R\n" +
+	"cardholderB\a\n" +
+	"\x05whose\"V\n" +
+	"\tRecordPin\x12\x16\n" +
+	"\x06record\x18\x01 \x01(\fR\x06record\x121\n" +
+	"\tdatum_key\x18\x02 \x01(\v2\x14.keyd.wire.SealedKeyR\bdatumKey\"\xc8\x01\n" +
+	"\rCardholderPin\x128\n" +
+	"\fverification\x18\x01 \x01(\v2\x14.keyd.wire.SealedKeyR\fverification\x12\x10\n" +
+	"\x03pan\x18\x02 \x01(\tR\x03pan\x12/\n" +
+	"\bvisa_pvv\x18\x03 \x01(\v2\x12.keyd.wire.VisaPvvH\x00R\avisaPvv\x12.\n" +
+	"\aibm3624\x18\x04 \x01(\v2\x12.keyd.wire.Ibm3624H\x00R\aibm3624B\n" +
+	"\n" +
+	"\bexpected\"\xe6\x01\n" +
+	"\rAuthorizeVoid\x12-\n" +
+	"\x06fields\x18\x01 \x01(\v2\x15.keyd.wire.VoidFieldsR\x06fields\x12\x1d\n" +
+	"\n" +
+	"expires_at\x18\x02 \x01(\x03R\texpiresAt\x12&\n" +
+	"\x04pins\x18\x03 \x03(\v2\x12.keyd.wire.VoidPinR\x04pins\x121\n" +
+	"\ttoken_key\x18\x04 \x01(\v2\x14.keyd.wire.SealedKeyR\btokenKey\x12,\n" +
+	"\ademands\x18\x05 \x01(\v2\x12.keyd.wire.DemandsR\ademands\"B\n" +
+	"\x0eVoidAuthorized\x12\x1a\n" +
+	"\bverified\x18\x01 \x01(\bR\bverified\x12\x14\n" +
+	"\x05token\x18\x02 \x01(\tR\x05token\"\xbf\x01\n" +
+	"\vApproveVoid\x12-\n" +
+	"\x06fields\x18\x01 \x01(\v2\x15.keyd.wire.VoidFieldsR\x06fields\x12\x1d\n" +
+	"\n" +
+	"expires_at\x18\x02 \x01(\x03R\texpiresAt\x12/\n" +
+	"\bapproval\x18\x03 \x01(\v2\x13.keyd.wire.ApprovalR\bapproval\x121\n" +
+	"\ttoken_key\x18\x04 \x01(\v2\x14.keyd.wire.SealedKeyR\btokenKey\"$\n" +
+	"\fVoidApproved\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\"\x8d\x01\n" +
+	"\bSignCode\x12\x1e\n" +
+	"\n" +
+	"identifier\x18\x01 \x01(\fR\n" +
+	"identifier\x12\x1d\n" +
+	"\n" +
+	"expires_at\x18\x02 \x01(\x03R\texpiresAt\x12\x1a\n" +
+	"\baudience\x18\x03 \x01(\fR\baudience\x12&\n" +
+	"\x03key\x18\x04 \x01(\v2\x14.keyd.wire.SealedKeyR\x03key\"*\n" +
+	"\n" +
+	"CodeSigned\x12\x1c\n" +
+	"\tsignature\x18\x01 \x01(\fR\tsignature\"9\n" +
 	"\aFailure\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\rR\x06reason\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detailB\x18Z\x16keyd/hsm/internal/wireb\x06proto3"
@@ -5528,7 +7186,7 @@ func file_wire_wire_proto_rawDescGZIP() []byte {
 	return file_wire_wire_proto_rawDescData
 }
 
-var file_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 82)
+var file_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 108)
 var file_wire_wire_proto_goTypes = []any{
 	(*SealedKey)(nil),            // 0: keyd.wire.SealedKey
 	(*PinKey)(nil),               // 1: keyd.wire.PinKey
@@ -5611,88 +7269,145 @@ var file_wire_wire_proto_goTypes = []any{
 	(*SessionKey)(nil),           // 78: keyd.wire.SessionKey
 	(*MakeBindingToken)(nil),     // 79: keyd.wire.MakeBindingToken
 	(*BindingTokenMade)(nil),     // 80: keyd.wire.BindingTokenMade
-	(*Failure)(nil),              // 81: keyd.wire.Failure
+	(*Approval)(nil),             // 81: keyd.wire.Approval
+	(*RecordBlock)(nil),          // 82: keyd.wire.RecordBlock
+	(*BeginPin)(nil),             // 83: keyd.wire.BeginPin
+	(*PinBegun)(nil),             // 84: keyd.wire.PinBegun
+	(*SetPin)(nil),               // 85: keyd.wire.SetPin
+	(*PinSet)(nil),               // 86: keyd.wire.PinSet
+	(*VerifyRecord)(nil),         // 87: keyd.wire.VerifyRecord
+	(*RecordVerified)(nil),       // 88: keyd.wire.RecordVerified
+	(*ChangeRecord)(nil),         // 89: keyd.wire.ChangeRecord
+	(*RecordChanged)(nil),        // 90: keyd.wire.RecordChanged
+	(*RevokeRecord)(nil),         // 91: keyd.wire.RevokeRecord
+	(*RecordRevoked)(nil),        // 92: keyd.wire.RecordRevoked
+	(*UnblockRecord)(nil),        // 93: keyd.wire.UnblockRecord
+	(*RecordUnblocked)(nil),      // 94: keyd.wire.RecordUnblocked
+	(*ResealRecord)(nil),         // 95: keyd.wire.ResealRecord
+	(*RecordResealed)(nil),       // 96: keyd.wire.RecordResealed
+	(*VoidFields)(nil),           // 97: keyd.wire.VoidFields
+	(*VoidPin)(nil),              // 98: keyd.wire.VoidPin
+	(*RecordPin)(nil),            // 99: keyd.wire.RecordPin
+	(*CardholderPin)(nil),        // 100: keyd.wire.CardholderPin
+	(*AuthorizeVoid)(nil),        // 101: keyd.wire.AuthorizeVoid
+	(*VoidAuthorized)(nil),       // 102: keyd.wire.VoidAuthorized
+	(*ApproveVoid)(nil),          // 103: keyd.wire.ApproveVoid
+	(*VoidApproved)(nil),         // 104: keyd.wire.VoidApproved
+	(*SignCode)(nil),             // 105: keyd.wire.SignCode
+	(*CodeSigned)(nil),           // 106: keyd.wire.CodeSigned
+	(*Failure)(nil),              // 107: keyd.wire.Failure
 }
 var file_wire_wire_proto_depIdxs = []int32{
-	0,  // 0: keyd.wire.PinKey.key:type_name -> keyd.wire.SealedKey
-	1,  // 1: keyd.wire.TranslatePin.incoming:type_name -> keyd.wire.PinKey
-	1,  // 2: keyd.wire.TranslatePin.outgoing:type_name -> keyd.wire.PinKey
-	2,  // 3: keyd.wire.TranslatePin.demands:type_name -> keyd.wire.Demands
-	1,  // 4: keyd.wire.VerifyPin.incoming:type_name -> keyd.wire.PinKey
-	0,  // 5: keyd.wire.VerifyPin.verification:type_name -> keyd.wire.SealedKey
-	6,  // 6: keyd.wire.VerifyPin.visa_pvv:type_name -> keyd.wire.VisaPvv
-	7,  // 7: keyd.wire.VerifyPin.ibm3624:type_name -> keyd.wire.Ibm3624
-	2,  // 8: keyd.wire.VerifyPin.demands:type_name -> keyd.wire.Demands
-	1,  // 9: keyd.wire.GeneratePin.outgoing:type_name -> keyd.wire.PinKey
-	0,  // 10: keyd.wire.GeneratePin.generation:type_name -> keyd.wire.SealedKey
-	6,  // 11: keyd.wire.GeneratePin.visa_pvv:type_name -> keyd.wire.VisaPvv
-	7,  // 12: keyd.wire.GeneratePin.ibm3624:type_name -> keyd.wire.Ibm3624
-	2,  // 13: keyd.wire.GeneratePin.demands:type_name -> keyd.wire.Demands
-	1,  // 14: keyd.wire.ChangePin.incoming:type_name -> keyd.wire.PinKey
-	1,  // 15: keyd.wire.ChangePin.new_incoming:type_name -> keyd.wire.PinKey
-	0,  // 16: keyd.wire.ChangePin.verification:type_name -> keyd.wire.SealedKey
-	6,  // 17: keyd.wire.ChangePin.visa_pvv:type_name -> keyd.wire.VisaPvv
-	7,  // 18: keyd.wire.ChangePin.ibm3624:type_name -> keyd.wire.Ibm3624
-	2,  // 19: keyd.wire.ChangePin.demands:type_name -> keyd.wire.Demands
-	0,  // 20: keyd.wire.MacKey.key:type_name -> keyd.wire.SealedKey
-	13, // 21: keyd.wire.GenerateMac.key:type_name -> keyd.wire.MacKey
-	2,  // 22: keyd.wire.GenerateMac.demands:type_name -> keyd.wire.Demands
-	13, // 23: keyd.wire.VerifyMac.key:type_name -> keyd.wire.MacKey
-	2,  // 24: keyd.wire.VerifyMac.demands:type_name -> keyd.wire.Demands
-	0,  // 25: keyd.wire.DataKey.key:type_name -> keyd.wire.SealedKey
-	18, // 26: keyd.wire.EncryptData.key:type_name -> keyd.wire.DataKey
-	2,  // 27: keyd.wire.EncryptData.demands:type_name -> keyd.wire.Demands
-	18, // 28: keyd.wire.DecryptData.key:type_name -> keyd.wire.DataKey
-	2,  // 29: keyd.wire.DecryptData.demands:type_name -> keyd.wire.Demands
-	18, // 30: keyd.wire.ReEncryptData.incoming:type_name -> keyd.wire.DataKey
-	18, // 31: keyd.wire.ReEncryptData.outgoing:type_name -> keyd.wire.DataKey
-	2,  // 32: keyd.wire.ReEncryptData.demands:type_name -> keyd.wire.Demands
-	0,  // 33: keyd.wire.GenerateCvv.key:type_name -> keyd.wire.SealedKey
-	24, // 34: keyd.wire.GenerateCvv.input:type_name -> keyd.wire.CvvInput
-	2,  // 35: keyd.wire.GenerateCvv.demands:type_name -> keyd.wire.Demands
-	0,  // 36: keyd.wire.VerifyCvv.key:type_name -> keyd.wire.SealedKey
-	24, // 37: keyd.wire.VerifyCvv.input:type_name -> keyd.wire.CvvInput
-	2,  // 38: keyd.wire.VerifyCvv.demands:type_name -> keyd.wire.Demands
-	0,  // 39: keyd.wire.ResetTries.verification:type_name -> keyd.wire.SealedKey
-	31, // 40: keyd.wire.BackupSealed.statement:type_name -> keyd.wire.Signed
-	31, // 41: keyd.wire.IdentityDocument.identity:type_name -> keyd.wire.Signed
-	0,  // 42: keyd.wire.KeyInputs.under:type_name -> keyd.wire.SealedKey
-	0,  // 43: keyd.wire.KeyInputs.target:type_name -> keyd.wire.SealedKey
-	0,  // 44: keyd.wire.KeyInputs.previous:type_name -> keyd.wire.SealedKey
-	31, // 45: keyd.wire.BeginCeremony.statement:type_name -> keyd.wire.Signed
-	44, // 46: keyd.wire.BeginCeremony.keys:type_name -> keyd.wire.KeyInputs
-	31, // 47: keyd.wire.CeremonyOpened.opening:type_name -> keyd.wire.Signed
-	44, // 48: keyd.wire.CheckCeremony.keys:type_name -> keyd.wire.KeyInputs
-	44, // 49: keyd.wire.CarryOutCeremony.keys:type_name -> keyd.wire.KeyInputs
-	0,  // 50: keyd.wire.CeremonyCarriedOut.key:type_name -> keyd.wire.SealedKey
-	31, // 51: keyd.wire.CeremonyCarriedOut.record:type_name -> keyd.wire.Signed
-	31, // 52: keyd.wire.AbortCeremony.statement:type_name -> keyd.wire.Signed
-	0,  // 53: keyd.wire.Reseal.key:type_name -> keyd.wire.SealedKey
-	0,  // 54: keyd.wire.CertificateRequest.key:type_name -> keyd.wire.SealedKey
-	66, // 55: keyd.wire.Description.probes:type_name -> keyd.wire.Measure
-	66, // 56: keyd.wire.Description.confinement:type_name -> keyd.wire.Measure
-	63, // 57: keyd.wire.Description.velocity:type_name -> keyd.wire.Velocity
-	65, // 58: keyd.wire.Description.calls:type_name -> keyd.wire.TokenCalls
-	62, // 59: keyd.wire.Description.errors:type_name -> keyd.wire.TokenErrors
-	64, // 60: keyd.wire.Velocity.verifications:type_name -> keyd.wire.Limits
-	64, // 61: keyd.wire.Velocity.translations:type_name -> keyd.wire.Limits
-	64, // 62: keyd.wire.Velocity.cards:type_name -> keyd.wire.Limits
-	0,  // 63: keyd.wire.Injection.host:type_name -> keyd.wire.SealedKey
-	68, // 64: keyd.wire.Injection.master:type_name -> keyd.wire.MasterSpec
-	69, // 65: keyd.wire.Injection.keys:type_name -> keyd.wire.InitialKey
-	0,  // 66: keyd.wire.InitialKey.bdk:type_name -> keyd.wire.SealedKey
-	67, // 67: keyd.wire.InjectByAgreement.injection:type_name -> keyd.wire.Injection
-	67, // 68: keyd.wire.InjectByToken.injection:type_name -> keyd.wire.Injection
-	0,  // 69: keyd.wire.ConfirmInjection.receipt_key:type_name -> keyd.wire.SealedKey
-	0,  // 70: keyd.wire.MakeSessionKeys.master:type_name -> keyd.wire.SealedKey
-	76, // 71: keyd.wire.MakeSessionKeys.keys:type_name -> keyd.wire.SessionKeySpec
-	78, // 72: keyd.wire.SessionKeysMade.keys:type_name -> keyd.wire.SessionKey
-	0,  // 73: keyd.wire.MakeBindingToken.host:type_name -> keyd.wire.SealedKey
-	74, // [74:74] is the sub-list for method output_type
-	74, // [74:74] is the sub-list for method input_type
-	74, // [74:74] is the sub-list for extension type_name
-	74, // [74:74] is the sub-list for extension extendee
-	0,  // [0:74] is the sub-list for field type_name
+	0,   // 0: keyd.wire.PinKey.key:type_name -> keyd.wire.SealedKey
+	1,   // 1: keyd.wire.TranslatePin.incoming:type_name -> keyd.wire.PinKey
+	1,   // 2: keyd.wire.TranslatePin.outgoing:type_name -> keyd.wire.PinKey
+	2,   // 3: keyd.wire.TranslatePin.demands:type_name -> keyd.wire.Demands
+	1,   // 4: keyd.wire.VerifyPin.incoming:type_name -> keyd.wire.PinKey
+	0,   // 5: keyd.wire.VerifyPin.verification:type_name -> keyd.wire.SealedKey
+	6,   // 6: keyd.wire.VerifyPin.visa_pvv:type_name -> keyd.wire.VisaPvv
+	7,   // 7: keyd.wire.VerifyPin.ibm3624:type_name -> keyd.wire.Ibm3624
+	2,   // 8: keyd.wire.VerifyPin.demands:type_name -> keyd.wire.Demands
+	1,   // 9: keyd.wire.GeneratePin.outgoing:type_name -> keyd.wire.PinKey
+	0,   // 10: keyd.wire.GeneratePin.generation:type_name -> keyd.wire.SealedKey
+	6,   // 11: keyd.wire.GeneratePin.visa_pvv:type_name -> keyd.wire.VisaPvv
+	7,   // 12: keyd.wire.GeneratePin.ibm3624:type_name -> keyd.wire.Ibm3624
+	2,   // 13: keyd.wire.GeneratePin.demands:type_name -> keyd.wire.Demands
+	1,   // 14: keyd.wire.ChangePin.incoming:type_name -> keyd.wire.PinKey
+	1,   // 15: keyd.wire.ChangePin.new_incoming:type_name -> keyd.wire.PinKey
+	0,   // 16: keyd.wire.ChangePin.verification:type_name -> keyd.wire.SealedKey
+	6,   // 17: keyd.wire.ChangePin.visa_pvv:type_name -> keyd.wire.VisaPvv
+	7,   // 18: keyd.wire.ChangePin.ibm3624:type_name -> keyd.wire.Ibm3624
+	2,   // 19: keyd.wire.ChangePin.demands:type_name -> keyd.wire.Demands
+	0,   // 20: keyd.wire.MacKey.key:type_name -> keyd.wire.SealedKey
+	13,  // 21: keyd.wire.GenerateMac.key:type_name -> keyd.wire.MacKey
+	2,   // 22: keyd.wire.GenerateMac.demands:type_name -> keyd.wire.Demands
+	13,  // 23: keyd.wire.VerifyMac.key:type_name -> keyd.wire.MacKey
+	2,   // 24: keyd.wire.VerifyMac.demands:type_name -> keyd.wire.Demands
+	0,   // 25: keyd.wire.DataKey.key:type_name -> keyd.wire.SealedKey
+	18,  // 26: keyd.wire.EncryptData.key:type_name -> keyd.wire.DataKey
+	2,   // 27: keyd.wire.EncryptData.demands:type_name -> keyd.wire.Demands
+	18,  // 28: keyd.wire.DecryptData.key:type_name -> keyd.wire.DataKey
+	2,   // 29: keyd.wire.DecryptData.demands:type_name -> keyd.wire.Demands
+	18,  // 30: keyd.wire.ReEncryptData.incoming:type_name -> keyd.wire.DataKey
+	18,  // 31: keyd.wire.ReEncryptData.outgoing:type_name -> keyd.wire.DataKey
+	2,   // 32: keyd.wire.ReEncryptData.demands:type_name -> keyd.wire.Demands
+	0,   // 33: keyd.wire.GenerateCvv.key:type_name -> keyd.wire.SealedKey
+	24,  // 34: keyd.wire.GenerateCvv.input:type_name -> keyd.wire.CvvInput
+	2,   // 35: keyd.wire.GenerateCvv.demands:type_name -> keyd.wire.Demands
+	0,   // 36: keyd.wire.VerifyCvv.key:type_name -> keyd.wire.SealedKey
+	24,  // 37: keyd.wire.VerifyCvv.input:type_name -> keyd.wire.CvvInput
+	2,   // 38: keyd.wire.VerifyCvv.demands:type_name -> keyd.wire.Demands
+	0,   // 39: keyd.wire.ResetTries.verification:type_name -> keyd.wire.SealedKey
+	31,  // 40: keyd.wire.BackupSealed.statement:type_name -> keyd.wire.Signed
+	31,  // 41: keyd.wire.IdentityDocument.identity:type_name -> keyd.wire.Signed
+	0,   // 42: keyd.wire.KeyInputs.under:type_name -> keyd.wire.SealedKey
+	0,   // 43: keyd.wire.KeyInputs.target:type_name -> keyd.wire.SealedKey
+	0,   // 44: keyd.wire.KeyInputs.previous:type_name -> keyd.wire.SealedKey
+	31,  // 45: keyd.wire.BeginCeremony.statement:type_name -> keyd.wire.Signed
+	44,  // 46: keyd.wire.BeginCeremony.keys:type_name -> keyd.wire.KeyInputs
+	31,  // 47: keyd.wire.CeremonyOpened.opening:type_name -> keyd.wire.Signed
+	44,  // 48: keyd.wire.CheckCeremony.keys:type_name -> keyd.wire.KeyInputs
+	44,  // 49: keyd.wire.CarryOutCeremony.keys:type_name -> keyd.wire.KeyInputs
+	0,   // 50: keyd.wire.CeremonyCarriedOut.key:type_name -> keyd.wire.SealedKey
+	31,  // 51: keyd.wire.CeremonyCarriedOut.record:type_name -> keyd.wire.Signed
+	31,  // 52: keyd.wire.AbortCeremony.statement:type_name -> keyd.wire.Signed
+	0,   // 53: keyd.wire.Reseal.key:type_name -> keyd.wire.SealedKey
+	0,   // 54: keyd.wire.CertificateRequest.key:type_name -> keyd.wire.SealedKey
+	66,  // 55: keyd.wire.Description.probes:type_name -> keyd.wire.Measure
+	66,  // 56: keyd.wire.Description.confinement:type_name -> keyd.wire.Measure
+	63,  // 57: keyd.wire.Description.velocity:type_name -> keyd.wire.Velocity
+	65,  // 58: keyd.wire.Description.calls:type_name -> keyd.wire.TokenCalls
+	62,  // 59: keyd.wire.Description.errors:type_name -> keyd.wire.TokenErrors
+	64,  // 60: keyd.wire.Velocity.verifications:type_name -> keyd.wire.Limits
+	64,  // 61: keyd.wire.Velocity.translations:type_name -> keyd.wire.Limits
+	64,  // 62: keyd.wire.Velocity.cards:type_name -> keyd.wire.Limits
+	0,   // 63: keyd.wire.Injection.host:type_name -> keyd.wire.SealedKey
+	68,  // 64: keyd.wire.Injection.master:type_name -> keyd.wire.MasterSpec
+	69,  // 65: keyd.wire.Injection.keys:type_name -> keyd.wire.InitialKey
+	0,   // 66: keyd.wire.InitialKey.bdk:type_name -> keyd.wire.SealedKey
+	67,  // 67: keyd.wire.InjectByAgreement.injection:type_name -> keyd.wire.Injection
+	67,  // 68: keyd.wire.InjectByToken.injection:type_name -> keyd.wire.Injection
+	0,   // 69: keyd.wire.ConfirmInjection.receipt_key:type_name -> keyd.wire.SealedKey
+	0,   // 70: keyd.wire.MakeSessionKeys.master:type_name -> keyd.wire.SealedKey
+	76,  // 71: keyd.wire.MakeSessionKeys.keys:type_name -> keyd.wire.SessionKeySpec
+	78,  // 72: keyd.wire.SessionKeysMade.keys:type_name -> keyd.wire.SessionKey
+	0,   // 73: keyd.wire.MakeBindingToken.host:type_name -> keyd.wire.SealedKey
+	1,   // 74: keyd.wire.RecordBlock.key:type_name -> keyd.wire.PinKey
+	81,  // 75: keyd.wire.BeginPin.approvals:type_name -> keyd.wire.Approval
+	0,   // 76: keyd.wire.BeginPin.datum_key:type_name -> keyd.wire.SealedKey
+	0,   // 77: keyd.wire.SetPin.datum_key:type_name -> keyd.wire.SealedKey
+	82,  // 78: keyd.wire.SetPin.code:type_name -> keyd.wire.RecordBlock
+	82,  // 79: keyd.wire.SetPin.pin:type_name -> keyd.wire.RecordBlock
+	2,   // 80: keyd.wire.SetPin.demands:type_name -> keyd.wire.Demands
+	0,   // 81: keyd.wire.VerifyRecord.datum_key:type_name -> keyd.wire.SealedKey
+	82,  // 82: keyd.wire.VerifyRecord.pin:type_name -> keyd.wire.RecordBlock
+	2,   // 83: keyd.wire.VerifyRecord.demands:type_name -> keyd.wire.Demands
+	0,   // 84: keyd.wire.ChangeRecord.datum_key:type_name -> keyd.wire.SealedKey
+	82,  // 85: keyd.wire.ChangeRecord.current:type_name -> keyd.wire.RecordBlock
+	82,  // 86: keyd.wire.ChangeRecord.new:type_name -> keyd.wire.RecordBlock
+	2,   // 87: keyd.wire.ChangeRecord.demands:type_name -> keyd.wire.Demands
+	81,  // 88: keyd.wire.UnblockRecord.approvals:type_name -> keyd.wire.Approval
+	1,   // 89: keyd.wire.VoidPin.incoming:type_name -> keyd.wire.PinKey
+	13,  // 90: keyd.wire.VoidPin.mac_key:type_name -> keyd.wire.MacKey
+	99,  // 91: keyd.wire.VoidPin.record:type_name -> keyd.wire.RecordPin
+	100, // 92: keyd.wire.VoidPin.cardholder:type_name -> keyd.wire.CardholderPin
+	0,   // 93: keyd.wire.RecordPin.datum_key:type_name -> keyd.wire.SealedKey
+	0,   // 94: keyd.wire.CardholderPin.verification:type_name -> keyd.wire.SealedKey
+	6,   // 95: keyd.wire.CardholderPin.visa_pvv:type_name -> keyd.wire.VisaPvv
+	7,   // 96: keyd.wire.CardholderPin.ibm3624:type_name -> keyd.wire.Ibm3624
+	97,  // 97: keyd.wire.AuthorizeVoid.fields:type_name -> keyd.wire.VoidFields
+	98,  // 98: keyd.wire.AuthorizeVoid.pins:type_name -> keyd.wire.VoidPin
+	0,   // 99: keyd.wire.AuthorizeVoid.token_key:type_name -> keyd.wire.SealedKey
+	2,   // 100: keyd.wire.AuthorizeVoid.demands:type_name -> keyd.wire.Demands
+	97,  // 101: keyd.wire.ApproveVoid.fields:type_name -> keyd.wire.VoidFields
+	81,  // 102: keyd.wire.ApproveVoid.approval:type_name -> keyd.wire.Approval
+	0,   // 103: keyd.wire.ApproveVoid.token_key:type_name -> keyd.wire.SealedKey
+	0,   // 104: keyd.wire.SignCode.key:type_name -> keyd.wire.SealedKey
+	105, // [105:105] is the sub-list for method output_type
+	105, // [105:105] is the sub-list for method input_type
+	105, // [105:105] is the sub-list for extension type_name
+	105, // [105:105] is the sub-list for extension extendee
+	0,   // [0:105] is the sub-list for field type_name
 }
 
 func init() { file_wire_wire_proto_init() }
@@ -5712,13 +7427,21 @@ func file_wire_wire_proto_init() {
 		(*ChangePin_VisaPvv)(nil),
 		(*ChangePin_Ibm3624)(nil),
 	}
+	file_wire_wire_proto_msgTypes[98].OneofWrappers = []any{
+		(*VoidPin_Record)(nil),
+		(*VoidPin_Cardholder)(nil),
+	}
+	file_wire_wire_proto_msgTypes[100].OneofWrappers = []any{
+		(*CardholderPin_VisaPvv)(nil),
+		(*CardholderPin_Ibm3624)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_wire_proto_rawDesc), len(file_wire_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   82,
+			NumMessages:   108,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

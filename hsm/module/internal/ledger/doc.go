@@ -6,6 +6,9 @@
 // It remembers likewise with which choice of keys a terminal's request was answered, so that a
 // request which somebody has kept never gets others.
 //
+// It remembers likewise which versions of PIN records were begun, by what, and which record each
+// is (versions.go): what a front keeps of them cannot go back.
+//
 // The modules of a host share one file, which the front never gets. The supervisor makes it
 // ([Create]) and hands its descriptor to each.
 //

@@ -16,6 +16,10 @@ import (
 var (
 	ErrAllotted = errors.New("that initial key belongs to another device")
 	ErrReplayed = errors.New("that request was answered with another choice of keys")
+	ErrEnded    = errors.New("another version was begun, or the record was revoked")
+	ErrBegun    = errors.New("this version was begun by another approval")
+	ErrSet      = errors.New("the PIN of this version was set already")
+	ErrUsed     = errors.New("that approval was used already")
 	ErrNone     = errors.New("the modules have no ledger")
 	ErrDamaged  = errors.New("the modules' ledger is damaged")
 	ErrFull     = errors.New("the modules' ledger is full")
@@ -54,25 +58,33 @@ func (l *Ledger) Bind(entries ...Entry) error {
 	}
 	return l.alone(func() error {
 		fresh, err := l.fresh(entries)
-		if err != nil || len(fresh) == 0 {
+		if err != nil {
 			return err
 		}
-		if l.count+uint64(len(fresh)) > maxPlace {
-			return ErrFull
-		}
-		var b []byte
-		for i := range fresh {
-			b = fresh[i].append(b, l.count+uint64(i), l.count)
-		}
-		if err := hostfile.WriteAt(l.fd, b, offset(l.count)); err != nil {
-			// What cannot be removed now is found by whoever comes next, and counts or goes.
-			return errors.Join(err, cut(l.fd, offset(l.count)))
-		}
-		for i := range fresh {
-			l.remember(&fresh[i])
-		}
-		return hostfile.Put(l.fd, slot(l.count), int64(1-l.slot)*slotSize)
+		return l.add(fresh)
 	})
+}
+
+// add appends entries as one batch, and has them on the disk.
+func (l *Ledger) add(fresh []Entry) error {
+	if len(fresh) == 0 {
+		return nil
+	}
+	if l.count+uint64(len(fresh)) > maxPlace {
+		return ErrFull
+	}
+	var b []byte
+	for i := range fresh {
+		b = fresh[i].append(b, l.count+uint64(i), l.count)
+	}
+	if err := hostfile.WriteAt(l.fd, b, offset(l.count)); err != nil {
+		// What cannot be removed now is found by whoever comes next, and counts or goes.
+		return errors.Join(err, cut(l.fd, offset(l.count)))
+	}
+	for i := range fresh {
+		l.remember(&fresh[i])
+	}
+	return hostfile.Put(l.fd, slot(l.count), int64(1-l.slot)*slotSize)
 }
 
 // Look says what [Ledger.Bind] would now: nil, or why not.

@@ -49,25 +49,27 @@ func (e *Engine) Generate(r hsm.GenerateMAC) (answer hsm.GeneratedMAC, err error
 // Verify says whether a MAC is the message's. Errors are refusals of package fault, or the
 // token's.
 func (e *Engine) Verify(r hsm.VerifyMAC) (answer hsm.VerifiedMAC, err error) {
-	err = e.keys.Do(func(s *token.Session) error {
-		m, err := e.begin(s, &r.Key, false, r.Demands)
-		if err != nil {
-			return err
-		}
-		defer m.key.Release()
-		if err := m.checkLength(len(r.MAC)); err != nil {
-			return err
-		}
-		if err := m.compute(r.Message); err != nil {
-			return err
-		}
-		answer = hsm.VerifiedMAC{Verified: subtle.ConstantTimeCompare(m.mac[:len(r.MAC)], r.MAC) == 1, Custody: m.custody()}
-		return nil
+	err = e.keys.Do(func(s *token.Session) (err error) {
+		answer, err = e.VerifyOn(s, &r)
+		return err
 	})
+	return answer, err
+}
+
+// VerifyOn is [Engine.Verify] on a session that the caller has, whose memory it uses.
+func (e *Engine) VerifyOn(s *token.Session, r *hsm.VerifyMAC) (answer hsm.VerifiedMAC, err error) {
+	m, err := e.begin(s, &r.Key, false, r.Demands)
 	if err != nil {
-		return hsm.VerifiedMAC{}, err
+		return answer, err
 	}
-	return answer, nil
+	defer m.key.Release()
+	if err := m.checkLength(len(r.MAC)); err != nil {
+		return answer, err
+	}
+	if err := m.compute(r.Message); err != nil {
+		return answer, err
+	}
+	return hsm.VerifiedMAC{Verified: subtle.ConstantTimeCompare(m.mac[:len(r.MAC)], r.MAC) == 1, Custody: m.custody()}, nil
 }
 
 // operation is one MAC on its way.

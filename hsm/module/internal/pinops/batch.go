@@ -15,6 +15,7 @@ type memory struct {
 	lanes   [maxLanes]workspace
 	in, out [MaxBatch * 16]byte // blocks of one token call
 	tdes    software.TDESKey    // of the lane that is being worked on
+	room    [RoomSize]byte      // of who has PINs opened
 }
 
 // It must fit.

@@ -22,7 +22,7 @@ func (b *batch) count() {
 
 func (b *batch) allowed(l *lane) bool {
 	switch {
-	case l.task == makesNew:
+	case l.task == makesNew, l.task == opens:
 		return true
 	case l.task == translates && l.in.Format == hsm.Format1 && l.out.Format == hsm.Format1:
 		return true

@@ -47,6 +47,7 @@ const (
 	generates
 	verifiesCurrent
 	makesNew
+	opens // for a PIN record, see [Engine.Open]
 )
 
 // compares reports whether the lane's PIN is compared.
@@ -147,8 +148,8 @@ func (l *lane) check() error {
 	for _, err := range [...]error{
 		checkKSN(in, l.in),
 		checkKSN(out, l.out),
-		checkPINKey(in, l.in, deciphers),
-		checkPINKey(out, l.out, enciphers),
+		checkPINKey(in, l.in, deciphers, l.task == opens),
+		checkPINKey(out, l.out, enciphers, false),
 		checkPVK(pvk, l.method, l.modes()),
 		l.checkChange(),
 		l.checkFormats(),

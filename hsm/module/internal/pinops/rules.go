@@ -42,14 +42,21 @@ func checkKSN(h *hsm.Header, k *hsm.PINKey) error {
 }
 
 // checkPINKey decides whether a key may encipher or decipher PIN blocks the way that
-// is asked for: X9.143 usage and mode of use, direction, format against algorithm.
-func checkPINKey(h *hsm.Header, k *hsm.PINKey, r role) error {
+// is asked for: X9.143 usage and mode of use, which PINs it carries, direction, format against
+// algorithm. records says that they are those of PIN records.
+func checkPINKey(h *hsm.Header, k *hsm.PINKey, r role, records bool) error {
 	if k == nil {
 		return nil
 	}
 	mismatch := func(detail string) error { return fault.New(fault.KeyUsageMismatch, detail) }
 	if h.Usage != "P0" && h.Usage != "B0" {
 		return mismatch("a " + h.Usage + " key does not encipher PIN blocks")
+	}
+	if h.CarriesRecords() != records {
+		if records {
+			return mismatch("the key does not carry PINs of PIN records: officers make one with pin_kind record")
+		}
+		return mismatch("the key carries PINs of PIN records, which are compared with their record and nothing else")
 	}
 	algorithm := h.Algorithm
 	isBDK, err := working.CheckBDK(h, k.KSN)

@@ -135,7 +135,7 @@ func rights(h *hsm.Header) token.Rights {
 		r = token.MayEncrypt
 	case h.Usage == "K0" && h.Device != "": // bare: it enciphers keys, and protects no block
 		r = token.MayEncrypt
-	case h.Usage == "M6", h.Usage == "M7", protectsBlocks(h.Usage):
+	case h.Usage == "M6", h.Usage == "M7", h.Usage == "V0" && h.Algorithm == "A", protectsBlocks(h.Usage):
 		r = token.MaySign
 	}
 	return r

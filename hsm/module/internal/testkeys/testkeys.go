@@ -40,6 +40,7 @@ type Entry struct {
 	Peers     []string `json:"peers,omitempty"`      // default: every peer group
 	MACLength uint8    `json:"mac_length,omitempty"` // M1 to M7 and B0: least bytes of a MAC; default: the algorithm's
 	DataModes []string `json:"data_modes,omitempty"` // D0 and B0: "CBC", "CTR"; default: both
+	PINKind   string   `json:"pin_kind,omitempty"`   // B0 and P0: "record", for PINs of PIN records and no others
 	IBM3624   *ibm3624 `json:"ibm3624,omitempty"`    // needed for V1, refused for others
 }
 
@@ -100,6 +101,7 @@ var usages = map[string]struct{ modes, algorithms string }{
 	"P0": {"BDEN", "TA"},
 	"C0": {"CGVN", "T"},
 	"D0": {"BDEN", "TA"},
+	"V0": {"CGVN", "A"},
 	"V1": {"CGVN", "T"},
 	"V2": {"CGVN", "T"},
 	"M1": {"CGVN", "T"},
@@ -125,7 +127,7 @@ func (e *Entry) parse(raw json.RawMessage) error {
 	usage, ok := usages[e.Usage]
 	switch {
 	case !ok:
-		return errors.New(`"usage" must be one of B0 P0 C0 D0 V1 V2 M1 M3 M6 M7 K0 K1`)
+		return errors.New(`"usage" must be one of B0 P0 C0 D0 V0 V1 V2 M1 M3 M6 M7 K0 K1`)
 	case len(e.Algorithm) != 1 || !strings.Contains(usage.algorithms, e.Algorithm):
 		return fmt.Errorf(`"algorithm" of a %s key must be one of %s`, e.Usage, spaced(usage.algorithms))
 	case len(e.ModeOfUse) != 1 || !strings.Contains(usage.modes, e.ModeOfUse):
@@ -149,6 +151,9 @@ func (e *Entry) parse(raw json.RawMessage) error {
 	case hsm.DirectionIncoming, hsm.DirectionOutgoing, hsm.DirectionBoth:
 	default:
 		return errors.New(`"direction" must be incoming, outgoing or both`)
+	}
+	if e.PINKind != "" && (e.PINKind != hsm.PINRecord || e.Usage != "B0" && e.Usage != "P0") {
+		return errors.New(`"pin_kind" is record, for B0 and P0 keys`)
 	}
 	if e.MACLength != 0 && e.Usage != "B0" && e.Usage[0] != 'M' {
 		return errors.New(`"mac_length" belongs to M1, M3, M6, M7 and B0 keys`)
@@ -182,7 +187,7 @@ func (e *Entry) parse(raw json.RawMessage) error {
 func (e *Entry) Header() (hsm.Header, error) {
 	h := hsm.Header{
 		Name: e.Name, Version: 1, Usage: e.Usage, Algorithm: e.Algorithm, Mode: e.ModeOfUse,
-		Exportability: "N", Custody: hsm.CustodyToken, Direction: e.Direction, Peers: e.Peers, MACLength: e.MACLength,
+		Exportability: "N", Custody: hsm.CustodyToken, Direction: e.Direction, Peers: e.Peers, MACLength: e.MACLength, PINKind: e.PINKind,
 	}
 	if e.KSN == hsm.KSNMonotonic {
 		h.KSNCheck = hsm.KSNMonotonic

@@ -16,8 +16,10 @@ func TestReadTakesTheContractsForm(t *testing.T) {
 		{"name":"zone_1","usage":"P0","algorithm":"A","mode_of_use":"N","value":"00112233445566778899aabbccddeeff","formats":["ISO_FORMAT_4"],"direction":"incoming","peers":["visa"],"ksn":"off"},
 		{"name":"hmac","usage":"M7","algorithm":"H","mode_of_use":"C","value":"` + strings.Repeat("00", 20) + `"},
 		{"name":"pvk","usage":"V1","algorithm":"T","mode_of_use":"V","value":"0123456789ABCDEFFEDCBA9876543210",
-		 "ibm3624":{"decimalization_table":"0123456789012345","validation_start":0,"validation_length":12,"validation_pad":"f"}}]`))
-	if err != nil || len(entries) != 3 {
+		 "ibm3624":{"decimalization_table":"0123456789012345","validation_start":0,"validation_length":12,"validation_pad":"f"}},
+		{"name":"records","usage":"B0","algorithm":"A","mode_of_use":"X","value":"0123456789ABCDEFFEDCBA9876543210","pin_kind":"record"},
+		{"name":"datum","usage":"V0","algorithm":"A","mode_of_use":"C","value":"0123456789ABCDEFFEDCBA9876543211"}]`))
+	if err != nil || len(entries) != 5 {
 		t.Fatalf("%d entries, %v", len(entries), err)
 	}
 	h, err := entries[0].Header()
@@ -26,6 +28,9 @@ func TestReadTakesTheContractsForm(t *testing.T) {
 	}
 	h, err = entries[2].Header()
 	if err != nil || h.IBM3624 == nil || h.IBM3624.Pad != "F" || h.Direction != "both" || h.Peers[0] != "*" {
+		t.Errorf("%+v, %v", h, err)
+	}
+	if h, err = entries[3].Header(); err != nil || !h.CarriesRecords() {
 		t.Errorf("%+v, %v", h, err)
 	}
 	if text := fmt.Sprintf("%v %+v %#v %s", entries[2].Value, entries[2].Value, entries[2].Value, entries[2].Value); strings.Contains(text, "CDEF") || strings.Contains(text, "205") {
@@ -52,6 +57,9 @@ func TestReadSaysWhatToMendAndNoValue(t *testing.T) {
 		"unknown direction":   {change(`"value"`, `"direction":"up","value"`), `"direction"`},
 		"ISO-2":               {change(`"value"`, `"formats":["ISO_FORMAT_2"],"value"`), `"formats"`},
 		"unknown KSN rule":    {change(`"value"`, `"ksn":"sometimes","value"`), `"ksn"`},
+		"unknown PINs":        {change(`"value"`, `"pin_kind":"phone","value"`), `"pin_kind"`},
+		"PINs of a data key":  {change(`"P0"`, `"D0","pin_kind":"record"`), `"pin_kind"`},
+		"a TDES datum key":    {change(`"P0","algorithm":"T","mode_of_use":"B"`, `"V0","algorithm":"T","mode_of_use":"C"`), `"algorithm"`},
 		"V1 without its rule": {change(`"P0","algorithm":"T","mode_of_use":"B"`, `"V1","algorithm":"T","mode_of_use":"V"`), `"ibm3624"`},
 		"P0 with a rule":      {change(`"value"`, `"ibm3624":{},"value"`), `"ibm3624"`},
 		"twice one name":      {"[" + good + "," + good + "]", "stands in entry 1 already"},

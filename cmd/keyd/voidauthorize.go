@@ -1,0 +1,214 @@
+package main
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	keydv1 "keyd/api/keyd/v1"
+	"keyd/officer"
+	"keyd/pinblock"
+	"keyd/pinrecord"
+	"keyd/simulator"
+	"keyd/voidtoken"
+)
+
+// fieldsOf are the fields of a void as the service has it, which have to be those that were named. The
+// digest is made here, of what is shown.
+func (p *payment) fieldsOf(v *keydv1.Void, named string) (fields voidtoken.Fields, digest [sha256.Size]byte, err error) {
+	fields = voidtoken.Fields{Void: v.GetVoidId(), Merchant: v.GetMerchant(), Terminal: v.GetTerminal(), Reference: v.GetReference(), Amount: v.GetAmount(), Currency: voidtoken.Currency(v.GetCurrency())}
+	if fields.Void != named || fields.Merchant != p.merchant || fields.Amount != p.amount || int32(fields.Currency) != p.currency {
+		return fields, digest, errors.New("the service has another void, merchant, amount or currency than was named")
+	}
+	digest, err = fields.Digest()
+	return fields, digest, err
+}
+
+func writeAuthorized(w io.Writer, a *keydv1.AuthorizeVoidResponse) {
+	writeVoid(w, a.Void)
+	row(w, "verified", fmt.Sprint(a.Verified))
+	if a.Token != "" {
+		row(w, "token", printable(a.Token))
+	}
+}
+
+func voidAuthorize() *cobra.Command {
+	var conn connection
+	var out output
+	var facts payment
+	var id requestID
+	var pad pinPad
+	var name, terminal string
+	c := &cobra.Command{
+		Use:   "authorize VOID",
+		Short: "Authorise a void by a supervisor's PIN, entered at a simulated terminal",
+		Long: `Reads the PIN (without echo from a terminal, else one line of standard input), enciphers it as the
+terminal's PIN pad does, binds it to this void by a MAC under the same key serial number, and
+sends both. When the PIN is right it prints the void token for the switch.`,
+		Example: `  keyd void authorize 0a1b… --merchant m-17 --amount 12300 --name dora --state ./dev/terminals/supervisor.json --bdk bdk-supervisor --dir ./dev`,
+		Args:    oneVoid,
+	}
+	conn.flags(c, "switch")
+	out.flag(c)
+	facts.flags(c)
+	id.flags(c)
+	pad.flags(c)
+	c.Flags().StringVar(&name, "name", "", "the supervisor")
+	c.Flags().StringVar(&terminal, "terminal", "", "the terminal, of a supervisor of one (default: every one of the merchant)")
+	if err := c.MarkFlagRequired("name"); err != nil {
+		panic(err) // the flag is defined above
+	}
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		said, err := facts.message()
+		if err != nil {
+			return err
+		}
+		s := pinrecord.Subject{Kind: pinrecord.Supervisor, Merchant: facts.merchant, Terminal: terminal, Name: name}
+		if err := s.Validate(); err != nil {
+			return err
+		}
+		calls, err := conn.open()
+		if err != nil {
+			return err
+		}
+		defer calls.Close() //nolint:errcheck // the answers are there
+		client := keydv1.NewVoidServiceClient(calls)
+		v, err := client.GetVoid(cmd.Context(), &keydv1.GetVoidRequest{VoidId: args[0]})
+		if err != nil {
+			return err
+		}
+		_, digest, err := facts.fieldsOf(v, args[0])
+		if err != nil {
+			return err
+		}
+		typed, err := readPINs("PIN for " + amountOf(v) + " of " + printable(v.Merchant))
+		defer func() {
+			for _, pin := range typed {
+				clear(pin)
+			}
+		}()
+		if err != nil {
+			return err
+		}
+		b, err := simulator.Open(pad.state).EncryptBoundPIN(pinblock.Format(pad.format), s.Number(), typed[0], func(block []byte) []byte { return pinrecord.Bound(digest, block, true) })
+		if err != nil {
+			return err
+		}
+		kind, ok := keydv1.DukptAttributes_KeyType_value[strings.ReplaceAll(strings.ToUpper(b.WorkingType.String()), "-", "_")]
+		if !ok {
+			return fmt.Errorf("the contract has no key type %s", b.WorkingType)
+		}
+		derived := &keydv1.DukptAttributes{KeySerialNumber: b.KSN.Bytes(), KeyType: keydv1.DukptAttributes_KeyType(kind)}
+		a, err := client.AuthorizeVoid(cmd.Context(), &keydv1.AuthorizeVoidRequest{RequestId: id.value(), VoidId: args[0], Payment: said, Pins: []*keydv1.VoidPinEntry{{
+			Incoming:          &keydv1.PinKey{KeyId: pad.key, Format: keydv1.PinBlockFormat(pad.format + 1), Dukpt: derived},
+			EncryptedPinBlock: b.Block,
+			MacKey:            &keydv1.MacKey{KeyId: pad.key, Algorithm: keydv1.MacKey_CMAC, Dukpt: derived, Direction: keydv1.MacKey_REQUEST},
+			Mac:               b.MAC,
+			Whose:             &keydv1.VoidPinEntry_Supervisor{Supervisor: &keydv1.PinSubject{Kind: keydv1.PinSubject_SUPERVISOR, Merchant: s.Merchant, Terminal: s.Terminal, Name: s.Name}},
+		}}})
+		if err != nil {
+			return err
+		}
+		return out.print(a, func(w io.Writer) { writeAuthorized(w, a) })
+	}
+	return c
+}
+
+func voidApprove() *cobra.Command {
+	var conn connection
+	var out output
+	var facts payment
+	var id requestID
+	var key signingKey
+	var certificate string
+	var validFor time.Duration
+	var yes bool
+	c := &cobra.Command{
+		Use:   "approve VOID",
+		Short: "Approve a void, as a supervisor elsewhere",
+		Long: `Shows the void, signs it with the approver's own key, and hands the approval in. When it counts, it
+prints the void token for the switch. What is signed is what is shown.`,
+		Example: `  keyd void approve 0a1b… --merchant m-17 --amount 12300 --officer-key anna.key --certificate anna.crt --dir ./dev`,
+		Args:    oneVoid,
+	}
+	conn.flags(c, "switch")
+	out.flag(c)
+	facts.flags(c)
+	id.flags(c)
+	key.flags(c)
+	f := c.Flags()
+	f.StringVar(&certificate, "certificate", "", "PEM file of the approver's certificate and its issuers")
+	f.DurationVar(&validFor, "valid-for", 5*time.Minute, "how long the approval is good, at most 24h")
+	f.BoolVar(&yes, "yes", false, "do not ask")
+	if err := c.MarkFlagRequired("certificate"); err != nil {
+		panic(err) // the flag is defined above
+	}
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		said, err := facts.message()
+		if err != nil {
+			return err
+		}
+		if validFor <= 0 || validFor > pinrecord.MaxApproval {
+			return errors.New("--valid-for is at most 24h")
+		}
+		chain, err := certificateFile(certificate)
+		if err != nil {
+			return err
+		}
+		leaf, err := x509.ParseCertificate(chain[0])
+		if err != nil {
+			return fmt.Errorf("%s: %w", certificate, err)
+		}
+		by, err := pinrecord.ApproverOf(leaf)
+		if err != nil {
+			return fmt.Errorf("%s: %w", certificate, err)
+		}
+		calls, err := conn.open()
+		if err != nil {
+			return err
+		}
+		defer calls.Close() //nolint:errcheck // the answers are there
+		client := keydv1.NewVoidServiceClient(calls)
+		v, err := client.GetVoid(cmd.Context(), &keydv1.GetVoidRequest{VoidId: args[0]})
+		if err != nil {
+			return err
+		}
+		fields, digest, err := facts.fieldsOf(v, args[0])
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(os.Stderr, "void %s\nof payment %s at merchant %s, terminal %s\namount %s\napprover %s\n", fields.Void, fields.Reference, fields.Merchant, fields.Terminal, fields.Currency.Format(fields.Amount), by.ID)
+		if !yes {
+			if err := officer.Ask(func(t *officer.Terminal) error { return t.Confirm("Sign it? (yes)", "yes") }); err != nil {
+				return err
+			}
+		}
+		signer, closeKey, err := key.open()
+		if err != nil {
+			return err
+		}
+		defer closeKey()
+		if !by.Key.Equal(signer.Public()) {
+			return fmt.Errorf("%s is the certificate of another key", certificate)
+		}
+		signed, err := pinrecord.SignVoid(signer, chain, digest, time.Now().Add(validFor).Unix())
+		if err != nil {
+			return err
+		}
+		a, err := client.ApproveVoid(cmd.Context(), &keydv1.ApproveVoidRequest{
+			RequestId: id.value(), VoidId: args[0], Payment: said, Approval: &keydv1.PinApproval{Document: signed.Document, Signature: signed.Signature, Certificates: signed.Certificates},
+		})
+		if err != nil {
+			return err
+		}
+		return out.print(a, func(w io.Writer) { writeAuthorized(w, a) })
+	}
+	return c
+}

@@ -1,0 +1,201 @@
+package pinrecords
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"errors"
+	"strings"
+
+	"keyd/ceremony"
+	"keyd/fault"
+	"keyd/hsm"
+	"keyd/hsm/module/internal/ledger"
+	"keyd/hsm/module/internal/macops"
+	"keyd/hsm/module/internal/pinops"
+	"keyd/hsm/module/internal/sealing"
+	"keyd/hsm/module/internal/token"
+	"keyd/hsm/module/internal/tries"
+	"keyd/hsm/module/internal/working"
+	"keyd/pinrecord"
+	"keyd/trust"
+)
+
+// Engine carries operations on PIN records out. It is safe for concurrent use; each has a session of
+// its own.
+type Engine struct {
+	keys     *working.Keys
+	masters  *sealing.Set
+	register Register
+	ledger   *ledger.Ledger
+	tries    *tries.Tries
+	pins     *pinops.Engine
+	macs     *macops.Engine
+	pairs    pairs
+}
+
+// Register is what officers have decided, and what time it is.
+type Register interface {
+	working.Admission
+	Current() (*ceremony.Epoch, error)
+}
+
+// New returns an engine.
+func New(keys *working.Keys, masters *sealing.Set, r Register, versions *ledger.Ledger, counting *tries.Tries) *Engine {
+	return &Engine{
+		keys: keys, masters: masters, register: r, ledger: versions, tries: counting,
+		pins: pinops.NewEngine(keys, counting), macs: macops.NewEngine(keys),
+	}
+}
+
+// do carries out an operation on a session; once more, where the token has lost it. A refusal
+// stands, whatever the token has said besides.
+func (e *Engine) do(f func(s *token.Session) error) error {
+	tok := e.keys.Token()
+	generation := tok.Generation()
+	err := tok.Do(f)
+	if working.Lost(err) && !errors.As(err, new(*fault.Error)) {
+		e.pairs.forget()
+		if err = tok.Renew(generation); err == nil {
+			err = tok.Do(f)
+		}
+	}
+	return err
+}
+
+// What the modules' MACs are of.
+const (
+	ofRecord  = "pin record"
+	ofPending = "pin pending record"
+)
+
+// sealedRecord is a record that a module has made.
+type sealedRecord struct {
+	*pinrecord.Record
+	body       []byte
+	generation uint32 // of the master keys that made the MAC
+}
+
+// digest names the record in the ledger, whichever master keys have sealed it.
+func (r *sealedRecord) digest() ledger.Device { return sha256.Sum256(r.body) }
+
+func (r *sealedRecord) version() ledger.Version {
+	return ledger.Version{Subject: r.Subject.Digest(), Number: r.Version}
+}
+
+// record returns a record that is genuine ([fault.KeySealInvalid]).
+func (e *Engine) record(s *token.Session, sealed []byte) (*sealedRecord, error) {
+	parsed, body, mac, err := pinrecord.Parse(sealed)
+	if err != nil {
+		return nil, notOurs
+	}
+	generation, err := e.authentic(s, ofRecord, body, mac)
+	if err != nil {
+		return nil, err
+	}
+	return &sealedRecord{parsed, body, generation}, nil
+}
+
+// pending returns a pending record that is genuine, likewise.
+func (e *Engine) pending(s *token.Session, sealed []byte) (*pinrecord.Pending, error) {
+	parsed, body, mac, err := pinrecord.ParsePending(sealed)
+	if err != nil {
+		return nil, notOurs
+	}
+	_, err = e.authentic(s, ofPending, body, mac)
+	return parsed, err
+}
+
+var notOurs = fault.New(fault.KeySealInvalid, "the PIN record")
+
+// authentic finds the master keys whose MAC it is, of those that the register has not retired.
+func (e *Engine) authentic(s *token.Session, purpose string, body, mac []byte) (generation uint32, err error) {
+	epoch, err := e.register.Current()
+	if err != nil {
+		return 0, err
+	}
+	for generation := epoch.Generation; generation >= epoch.Oldest && generation > 0; generation-- {
+		var mine [pinrecord.MACSize]byte
+		err := e.masters.Authenticate(s, generation, mine[:], purpose, body)
+		if errors.Is(err, sealing.ErrNoMasters) {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		if subtle.ConstantTimeCompare(mine[:], mac) == 1 {
+			return generation, nil
+		}
+	}
+	return 0, notOurs
+}
+
+// seal puts the MAC of the present master keys behind a record.
+func (e *Engine) seal(s *token.Session, purpose string, body []byte) ([]byte, error) {
+	epoch, err := e.register.Current()
+	if err != nil {
+		return nil, err
+	}
+	var mac [pinrecord.MACSize]byte
+	if err := e.masters.Authenticate(s, epoch.Generation, mac[:], purpose, body); err != nil {
+		return nil, err
+	}
+	return append(body[:len(body):len(body)], mac[:]...), nil
+}
+
+// datumKey opens a key that makes data of PINs. The caller releases it. It is the one that a record
+// names, if there is one already.
+func (e *Engine) datumKey(s *token.Session, key hsm.Key, named *pinrecord.DatumKey) (sealing.Key, error) {
+	opened, err := e.keys.Open(s, key)
+	if err != nil {
+		return opened, err
+	}
+	h := opened.Header
+	if h.Usage != "V0" || h.Algorithm != "A" {
+		err = fault.New(fault.KeyUsageMismatch, "the datum of a PIN record is made with an AES key of usage V0")
+	} else {
+		err = working.CheckMode(h, "CN", "the datum key may not do this")
+	}
+	if err == nil && named != nil && *named != datumKeyOf(h) {
+		err = fault.New(fault.KeyUsageMismatch, "the PIN record's datum was made with another key")
+	}
+	if err != nil {
+		opened.Release()
+		return sealing.Key{}, err
+	}
+	return opened, nil
+}
+
+func datumKeyOf(h *hsm.Header) pinrecord.DatumKey {
+	return pinrecord.DatumKey{Name: h.Name, Version: h.Version, Fingerprint: strings.ToUpper(h.Fingerprint)}
+}
+
+// opening is a block for a record's subject.
+func opening(b *hsm.RecordBlock, subject *pinrecord.Subject, demands hsm.Demands) pinops.Opening {
+	return pinops.Opening{In: &b.Key, Block: b.Block, Number: subject.Number(), Demands: demands}
+}
+
+// once counts a try the first time that it is called.
+func once(counted *bool, count func() bool) error {
+	if !*counted && !count() {
+		return fault.New(fault.RateLimited, "")
+	}
+	*counted = true
+	return nil
+}
+
+// approvalRefusal turns what is wrong with an approval into a refusal.
+func approvalRefusal(err error) error {
+	for _, known := range []error{pinrecord.ErrApproval, pinrecord.ErrSignature, pinrecord.ErrExpired, pinrecord.ErrMerchant, pinrecord.ErrTwo, pinrecord.ErrApprover} {
+		if errors.Is(err, known) {
+			return fault.New(fault.ApprovalInvalid, known.Error())
+		}
+	}
+	return trust.Refusal(err)
+}
+
+// device is a digest that package pinrecord has read.
+func device(text string) (d ledger.Device) {
+	_, _ = hex.Decode(d[:], []byte(text)) // it has that many digits, or pinrecord would not have read it
+	return d
+}

@@ -1,0 +1,89 @@
+package pinrecords
+
+import (
+	"encoding/hex"
+
+	"keyd/fault"
+	"keyd/hsm"
+	"keyd/hsm/module/internal/ledger"
+	"keyd/hsm/module/internal/pinops"
+	"keyd/hsm/module/internal/sealing"
+	"keyd/hsm/module/internal/token"
+	"keyd/pinblock"
+	"keyd/pinrecord"
+)
+
+func hexOf(b []byte) string { return hex.EncodeToString(b) }
+
+// Set sets the PIN of a pending record, if the code is right.
+func (e *Engine) Set(r hsm.SetPIN) (answer hsm.SetRecord, err error) {
+	counted := false
+	err = e.do(func(s *token.Session) error {
+		answer = hsm.SetRecord{}
+		return e.set(s, &r, &counted, &answer)
+	})
+	if err != nil {
+		return hsm.SetRecord{}, err
+	}
+	return answer, nil
+}
+
+func (e *Engine) set(s *token.Session, r *hsm.SetPIN, counted *bool, answer *hsm.SetRecord) error {
+	p, err := e.pending(s, r.Pending)
+	if err != nil {
+		return err
+	}
+	if e.register.Now().Unix() >= p.NotAfter {
+		return fault.New(fault.ApprovalInvalid, pinrecord.ErrExpired.Error())
+	}
+	key, err := e.datumKey(s, r.DatumKey, &p.Key)
+	if err != nil {
+		return err
+	}
+	defer key.Release()
+	version, approval := ledger.Version{Subject: p.Subject.Digest(), Number: p.Version}, device(p.Approval)
+	if err := ledger.Refusal(e.ledger.Pending(version, approval)); err != nil {
+		return err
+	}
+	openings := []pinops.Opening{opening(&r.Code, &p.Subject, r.Demands), opening(&r.PIN, &p.Subject, r.Demands)}
+	count := func() error { return once(counted, func() bool { return e.tries.Code(version.Subject) }) }
+	var made *pinrecord.Record
+	err = e.pins.Open(s, openings, nil, count, func(pins []*pinblock.PIN, room []byte) error {
+		code, pin := pins[0], pins[1]
+		datum, err := codeDatum(s, key.Object, room, code, &p.Subject, p.Version, approval[:])
+		if err != nil || !right(datum, p.Code, code) {
+			return err
+		}
+		answer.Verified = true
+		made, err = newRecord(s, &key, room, pin, code, &p.Subject, p.Version)
+		return err
+	})
+	if err != nil || made == nil {
+		return err
+	}
+	body, err := made.Encode()
+	if err != nil {
+		return err
+	}
+	if err := ledger.Refusal(e.ledger.Set(version, approval, (&sealedRecord{made, body, 0}).digest())); err != nil {
+		return err
+	}
+	answer.Record, err = e.seal(s, ofRecord, body)
+	return err
+}
+
+// newRecord makes a record of a new PIN. The other one, a code or the PIN before, is none that it
+// may be. Errors are [fault.PINBlockInvalid] for digits that are none, and [fault.PINWeak].
+func newRecord(s *token.Session, key *sealing.Key, room []byte, pin, other *pinblock.PIN, subject *pinrecord.Subject, version uint32) (*pinrecord.Record, error) {
+	if !pin.Decimal() {
+		return nil, fault.New(fault.PINBlockInvalid, "")
+	}
+	if pin.Len() < subject.MinPIN() || weak(pin, subject) || pin.Equal(other) {
+		return nil, fault.New(fault.PINWeak, "")
+	}
+	datum, err := pinDatum(s, key.Object, room, pin, subject, version)
+	if err != nil {
+		return nil, err
+	}
+	return &pinrecord.Record{Subject: *subject, Version: version, Key: datumKeyOf(key.Header), Length: uint8(pin.Len()), Datum: hexOf(datum)}, nil
+}

@@ -1,0 +1,154 @@
+package voids
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"time"
+
+	"keyd/fault"
+	"keyd/hsm"
+	"keyd/keys"
+	"keyd/keyuse"
+	"keyd/pinrecord"
+	"keyd/policies"
+	"keyd/store"
+	"keyd/trust"
+	"keyd/voidtoken"
+)
+
+// The actions that a policy allows or not.
+const (
+	ActionCreate    = "VoidService/CreateVoid"
+	ActionScan      = "VoidService/ScanVoid"
+	ActionAuthorize = "VoidService/AuthorizeVoid"
+	ActionApprove   = "VoidService/ApproveVoid"
+	ActionConfirm   = "VoidService/ConfirmVoid"
+	ActionCancel    = "VoidService/CancelVoid"
+	ActionGet       = "VoidService/GetVoid"
+	ActionList      = "VoidService/ListVoids"
+	ActionWatch     = "VoidService/WatchVoid"
+)
+
+// Modules sign; [hsm.Client] has them do it. Their errors are refusals of package fault.
+type Modules interface {
+	AuthorizeVoid(ctx context.Context, r hsm.AuthorizeVoid) (hsm.AuthorizedVoid, error)
+	ApproveVoid(ctx context.Context, r hsm.ApproveVoid) (token string, err error)
+	SignCode(ctx context.Context, r hsm.SignCode) (signature []byte, err error)
+}
+
+// Keys finds keys of the inventory; [keys.Inventory] does.
+type Keys interface {
+	Resolve(ctx context.Context, reference string) (keys.Key, error)
+	Used(k keys.Key)
+}
+
+// Records counts the tries of PIN records.
+type Records interface {
+	// Attempt counts a try of a subject's PIN for actor, durably. Of a subject whose PIN cannot be
+	// tried there is an attempt as well, so that nobody learns which subjects there are.
+	Attempt(ctx context.Context, actor string, subject *pinrecord.Subject) (Attempt, error)
+}
+
+// Attempt is a try that has been counted.
+type Attempt interface {
+	// Sealed is what a module is asked with, once.
+	Sealed() hsm.RecordPIN
+
+	// Settle ends the attempt by what a module has answered, and returns what may be told.
+	Settle(ctx context.Context, verified bool, err error) (bool, error)
+}
+
+// Authorities say whose signatures count; [keys.Ceremonies] does.
+type Authorities interface {
+	Anchors(use string) (trust.Anchors, error)
+}
+
+// Config is what a service is made of. Everything is needed.
+type Config struct {
+	Store       store.Voids
+	Used        *keyuse.Keys // that requests name
+	Keys        Keys         // that the policy names
+	Records     Records
+	Authorities Authorities
+	Modules     Modules
+
+	// Settings returns what the policy that a request is judged by says of voids, nil for nothing.
+	Settings func(ctx context.Context) *policies.Voids
+}
+
+// Service keeps void requests in a database. It is safe for concurrent use, also by several
+// processes; what it remembers is who watches.
+type Service struct {
+	Config
+
+	clock    func() time.Time
+	watchers watchers
+}
+
+// New returns the service.
+func New(c Config) *Service { return &Service{Config: c, clock: time.Now} }
+
+func (s *Service) now() time.Time { return s.clock().UTC().Truncate(time.Microsecond) }
+
+// requestOf makes one identifier of who asks, for what, and by which request: of one or, where a
+// request is several events, of the one with that number.
+func requestOf(actor, action, request string, event byte) (digest [sha256.Size]byte) {
+	b := []byte("keyd void request 1\x00")
+	for _, text := range []string{actor, action, request} {
+		b = binary.BigEndian.AppendUint32(b, uint32(len(text)))
+		b = append(b, text...)
+	}
+	return sha256.Sum256(append(b, event))
+}
+
+// eventOf is requestOf as events have it.
+func eventOf(actor, action, request string, event byte) string {
+	digest := requestOf(actor, action, request, event)
+	return hex.EncodeToString(digest[:])
+}
+
+func checkRequest(id string) error {
+	if !voidtoken.ValidName(id) {
+		return keyuse.Invalid("request_id has 1 to 64 letters, digits and ._-, the first a letter or a digit")
+	}
+	return nil
+}
+
+// refused turns an error of the store into a refusal.
+func refused(ctx context.Context, err error) error {
+	ended := ctx.Err()
+	var f *fault.Error
+	switch {
+	case ended != nil && errors.Is(err, ended):
+		return ended
+	case errors.As(err, &f):
+		return err
+	case errors.Is(err, store.ErrNotFound):
+		return fault.New(fault.VoidNotFound, "")
+	case errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrExists):
+		return fault.New(fault.Conflict, "send the same request again")
+	}
+	return fault.Wrap(fault.StoreUnavailable, err)
+}
+
+// pair returns a key pair that the policy names.
+func (s *Service) pair(ctx context.Context, reference, what string) (keys.Key, error) {
+	k, err := s.Keys.Resolve(ctx, reference)
+	if err == nil {
+		err = k.CheckUsable(s.now())
+	}
+	if err != nil && ctx.Err() == nil && fault.Of(err).Unwrap() == nil {
+		err = fault.New(fault.Of(err).Reason, "the key "+reference+", which the policy names for "+what)
+	}
+	return k, err
+}
+
+// afterwards is for what has to be kept although the caller is gone.
+func afterwards(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), keepTimeout)
+}
+
+const keepTimeout = 5 * time.Second
