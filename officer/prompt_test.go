@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	ossignal "os/signal"
 	"strings"
 	"testing"
 
@@ -136,6 +137,9 @@ func TestInterruptedByKey(t *testing.T) {
 func TestInterruptedBySignal(t *testing.T) {
 	for _, signal := range []unix.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT} {
 		t.Run(signal.String(), func(t *testing.T) {
+			asked := make(chan os.Signal, 1) // whoever started the tests may have it ignored, as nohup does
+			ossignal.Notify(asked, signal)
+			defer ossignal.Stop(asked)
 			p := newPTY(t)
 			end := dialogue(p, component("C", 16))
 			p.await(":\r\n  ")

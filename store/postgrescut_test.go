@@ -232,9 +232,12 @@ func TestPostgresConnectionIsCut(t *testing.T) {
 			}
 			// Where the answer to the commit is, every few bytes, on connections that are new
 			// as those that were cut above.
-			proxy.Cut()
-			for fine := at - 350; fine < at; fine += 1 + random.Int64N(9) {
-				_ = cut(fine)
+			// On a machine with much else to do, none may hit it: then once more.
+			for round := 0; round < 5 && (round == 0 || happened == 0 || happened == failed); round++ {
+				proxy.Cut()
+				for fine := max(at-350*int64(round+1), 0); fine < at; fine += 1 + random.Int64N(9) {
+					_ = cut(fine)
+				}
 			}
 			if failed == 0 || happened == 0 || happened == failed {
 				t.Errorf("%d cuts failed, of which %d happened: they do not reach both sides of the commit", failed, happened)
