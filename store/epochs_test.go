@@ -105,7 +105,7 @@ func TestUpgradeToNodes(t *testing.T) {
 	}
 	closeStore(t, s)
 	execute("ALTER TABLE ceremonies DROP COLUMN node; ALTER TABLE epochs DROP COLUMN node;"+
-		"DROP TABLE marks; DROP TABLE epoch_links; DROP TABLE nodes; DROP TABLE terminals; DROP TABLE terminal_events; "+dropInjections+"DELETE FROM goose_db_version WHERE version_id >= 4")(t, path)
+		"DROP TABLE marks; DROP TABLE epoch_links; DROP TABLE nodes; DROP TABLE terminals; DROP TABLE terminal_events; "+dropLater("")+"DELETE FROM goose_db_version WHERE version_id >= 4")(t, path)
 	s = open(t, path)
 	p, err := s.ProposedEpoch(t.Context())
 	if err != nil || p.Version != 2 || p.Node != "" || p.Change.Ceremony == nil {
@@ -135,7 +135,7 @@ func TestUpgradeToNodes(t *testing.T) {
 func TestUpgrade(t *testing.T) {
 	path := sound(t)
 	execute("DROP TABLE ceremonies; DROP TABLE epochs; DROP TABLE aliases; DROP TABLE key_tags; DROP TABLE key_usage;"+
-		"DROP TABLE marks; DROP TABLE epoch_links; DROP TABLE nodes; DROP TABLE terminals; DROP TABLE terminal_events; "+dropInjections+"DELETE FROM goose_db_version WHERE version_id >= 3")(t, path)
+		"DROP TABLE marks; DROP TABLE epoch_links; DROP TABLE nodes; DROP TABLE terminals; DROP TABLE terminal_events; "+dropLater("")+"DELETE FROM goose_db_version WHERE version_id >= 3")(t, path)
 	s := open(t, path)
 	l, err := s.List(t.Context(), "", store.MaxList)
 	if err != nil || len(l) != 200 {
@@ -178,6 +178,13 @@ func FuzzDecodeChange(f *testing.F) {
 	})
 }
 
-// dropInjections is for databases from before terminals got keys.
-const dropInjections = "DROP TABLE voids; DROP TABLE key_hosts; DROP TABLE key_sets; DROP TABLE revocation_lists; DROP TABLE injections; DROP TABLE initial_keys; " +
-	"DROP TABLE initial_key_ranges; DROP TABLE terminal_keys; "
+// dropLater drops what came after the inventory of terminals, in a schema or in none ("").
+func dropLater(schema string) (statements string) {
+	for _, table := range []string{
+		"voids", "pin_records", "pin_events", "pin_misses",
+		"key_hosts", "key_sets", "revocation_lists", "injections", "initial_keys", "initial_key_ranges", "terminal_keys",
+	} {
+		statements += "DROP TABLE " + schema + table + "; "
+	}
+	return statements
+}

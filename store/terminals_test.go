@@ -13,8 +13,9 @@ import (
 
 // A database from before there were terminals keeps what it has, and takes them.
 func TestUpgradeToTerminals(t *testing.T) {
-	const before = "DROP TABLE %[1]svoids; DROP TABLE %[1]skey_hosts; DROP TABLE %[1]skey_sets; DROP TABLE %[1]srevocation_lists; DROP TABLE %[1]sinjections; DROP TABLE %[1]sinitial_keys; " +
-		"DROP TABLE %[1]sinitial_key_ranges; DROP TABLE %[1]sterminal_keys; DROP TABLE %[1]sterminals; DROP TABLE %[1]sterminal_events; DELETE FROM %[1]sgoose_db_version WHERE version_id >= %[2]d"
+	before := func(schema string, version int) string {
+		return dropLater(schema) + fmt.Sprintf("DROP TABLE %[1]sterminals; DROP TABLE %[1]sterminal_events; DELETE FROM %[1]sgoose_db_version WHERE version_id >= %[2]d", schema, version)
+	}
 	registers := func(t *testing.T, s store.Store) {
 		t.Helper()
 		if _, err := s.Get(t.Context(), "key-7"); err != nil {
@@ -29,7 +30,7 @@ func TestUpgradeToTerminals(t *testing.T) {
 	}
 	t.Run("SQLite", func(t *testing.T) {
 		path := sound(t)
-		execute(fmt.Sprintf(before, "", 5))(t, path)
+		execute(before("", 5))(t, path)
 		registers(t, open(t, path))
 	})
 	t.Run("Postgres", func(t *testing.T) {
@@ -38,7 +39,7 @@ func TestUpgradeToTerminals(t *testing.T) {
 		s := openPostgres(t, o)
 		put(t, s, storetest.Record("key-7", 1))
 		closeStore(t, s)
-		execute1(t, server, o.Database, fmt.Sprintf(before, "keyd.", 2))
+		execute1(t, server, o.Database, before("keyd.", 2))
 		registers(t, openPostgres(t, o))
 	})
 }
