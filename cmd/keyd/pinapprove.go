@@ -100,24 +100,16 @@ hours, and once.`,
 		}
 	}
 	c.RunE = func(*cobra.Command, []string) error {
-		chain, err := certificateFile(certificate)
+		by, err := readApprover(certificate)
 		if err != nil {
 			return err
-		}
-		leaf, err := x509.ParseCertificate(chain[0])
-		if err != nil {
-			return fmt.Errorf("%s: %w", certificate, err)
-		}
-		by, err := pinrecord.ApproverOf(leaf)
-		if err != nil {
-			return fmt.Errorf("%s: %w", certificate, err)
 		}
 		var a *pinrecord.Approval
 		if paper != "" {
 			if _, a, err = readPaper(paper); err != nil {
 				return err
 			}
-		} else if a, err = newApproval(action, &whose, version, deliver, by, validFor); err != nil {
+		} else if a, err = newApproval(action, &whose, version, deliver, by.Approver, validFor); err != nil {
 			return err
 		}
 		encoded, err := a.Encode()
@@ -127,23 +119,12 @@ hours, and once.`,
 		if !by.MayApproveFor(a.Subject.Merchant) {
 			return fmt.Errorf("%s: %w", by.ID, pinrecord.ErrMerchant)
 		}
-		if err := showApproval(os.Stderr, a, by); err != nil {
+		if err := showApproval(os.Stderr, a, by.Approver); err != nil {
 			return err
 		}
-		if !yes {
-			if err := officer.Ask(func(t *officer.Terminal) error { return t.Confirm("Sign it? (yes)", "yes") }); err != nil {
-				return err
-			}
-		}
-		signer, closeKey, err := key.open()
-		if err != nil {
-			return err
-		}
-		defer closeKey()
-		if !by.Key.Equal(signer.Public()) {
-			return fmt.Errorf("%s is the certificate of another key", certificate)
-		}
-		signed, err := pinrecord.Sign(signer, chain, encoded)
+		signed, err := by.sign(&key, !yes, func(signer crypto.Signer, chain [][]byte) (pinrecord.Signed, error) {
+			return pinrecord.Sign(signer, chain, encoded)
+		})
 		if err != nil {
 			return err
 		}

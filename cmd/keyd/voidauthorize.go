@@ -1,8 +1,8 @@
 package main
 
 import (
+	"crypto"
 	"crypto/sha256"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	keydv1 "keyd/api/keyd/v1"
-	"keyd/officer"
 	"keyd/pinblock"
 	"keyd/pinrecord"
 	"keyd/simulator"
@@ -158,17 +157,9 @@ prints the void token for the switch. What is signed is what is shown.`,
 		if validFor <= 0 || validFor > pinrecord.MaxApproval {
 			return errors.New("--valid-for is at most 24h")
 		}
-		chain, err := certificateFile(certificate)
+		by, err := readApprover(certificate)
 		if err != nil {
 			return err
-		}
-		leaf, err := x509.ParseCertificate(chain[0])
-		if err != nil {
-			return fmt.Errorf("%s: %w", certificate, err)
-		}
-		by, err := pinrecord.ApproverOf(leaf)
-		if err != nil {
-			return fmt.Errorf("%s: %w", certificate, err)
 		}
 		calls, err := conn.open()
 		if err != nil {
@@ -185,20 +176,9 @@ prints the void token for the switch. What is signed is what is shown.`,
 			return err
 		}
 		fmt.Fprintf(os.Stderr, "void %s\nof payment %s at merchant %s, terminal %s\namount %s\napprover %s\n", fields.Void, fields.Reference, fields.Merchant, fields.Terminal, fields.Currency.Format(fields.Amount), by.ID)
-		if !yes {
-			if err := officer.Ask(func(t *officer.Terminal) error { return t.Confirm("Sign it? (yes)", "yes") }); err != nil {
-				return err
-			}
-		}
-		signer, closeKey, err := key.open()
-		if err != nil {
-			return err
-		}
-		defer closeKey()
-		if !by.Key.Equal(signer.Public()) {
-			return fmt.Errorf("%s is the certificate of another key", certificate)
-		}
-		signed, err := pinrecord.SignVoid(signer, chain, digest, time.Now().Add(validFor).Unix())
+		signed, err := by.sign(&key, !yes, func(signer crypto.Signer, chain [][]byte) (pinrecord.Signed, error) {
+			return pinrecord.SignVoid(signer, chain, digest, time.Now().Add(validFor).Unix())
+		})
 		if err != nil {
 			return err
 		}

@@ -37,7 +37,8 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // PinRecordService keeps PIN records. What is wrong with a PIN is not said: an unknown, blocked or
-// revoked subject answers like a wrong PIN, in the same time, to callers that may only verify.
+// revoked subject answers like a wrong PIN, after as many calls and writes, to callers that may only
+// verify. It is not the same time to the microsecond (decision 48).
 //
 // A PIN is set by its subject alone, with a one-time code of 8 digits, which two approvers allow
 // and one of them hands over: keyd sees it in the module only (docs/merchant.md).
@@ -150,7 +151,8 @@ func (c *pinRecordServiceClient) ListPinEvents(ctx context.Context, in *ListPinE
 // for forward compatibility.
 //
 // PinRecordService keeps PIN records. What is wrong with a PIN is not said: an unknown, blocked or
-// revoked subject answers like a wrong PIN, in the same time, to callers that may only verify.
+// revoked subject answers like a wrong PIN, after as many calls and writes, to callers that may only
+// verify. It is not the same time to the microsecond (decision 48).
 //
 // A PIN is set by its subject alone, with a one-time code of 8 digits, which two approvers allow
 // and one of them hands over: keyd sees it in the module only (docs/merchant.md).
