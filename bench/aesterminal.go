@@ -9,8 +9,8 @@ import (
 	"keyd/pinblock"
 )
 
-// aes enciphers the block of an AES DUKPT transaction: format 4 under an AES-128 key.
-func (m *maker) aes(r *request, account pinblock.PAN) error {
+// sealAES enciphers the block of an AES DUKPT transaction: format 4 under an AES-128 key.
+func (m *maker) sealAES(r *request, account pinblock.PAN) error {
 	ksn, err := m.transaction(r)
 	if err != nil {
 		return err

@@ -14,36 +14,52 @@ import (
 	"golang.org/x/term"
 )
 
-// perTerminal is how long one terminal may take for a step.
+// perTerminal is how long one terminal, or one subject of a PIN, may take for a step.
 const perTerminal = time.Minute
 
 // each has terminals do something, a number of them at once, and measures it where it says so.
 // The first error ends the step.
 func (e *enrolling) each(name string, of []*enrolled, measured bool, do func(context.Context, *enrolled) error) error {
-	ctx, cancel := context.WithCancelCause(e.ctx)
+	s, err := e.together(name, len(of), e.out.AtOnce, e.processes, func(ctx context.Context, i int) error {
+		if err := do(ctx, of[i]); err != nil {
+			return fmt.Errorf("terminal %s: %w", of[i].id, err)
+		}
+		return nil
+	})
+	if err == nil && measured {
+		e.out.Steps = append(e.out.Steps, s)
+	}
+	return err
+}
+
+// together does something n times, a number of them at once, shows how far it is and measures it. The
+// first error ends it.
+func (r *runner) together(name string, n, atOnce int, list []process, do func(ctx context.Context, i int) error) (s step, err error) {
+	ctx, cancel := context.WithCancelCause(r.ctx)
 	defer cancel(nil)
 	took := new(histogram)
 	var next, done atomic.Int64
-	bar := newBar(e.progress, name, len(of), &done)
-	before, err := readCPU(e.processes)
+	bar := newBar(r.progress, name, n, &done)
+	before, err := readCPU(list)
 	if err != nil {
-		return err
+		bar.end()
+		return s, err
 	}
 	began := time.Now()
 	var workers sync.WaitGroup
-	for range min(e.out.AtOnce, len(of)) {
+	for range min(atOnce, n) {
 		workers.Go(func() {
 			for {
 				i := next.Add(1) - 1
-				if i >= int64(len(of)) || ctx.Err() != nil {
+				if i >= int64(n) || ctx.Err() != nil {
 					return
 				}
 				one, stop := context.WithTimeout(ctx, perTerminal)
 				start := time.Now()
-				err := do(one, of[i])
+				err := do(one, int(i))
 				stop()
 				if err != nil {
-					cancel(fmt.Errorf("%s, terminal %s: %w", name, of[i].id, err))
+					cancel(fmt.Errorf("%s: %w", name, err))
 					return
 				}
 				took.add(time.Since(start))
@@ -55,25 +71,20 @@ func (e *enrolling) each(name string, of []*enrolled, measured bool, do func(con
 	seconds := time.Since(began).Seconds()
 	bar.end()
 	if err := context.Cause(ctx); err != nil {
-		return err
+		return s, err
 	}
-	if int(done.Load()) != len(of) {
-		return errors.New(name + ": not every terminal had its turn")
+	if int(done.Load()) != n {
+		return s, errors.New(name + ": not all had their turn")
 	}
-	after, err := readCPU(e.processes)
+	after, err := readCPU(list)
 	if err != nil {
-		return err
+		return s, err
 	}
 	var used usage
 	used.add(before, after)
-	rate := float64(len(of)) / seconds
-	e.say("    %s: %s in %.1f s, %.1f/s", name, number(float64(len(of))), seconds, rate)
-	if measured {
-		e.out.Steps = append(e.out.Steps, step{
-			Name: name, Count: len(of), Seconds: seconds, Rate: rate, P50: took.percentile(0.5), P99: took.percentile(0.99), Others: used.others(),
-		})
-	}
-	return nil
+	rate := float64(n) / seconds
+	r.say("    %s: %s in %.1f s, %.1f/s", name, number(float64(n)), seconds, rate)
+	return step{Name: name, Count: n, Seconds: seconds, Rate: rate, P50: took.percentile(0.5), P99: took.percentile(0.99), Others: used.others()}, nil
 }
 
 // bar shows how far a step is: on a terminal as a bar that moves, elsewhere as a line now and

@@ -15,6 +15,8 @@ type testKey struct {
 	Algorithm string `json:"algorithm"`
 	Mode      string `json:"mode_of_use"`
 	Value     string `json:"value"`
+	Direction string `json:"direction,omitempty"`
+	PINKind   string `json:"pin_kind,omitempty"`
 	KSN       string `json:"ksn,omitempty"`
 }
 
@@ -27,6 +29,8 @@ const (
 	zoneIn           = "bench-zone-in"
 	zoneOut          = "bench-zone-out"
 	pvk              = "bench-pvk"
+	bdkTDESRecords   = "bench-bdk-tdes-records" // for PINs of PIN records
+	bdkAESRecords    = "bench-bdk-aes-records"
 )
 
 // keyValue returns the value of a key, 16 bytes that follow from its name: a load knows
@@ -46,6 +50,8 @@ func fixedKeys(ksn string) []testKey {
 		{Name: zoneIn, Usage: "P0", Algorithm: "T", Mode: "D"},
 		{Name: zoneOut, Usage: "P0", Algorithm: "T", Mode: "E"},
 		{Name: pvk, Usage: "V2", Algorithm: "T", Mode: "V"},
+		{Name: bdkTDESRecords, Usage: "B0", Algorithm: "T", Mode: "X", Direction: "incoming", PINKind: "record", KSN: ksn},
+		{Name: bdkAESRecords, Usage: "B0", Algorithm: "A", Mode: "X", Direction: "incoming", PINKind: "record", KSN: ksn},
 	}
 	for i := range keys {
 		keys[i].Value = hex.EncodeToString(keyValue(keys[i].Name))

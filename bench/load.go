@@ -194,10 +194,12 @@ func (c *caller) call(ctx context.Context, conn *grpc.ClientConn) error {
 	c.next++
 	c.fill(r)
 	var err error
-	switch c.w.operation {
-	case emptyCall:
+	switch {
+	case c.w.operation == emptyCall:
 		err = conn.Invoke(ctx, keydv1.StatusService_GetStatus_FullMethodName, c.status, c.nothing)
-	case verifyPVV:
+	case c.w.operation.records():
+		err = conn.Invoke(ctx, keydv1.PinRecordService_VerifyPin_FullMethodName, c.record, c.tried)
+	case c.w.operation.verifies():
 		err = conn.Invoke(ctx, keydv1.PinService_VerifyPinData_FullMethodName, c.message.verify, c.verified)
 	default:
 		err = conn.Invoke(ctx, keydv1.PinService_TranslatePinData_FullMethodName, c.translate, c.translated)

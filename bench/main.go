@@ -5,7 +5,8 @@
 //
 // Rules. Every request is a new one: simulated terminals, each with an initial key and a
 // counter of its own, encipher the PIN of another card for each. A terminal has one call
-// under way at most. Requests are made before a measurement, never during one. A wrong
+// under way at most. Requests are made before a measurement, never during one, but for voids,
+// whose MACs are over what was answered before. A wrong
 // answer or an error ends the run: a rate of wrong answers is no rate. The load goes to
 // 127.0.0.1 only, and what was started is stopped, whatever ends the run.
 //
@@ -43,6 +44,7 @@ type options struct {
 	age           int           // transactions that terminals have behind them, at most
 	accounts      int           // cards
 	enrol         int           // terminals that get keys; 0: none
+	subjects      int           // whose PINs keyd keeps; 0: none
 	ksn           string        // what BDKs say about their KSNs
 	full          bool
 	only          *regexp.Regexp
@@ -64,6 +66,7 @@ func main() {
 	flag.IntVar(&o.age, "age", 10_000, "each terminal starts at a random counter up to this one")
 	flag.IntVar(&o.accounts, "accounts", 1_000_000, "cards, used one after the other")
 	flag.IntVar(&o.enrol, "enrol", 10_000, "terminals that are registered, get their keys and make a transaction; 0 for none")
+	flag.IntVar(&o.subjects, "subjects", 1000, "supervisors whose PINs keyd keeps, for PIN records and voids on both databases; 0 for neither")
 	flag.StringVar(&o.ksn, "ksn", "monotonic", `KSN checks of the BDKs: "monotonic", or "off" for a keyd that has none`)
 	flag.BoolVar(&o.full, "full", false, "also 100,000 terminals and 100,000 keys, which takes several minutes")
 	flag.StringVar(&only, "only", "", "regular expression: measure the scenarios whose names it matches")
@@ -119,6 +122,8 @@ func (o *options) check(only, format, page string, rest []string) (err error) {
 		return errors.New("-accounts must be from 1 to 1,000,000,000")
 	case o.enrol != 0 && o.enrol < len(methods) || o.enrol > 100_000:
 		return fmt.Errorf("-enrol must be 0, or from %d to 100,000", len(methods))
+	case o.subjects < 0 || o.subjects > 100_000:
+		return errors.New("-subjects must be from 0 to 100,000")
 	case o.ksn != "monotonic" && o.ksn != "off":
 		return errors.New("-ksn must be monotonic or off")
 	case format != "text" && format != "json":

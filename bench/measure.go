@@ -8,6 +8,7 @@ import (
 // figures are what was measured of a load.
 type figures struct {
 	Name      string  `json:"name"`
+	Database  string  `json:"database,omitempty"` // where it is not SQLite as everywhere, but one of two
 	Operation string  `json:"operation"`
 	Mode      string  `json:"mode"`
 	Target    float64 `json:"target_per_second,omitempty"` // paced loads: how many were due

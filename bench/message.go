@@ -19,11 +19,13 @@ type message struct {
 	translate *keydv1.TranslatePinDataRequest
 	verify    *keydv1.VerifyPinDataRequest
 	pvv       *keydv1.VisaPvv
+	record    *keydv1.VerifyPinRequest
 	item      *keydv1.TranslatePinDataStreamRequest
 	status    *keydv1.GetStatusRequest // the empty message
 
 	translated *keydv1.TranslatePinDataResponse
 	verified   *keydv1.VerifyPinDataResponse
+	tried      *keydv1.VerifyPinResponse
 	nothing    *keydv1.GetStatusResponse
 
 	zone    software.TDESKey // of the answers that are looked at
@@ -41,17 +43,19 @@ func newMessage(w *workload, correlation uint64) *message {
 		status:     &keydv1.GetStatusRequest{},
 		translated: &keydv1.TranslatePinDataResponse{},
 		verified:   &keydv1.VerifyPinDataResponse{},
+		tried:      &keydv1.VerifyPinResponse{},
 		nothing:    &keydv1.GetStatusResponse{},
 	}
 	if w.dukpt() {
 		m.in.Dukpt = &keydv1.DukptAttributes{}
 	}
-	if w.operation == aesToZone {
+	if w.aes() {
 		m.in.Format = keydv1.PinBlockFormat_ISO_FORMAT_4
 	}
 	m.translate = &keydv1.TranslatePinDataRequest{Incoming: m.in, Outgoing: m.out}
 	m.verify = &keydv1.VerifyPinDataRequest{Incoming: m.in, VerificationKeyId: pvk,
 		Expected: &keydv1.PinMethod{Method: &keydv1.PinMethod_VisaPvv{VisaPvv: m.pvv}}}
+	m.record = &keydv1.VerifyPinRequest{Pin: &keydv1.PinEntry{Incoming: m.in}}
 	m.item = &keydv1.TranslatePinDataStreamRequest{CorrelationId: correlation}
 	if w.operation != emptyCall {
 		m.item.Request = m.translate
@@ -70,12 +74,16 @@ func (m *message) fill(r *request) {
 	} else if m.w.zones != nil {
 		m.in.KeyId, m.out.KeyId = m.w.zones[r.terminal], m.w.zones[r.counter]
 	}
-	account := pan(r.card)
 	block := r.block[:8]
-	if m.w.operation == aesToZone {
+	if m.w.aes() {
 		block = r.block[:]
 	}
-	if m.w.operation == verifyPVV {
+	if m.w.operation.records() {
+		m.record.Subject, m.record.Pin.EncryptedPinBlock = m.w.subject(r.terminal).message, block
+		return
+	}
+	account := pan(r.card)
+	if m.w.operation.verifies() {
 		m.verify.PrimaryAccountNumber, m.verify.EncryptedPinBlock = string(account[:]), block
 		m.pvv.Pvv = string(r.pvv[:])
 		return
@@ -90,10 +98,15 @@ const lookEvery = 64
 // checked; of translations the first and every [lookEvery]th are deciphered under the
 // outgoing key and compared with the PIN that went in.
 func (m *message) check(r *request, translated *keydv1.TranslatePinDataResponse) error {
-	switch m.w.operation {
-	case emptyCall:
+	switch {
+	case m.w.operation == emptyCall:
 		return nil
-	case verifyPVV:
+	case m.w.operation.records():
+		if !m.tried.Verified {
+			return errors.New("wrong answer: the PIN of a PIN record was right, and is not verified")
+		}
+		return nil
+	case m.w.operation.verifies():
 		if m.verified.Verified == r.wrong {
 			return errors.New("wrong answer: a verification came out as it must not")
 		}

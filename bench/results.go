@@ -22,6 +22,9 @@ type results struct {
 	Terminals   []figures        `json:"terminals"`
 	Keys        []figures        `json:"keys"`
 	Enrolment   *enrolment       `json:"enrolment,omitempty"`
+	Alone       []alone          `json:"module_alone,omitempty"`
+	Records     []figures        `json:"pin_records,omitempty"`
+	Voids       []voidFigures    `json:"voids,omitempty"`
 	Shares      *shares          `json:"front_profile,omitempty"`
 }
 
@@ -95,7 +98,10 @@ func number(v float64) string {
 // Others is the largest share of the processors, in percent, that other programs took
 // while something was measured.
 func (r *results) Others() (most float64) {
-	for _, f := range slices.Concat(r.Empty, r.Closed, r.Paced, r.KSN, r.compared(), r.Terminals, r.Keys) {
+	for _, f := range slices.Concat(r.Empty, r.Closed, r.Paced, r.KSN, r.compared(), r.Terminals, r.Keys, r.Records) {
+		most = max(most, f.Others)
+	}
+	for _, f := range r.Voids {
 		most = max(most, f.Others)
 	}
 	if r.Enrolment != nil {

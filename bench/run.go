@@ -71,6 +71,9 @@ func run(ctx context.Context, o options) (_ *results, err error) {
 	if err := r.enrol(o.enrol); err != nil {
 		return nil, fmt.Errorf("terminals get keys: %w", err)
 	}
+	if err := r.records(o.subjects); err != nil {
+		return nil, fmt.Errorf("PIN records and voids: %w", err)
+	}
 	return &r.results, nil
 }
 

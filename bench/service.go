@@ -36,9 +36,9 @@ type server struct {
 	log     string        // file
 }
 
-// startService starts keyd dev in a new directory with the given keys. Loading many
-// takes long: progress is told.
-func startService(ctx context.Context, o *options, keyd, dir string, keys []testKey) (*server, error) {
+// startService starts keyd dev in a new directory with the given keys, and with flags besides
+// those that every service has. Loading many keys takes long: progress is told.
+func startService(ctx context.Context, o *options, keyd, dir string, keys []testKey, flags ...string) (*server, error) {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -63,7 +63,7 @@ func startService(ctx context.Context, o *options, keyd, dir string, keys []test
 			}
 		}
 	}()
-	return s, s.start(ctx, limit, keyd, "dev", "--dir", dev, "--listen", "127.0.0.1:0", "--keys", file)
+	return s, s.start(ctx, limit, keyd, append([]string{"dev", "--dir", dev, "--listen", "127.0.0.1:0", "--keys", file}, flags...)...)
 }
 
 // start starts the process and waits until it says where it listens. The process is in

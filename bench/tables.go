@@ -233,7 +233,7 @@ func (r *results) Profile() table {
 // tables are all that have rows, in the order in which they are read.
 func (r *results) tables() []table {
 	var all []table
-	for _, t := range []table{r.Goals(), r.Operations(), r.Latencies(), r.BareToken(), r.DUKPT(), r.KSNChecks(), r.Comparisons(), r.ByTerminals(), r.ByKeys(), r.Enrolments(), r.Profile()} {
+	for _, t := range []table{r.Goals(), r.Operations(), r.Latencies(), r.BareToken(), r.DUKPT(), r.KSNChecks(), r.Comparisons(), r.ByTerminals(), r.ByKeys(), r.Enrolments(), r.RecordPINs(), r.VoidFlows(), r.Profile()} {
 		if len(t.Rows) > 0 {
 			all = append(all, t)
 		}

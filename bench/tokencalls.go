@@ -25,6 +25,10 @@ func naive(w *workload) tokenCalls {
 		return tokenCalls{TDES: 3, TDESBlocks: 3}
 	case aesToZone: // the two layers of format 4, and the block on its way out
 		return tokenCalls{TDES: 1, TDESBlocks: 1, AES: 2, Derive: w.meanSteps()}
+	case tdesVerify: // the halves of the initial key, and the PVV
+		return tokenCalls{TDES: 3, TDESBlocks: 3}
+	case aesVerify:
+		return tokenCalls{TDES: 1, TDESBlocks: 1, AES: 2, Derive: w.meanSteps()}
 	case zoneToZone, verifyPVV: // the block on its way in; the block out, or the PVV
 		return tokenCalls{TDES: 2, TDESBlocks: 2}
 	}

@@ -18,12 +18,32 @@ const (
 	aesToZone
 	zoneToZone
 	verifyPVV
-	emptyCall // of a server that does nothing: the yardstick
+	emptyCall  // of a server that does nothing: the yardstick
+	tdesVerify // PVVs, under DUKPT: what PIN records are compared with
+	aesVerify
+	tdesRecord // PINs of PIN records
+	aesRecord
 )
 
 func (o operation) String() string {
-	return [...]string{"TDES DUKPT → zone", "AES DUKPT → zone", "zone → zone", "verify (PVV)", "empty gRPC call"}[o]
+	return [...]string{"TDES DUKPT → zone", "AES DUKPT → zone", "zone → zone", "verify (PVV)", "empty gRPC call",
+		"TDES DUKPT, verify (PVV)", "AES DUKPT, verify (PVV)", "TDES DUKPT, PIN record", "AES DUKPT, PIN record"}[o]
 }
+
+// scheme returns whether an operation is one under DUKPT, and whether that is AES DUKPT.
+func (o operation) scheme() (dukpt, aes bool) {
+	switch o {
+	case tdesToZone, tdesVerify, tdesRecord:
+		return true, false
+	case aesToZone, aesVerify, aesRecord:
+		return true, true
+	}
+	return false, false
+}
+
+// verifies reports whether an operation compares a PIN with a PVV, records whether with a PIN record.
+func (o operation) verifies() bool { return o == verifyPVV || o == tdesVerify || o == aesVerify }
+func (o operation) records() bool  { return o == tdesRecord || o == aesRecord }
 
 // workload is an operation on keys of one service, and the terminals that ask for it.
 // Terminals go on where they were from one measurement to the next.
@@ -38,6 +58,7 @@ type workload struct {
 	first     uint32   // number of the first terminal: workloads on one BDK share none
 	counters  []uint32 // by terminal; none where the incoming key is no BDK
 	cards     *cards
+	subjects  []subject // of PIN records: terminals take turns at them
 
 	steps, made atomic.Int64 // AES: derivations from BDK to PIN key, in how many requests
 }
@@ -74,7 +95,20 @@ func newZoneWorkload(n int, c *cards) *workload {
 	return w
 }
 
-func (w *workload) dukpt() bool { return w.operation == tdesToZone || w.operation == aesToZone }
+func (w *workload) dukpt() bool {
+	dukpt, _ := w.operation.scheme()
+	return dukpt
+}
+
+func (w *workload) aes() bool {
+	_, aes := w.operation.scheme()
+	return aes
+}
+
+// subject is whose PIN a terminal carries.
+func (w *workload) subject(terminal uint32) *subject {
+	return &w.subjects[int(terminal)%len(w.subjects)]
+}
 
 // meanSteps is the mean number of derivations from the AES BDK to the PIN key of a
 // request, without any key kept from one request for the next.
@@ -93,7 +127,7 @@ const maxTerminals = 1 << 19
 // from the workload's first.
 func (w *workload) putKSN(b *[dukpt.AESKSNSize]byte, terminal, counter uint32) int {
 	terminal += w.first
-	if w.operation == aesToZone {
+	if w.aes() {
 		*b = [dukpt.AESKSNSize]byte{0x12, 0x34, 0x56, 0x78, byte(terminal >> 24), byte(terminal >> 16), byte(terminal >> 8), byte(terminal),
 			byte(counter >> 24), byte(counter >> 16), byte(counter >> 8), byte(counter)}
 		return dukpt.AESKSNSize
@@ -146,41 +180,53 @@ func (m *maker) make(terminal uint32) (r request, err error) {
 	if m.operation == emptyCall {
 		return r, nil
 	}
-	r = request{terminal: terminal, card: m.cards.draw()}
-	account := pan(r.card)
-	parsed, err := pinblock.ParsePAN(string(account[:]))
-	if err != nil {
-		return r, err
-	}
-	digits := pin(r.card)
-	if err := m.pin.SetDigits(digits[:]); err != nil {
-		return r, err
+	r = request{terminal: terminal}
+	var number string
+	var digits []byte
+	if m.operation.records() {
+		s := m.subject(terminal)
+		number, digits = s.number, s.pin
+	} else {
+		r.card = m.cards.draw()
+		account, four := pan(r.card), pin(r.card)
+		number, digits = string(account[:]), four[:]
 	}
 	m.requests++
-	switch m.operation {
-	case tdesToZone:
-		err = m.tdes(&r, parsed)
-	case aesToZone:
-		err = m.aes(&r, parsed)
-	default:
-		if m.zones != nil {
-			r.terminal, r.counter = m.random.Uint32N(uint32(len(m.zones))), m.random.Uint32N(uint32(len(m.zones)))
-			err = m.zone.Set(keyValue(m.zones[r.terminal]))
-		}
-		if m.operation == verifyPVV {
-			r.pvv = pvv(&m.pvk, account, digits)
-			if r.wrong = m.requests%wrongEvery == 0; r.wrong {
-				r.pvv = another(r.pvv)
-			}
-		}
-		if err == nil {
-			err = m.seal0(&r, parsed)
+	if m.operation.verifies() {
+		r.pvv = pvv(&m.pvk, pan(r.card), pin(r.card))
+		if r.wrong = m.requests%wrongEvery == 0; r.wrong {
+			r.pvv = another(r.pvv)
 		}
 	}
-	if err != nil {
+	if m.zones != nil {
+		r.terminal, r.counter = m.random.Uint32N(uint32(len(m.zones))), m.random.Uint32N(uint32(len(m.zones)))
+		if err := m.zone.Set(keyValue(m.zones[r.terminal])); err != nil {
+			return r, fmt.Errorf("make a request: %w", err)
+		}
+	}
+	if err := m.seal(&r, number, digits); err != nil {
 		return r, fmt.Errorf("make a request: %w", err)
 	}
 	return r, nil
+}
+
+// seal enciphers a PIN with its number: under the next key of the request's terminal or, where there
+// are none, under the zone key.
+func (m *maker) seal(r *request, number string, digits []byte) error {
+	parsed, err := pinblock.ParsePAN(number)
+	if err != nil {
+		return err
+	}
+	if err := m.pin.SetDigits(digits); err != nil {
+		return err
+	}
+	switch {
+	case m.aes():
+		return m.sealAES(r, parsed)
+	case m.dukpt():
+		return m.sealTDES(r, parsed)
+	}
+	return m.seal0(r, parsed)
 }
 
 // wrongEvery is one in how many verifications has a wrong PVV.
@@ -211,7 +257,7 @@ func (w *workload) giveBack(r request) {
 	}
 }
 
-func (m *maker) tdes(r *request, account pinblock.PAN) error {
+func (m *maker) sealTDES(r *request, account pinblock.PAN) error {
 	ksn, err := m.transaction(r)
 	if err != nil {
 		return err

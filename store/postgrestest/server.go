@@ -2,7 +2,7 @@
 // an address of this machine that only the test has. A test can kill it, start it again, put a
 // proxy before it that cuts or falls silent, and have a standby take over.
 //
-// Only tests use this package.
+// Only tests use this package, and the load generator ([StartIn]).
 package postgrestest
 
 import (
@@ -73,7 +73,17 @@ func bin() (string, error) {
 // Start makes a cluster and starts its server; settings are lines of postgresql.conf. Stop
 // ends and removes it.
 func Start(settings ...string) (*Server, error) {
-	s, err := newServer()
+	parent := "/dev/shm"
+	if info, err := os.Stat(parent); err != nil || !info.IsDir() {
+		parent = ""
+	}
+	return StartIn(parent, settings...)
+}
+
+// StartIn is [Start] with the folder in another one, which everybody may pass through: on a disk, say,
+// where it matters what a commit costs.
+func StartIn(parent string, settings ...string) (*Server, error) {
+	s, err := newServer(parent)
 	if err != nil {
 		return nil, err
 	}
@@ -94,11 +104,7 @@ func Start(settings ...string) (*Server, error) {
 	return s, nil
 }
 
-func newServer() (*Server, error) {
-	parent := "/dev/shm"
-	if info, err := os.Stat(parent); err != nil || !info.IsDir() {
-		parent = ""
-	}
+func newServer(parent string) (*Server, error) {
 	folder, err := os.MkdirTemp(parent, "keyd-postgres-")
 	if err != nil {
 		return nil, err
@@ -328,7 +334,7 @@ func (s *Server) Create(ctx context.Context) (string, error) {
 
 // Standby starts a second server that follows this one. Commits wait until it has them.
 func (s *Server) Standby() (*Server, error) {
-	second, err := newServer()
+	second, err := newServer(filepath.Dir(s.folder))
 	if err != nil {
 		return nil, err
 	}
