@@ -118,7 +118,7 @@ func (s *tables) takePIN(ctx context.Context, subject []byte, take func(*PINReco
 	if len(subject) != sha256.Size {
 		return PINRecord{}, false, fmt.Errorf("%w: a subject's digest has %d bytes", ErrInvalid, sha256.Size)
 	}
-	err = s.engine.transaction(ctx, func(tx *sql.Tx) error {
+	err = s.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		stored, err := storedPIN(ctx, tx, subject)
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return err
@@ -174,7 +174,7 @@ func (s *tables) givePIN(ctx context.Context, taken *PINRecord, give func(*PINRe
 	if len(taken.Subject) != sha256.Size {
 		return fmt.Errorf("%w: a subject's digest has %d bytes", ErrInvalid, sha256.Size)
 	}
-	return s.engine.transaction(ctx, func(tx *sql.Tx) error {
+	return s.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		stored, err := storedPIN(ctx, tx, taken.Subject)
 		switch {
 		case errors.Is(err, sql.ErrNoRows):

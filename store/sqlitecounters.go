@@ -128,7 +128,7 @@ func (s *SQLite) DeleteReceiptKeys(ctx context.Context, ids ...uint64) error {
 
 // prepareStatements prepares the statements that are used often.
 func (s *SQLite) prepareStatements(ctx context.Context) error {
-	for _, query := range []string{getKey, listKeys, getVersion, getAlias, getCounter} {
+	for _, query := range []string{getKey, listKeys, getVersion, getAlias, getCounter, getPIN, getVoid, getVoidOfCode, getVoidOfRequest, getVoidStanding} {
 		var err error
 		if s.prepared[query], err = s.readers.PrepareContext(ctx, query); err != nil {
 			return classify(ctx, err)

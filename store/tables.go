@@ -36,7 +36,10 @@ type engine interface {
 }
 
 // tables keeps what both databases keep in the same way.
-type tables struct{ engine engine }
+type tables struct {
+	engine   engine
+	together together
+}
 
 // errUnchanged ends a transaction that found nothing to do.
 var errUnchanged = errors.New("store: nothing has changed")

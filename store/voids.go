@@ -104,6 +104,10 @@ type Voids interface {
 	// that is there ([ErrInvalid]). [ErrNotFound] where there is no such void.
 	ChangeVoid(ctx context.Context, id string, since time.Time, change func(VoidRecord, Standing) (VoidRecord, error)) (VoidRecord, error)
 
+	// VoidStanding returns a void with its standing, of one moment, and changes nothing.
+	// [ErrNotFound] where there is no such void.
+	VoidStanding(ctx context.Context, id string, since time.Time) (VoidRecord, Standing, error)
+
 	// Void returns a void, VoidOfCode the one whose code has an identifier, VoidOfRequest the one
 	// that was created by a request. [ErrNotFound] where there is none.
 	Void(ctx context.Context, id string) (VoidRecord, error)

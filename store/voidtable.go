@@ -33,6 +33,12 @@ const (
 	countVoids = `SELECT count(*) FROM voids
 		WHERE merchant = $1 AND created_at >= $2 AND state IN ('CREATED', 'SCANNED', 'AUTHORIZED', 'CONFIRMED') AND id <> $3`
 
+	// getVoidStanding is getVoid with what the two before it say, in one statement.
+	getVoidStanding = `SELECT ` + voidColumns + `,
+		EXISTS (SELECT 1 FROM voids AS o WHERE o.merchant = v.merchant AND o.reference = v.reference AND o.state IN ('CREATED', 'SCANNED', 'AUTHORIZED') AND o.id <> v.id),
+		(SELECT count(*) FROM voids AS o WHERE o.merchant = v.merchant AND o.created_at >= $2 AND o.state IN ('CREATED', 'SCANNED', 'AUTHORIZED', 'CONFIRMED') AND o.id <> v.id)
+		FROM voids AS v WHERE v.id = $1`
+
 	changeVoid = `UPDATE voids SET state = $1, version = $2, content = $3, token = $4, burnt_at = $5, due_at = $6, changed_at = $7
 		WHERE id = $8 AND version = $9`
 )
@@ -46,10 +52,18 @@ func voidValues(r *VoidRecord) []any {
 
 // scanVoid takes the columns as they come; see scan.
 func scanVoid(from scanner) (VoidRecord, error) {
-	r, err := readRow(from, 20)
+	r, err := readRow(from, voidWidth)
 	if err != nil {
 		return VoidRecord{}, err
 	}
+	return voidIn(r)
+}
+
+// voidWidth is how many columns a void has.
+const voidWidth = 20
+
+// voidIn reads the columns of a void.
+func voidIn(r *row) (VoidRecord, error) {
 	currency := r.number(5)
 	v := VoidRecord{
 		ID: r.text(0), Merchant: r.text(1), Terminal: r.text(2), Reference: r.text(3), Amount: column[int64](r, 4), Currency: uint16(min(currency, maxCurrency+1)), Fee: column[int64](r, 6),
@@ -63,13 +77,38 @@ func scanVoid(from scanner) (VoidRecord, error) {
 	return v, nil
 }
 
+// stood is a void with its standing.
+type stood struct {
+	void     VoidRecord
+	standing Standing
+}
+
+// scanStood takes the columns as they come; see scan. SQLite's answer to EXISTS is a number.
+func scanStood(from scanner) (s stood, err error) {
+	r, err := readRow(from, voidWidth+2)
+	if err != nil {
+		return s, err
+	}
+	switch live := r.values[voidWidth].(type) {
+	case bool:
+		s.standing.Live = live
+	case int64:
+		s.standing.Live = live != 0
+	default:
+		return s, ErrCorrupt
+	}
+	s.standing.Today = int(min(r.number(voidWidth+1), math.MaxInt32))
+	s.void, err = voidIn(r)
+	return s, err
+}
+
 // AddVoid implements [Voids].
 func (s *tables) AddVoid(ctx context.Context, q VoidQuestion, create func(Standing) (VoidRecord, error)) (r VoidRecord, added bool, err error) {
 	if !q.valid() {
 		return VoidRecord{}, false, fmt.Errorf("%w: a void is created by a request, for a payment of a merchant", ErrInvalid)
 	}
 	var stopped error
-	err = s.engine.transaction(ctx, func(tx *sql.Tx) error {
+	err = s.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		stopped, added = nil, false
 		found, err := scanVoid(tx.QueryRowContext(ctx, getVoidOfRequest, q.Request))
 		if err == nil {
@@ -130,7 +169,7 @@ func (s *tables) ChangeVoid(ctx context.Context, id string, since time.Time, cha
 		return VoidRecord{}, fmt.Errorf("%w: a time is not within the years 1970 to 9999", ErrInvalid)
 	}
 	var stopped error
-	err = s.engine.transaction(ctx, func(tx *sql.Tx) error {
+	err = s.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		stopped = nil
 		before, err := scanVoid(tx.QueryRowContext(ctx, getVoid, id))
 		if errors.Is(err, sql.ErrNoRows) {
@@ -182,6 +221,18 @@ func (r *VoidRecord) follows(before *VoidRecord) error {
 		return fmt.Errorf("%w: void %s: what never changes has changed", ErrInvalid, r.ID)
 	}
 	return nil
+}
+
+// VoidStanding implements [Voids].
+func (s *tables) VoidStanding(ctx context.Context, id string, since time.Time) (VoidRecord, Standing, error) {
+	if !validVoidID(id) {
+		return VoidRecord{}, Standing{}, s.none(ctx)
+	}
+	if !validTime(since) {
+		return VoidRecord{}, Standing{}, fmt.Errorf("%w: a time is not within the years 1970 to 9999", ErrInvalid)
+	}
+	found, err := one(ctx, s, scanStood, getVoidStanding, id, since.UnixMicro())
+	return found.void, found.standing, err
 }
 
 // Void implements [Voids].

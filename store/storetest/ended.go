@@ -73,13 +73,14 @@ func inventoryCalls(ctx context.Context, s store.Store) map[string]error {
 	_, voidChanged := s.ChangeVoid(ctx, v.ID, voidDay, func(v store.VoidRecord, _ store.Standing) (store.VoidRecord, error) { return v, nil })
 	_, void := s.Void(ctx, v.ID)
 	_, voidOfCode := s.VoidOfCode(ctx, v.Code)
+	_, _, voidStanding := s.VoidStanding(ctx, v.ID, voidDay)
 	_, voidOfRequest := s.VoidOfRequest(ctx, v.Request)
 	_, listVoids := s.ListVoids(ctx, v.Merchant, "", time.Time{}, "", 10)
 	_, dueVoids := s.DueVoids(ctx, voidDay, 10)
 	return map[string]error{
 		"PINRecord": pinRecord, "PINRecords": pinRecords, "ListPINRecords": allPINs, "PINEvents": pinEvents, "PINEventOfRequest": ofApproval, "UpdatePINRecord": updatePIN, "TakePINTry": takePIN, "TakePINCode": takeCode,
 		"AddPINRecord": s.AddPINRecord(ctx, PINRecord(2), PINEvent("enrol-begun")), "GivePINTry": s.GivePINTry(ctx, pin, true, PINEvent("last-right")), "GivePINCode": s.GivePINCode(ctx, pin),
-		"AddVoid": voidAdded, "ChangeVoid": voidChanged, "Void": void, "VoidOfCode": voidOfCode, "VoidOfRequest": voidOfRequest, "ListVoids": listVoids, "DueVoids": dueVoids,
+		"AddVoid": voidAdded, "ChangeVoid": voidChanged, "Void": void, "VoidOfCode": voidOfCode, "VoidOfRequest": voidOfRequest, "VoidStanding": voidStanding, "ListVoids": listVoids, "DueVoids": dueVoids,
 
 		"KeyHost": keyHost, "KeyHosts": keyHosts, "KeySet": keySet, "KeySetVersion": keySetVersion, "KeySets": keySets, "RevocationList": list, "RevocationLists": lists,
 		"BeginInjection": begins, "RetryInjection": retries, "Injection": injection, "InjectionOfNonce": ofNonce, "InjectionOfRequest": ofRequest,

@@ -264,6 +264,30 @@ func testVoidStanding(t *testing.T, s store.Store) {
 	if seen != (store.Standing{Today: 2}) {
 		t.Errorf("but itself: %+v", seen)
 	}
+	looked(t, s, first, seen)
+	again := Void(8)
+	again.Reference = gone.Reference
+	addVoid(t, s, again)
+	gone, err := s.Void(t.Context(), gone.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	looked(t, s, gone, store.Standing{Live: true, Today: 4})
+	if _, _, err := s.VoidStanding(t.Context(), Void(9).ID, voidDay); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("of none: %v", err)
+	}
+	if _, _, err := s.VoidStanding(t.Context(), first.ID, time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC)); !errors.Is(err, store.ErrInvalid) {
+		t.Errorf("since no time: %v", err)
+	}
+}
+
+// looked insists on how a void stands.
+func looked(t *testing.T, s store.Store, v store.VoidRecord, want store.Standing) {
+	t.Helper()
+	got, standing, err := s.VoidStanding(t.Context(), v.ID, voidDay)
+	if err != nil || !reflect.DeepEqual(got, v) || standing != want {
+		t.Errorf("VoidStanding = %+v, %+v, %v, want %+v, %+v", got, standing, err, v, want)
+	}
 }
 
 func testVoidsInPages(t *testing.T, s store.Store) {
