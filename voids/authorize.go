@@ -177,6 +177,7 @@ type authorization struct {
 	by       []voidtoken.Authorization
 	action   string
 	request  string
+	merchant string // of the void
 }
 
 func (a *authorization) event(i int) string {
@@ -186,31 +187,36 @@ func (a *authorization) event(i int) string {
 // errGoOn ends a transaction in which the void was only looked at.
 var errGoOn = errors.New("the approval would count")
 
-// run looks whether the approval would count, has ask verify and sign, and keeps what comes of it.
+// run looks whether the approval would count, has ask verify and sign, and keeps what comes of it. What
+// is kept is decided anew then.
 func (a *authorization) run(ctx context.Context, ask func(ctx context.Context, fields voidtoken.Fields, token hsm.Key, expires int64) (hsm.AuthorizedVoid, error)) (*Authorized, error) {
-	before, err := a.Store.Void(ctx, a.void)
+	// Whoever names another merchant gets what the rules say in the transaction below.
+	before, standing, err := a.Store.VoidStanding(ctx, a.void, today(a.settings, a.payment.Merchant, a.now()))
 	if err != nil {
 		return nil, refused(ctx, err)
 	}
+	a.merchant = before.Merchant
 	answer, err := a.again(&before)
 	if answer != nil || err != nil {
 		return a.noted(ctx, answer, err)
 	}
-	v, err := a.transact(ctx, a.void, a.settings, func(v flow.Void, standing store.Standing) (flow.Void, flow.Outcome, error) {
-		next, outcome, err := a.approve(v, standing)
-		if err == nil && outcome.Result == flow.ResultAuthorized {
-			err = errGoOn
-		}
-		return next, outcome, err
-	}, nil)
-	if !errors.Is(err, errGoOn) { // the rules say no, or the time is over, or it is nothing to do with this approval
-		return a.noted(ctx, &Authorized{Void: v}, err)
-	}
-	pair, err := a.pair(ctx, a.settings.TokenKey, "void tokens")
+	decoded, err := decode(&before)
 	if err != nil {
 		return nil, err
 	}
-	decoded, err := decode(&before)
+	if !a.wouldCount(decoded, standing) {
+		v, err := a.transact(ctx, a.void, a.merchant, a.settings, func(v flow.Void, standing store.Standing) (flow.Void, flow.Outcome, error) {
+			next, outcome, err := a.approve(v, standing)
+			if err == nil && outcome.Result == flow.ResultAuthorized {
+				err = errGoOn
+			}
+			return next, outcome, err
+		}, nil)
+		if !errors.Is(err, errGoOn) { // the rules say no, or the time is over, or it is nothing to do with this approval
+			return a.noted(ctx, &Authorized{Void: v}, err)
+		}
+	}
+	pair, err := a.pair(ctx, a.settings.TokenKey, "void tokens")
 	if err != nil {
 		return nil, err
 	}
@@ -229,6 +235,13 @@ func (a *authorization) run(ctx context.Context, ask func(ctx context.Context, f
 		return nil, err
 	}
 	return a.keep(keep, asked.Token)
+}
+
+// wouldCount reports whether the approval would count, as far as a look can tell. What it would be
+// refused for is decided, and kept, in a transaction.
+func (a *authorization) wouldCount(v flow.Void, standing store.Standing) bool {
+	_, outcome, err := a.approve(v, standing)
+	return err == nil && outcome.Result == flow.ResultAuthorized
 }
 
 // again answers a request that has changed the void before, with the same; nil for one that has not.
@@ -286,7 +299,7 @@ func (a *authorization) approve(v flow.Void, standing store.Standing) (next flow
 
 // failed keeps that the approval was not verified: it costs the void a try.
 func (a *authorization) failed(ctx context.Context) (*Authorized, error) {
-	v, err := a.apply(ctx, a.void, a.settings, func(*flow.Void, store.Standing) flow.Event {
+	v, err := a.apply(ctx, a.void, a.merchant, a.settings, func(*flow.Void, store.Standing) flow.Event {
 		return flow.Event{Kind: flow.EventFail, Request: a.event(0), At: a.now().Unix(), Method: a.by[0].Method, Failure: flow.NotVerified}
 	}, nil)
 	return a.noted(ctx, &Authorized{Void: v}, err)
@@ -296,7 +309,7 @@ func (a *authorization) failed(ctx context.Context) (*Authorized, error) {
 // is kept.
 func (a *authorization) keep(ctx context.Context, token string) (*Authorized, error) {
 	kept := ""
-	v, err := a.transact(ctx, a.void, a.settings, a.approve, func(r *store.VoidRecord, outcome *flow.Outcome) {
+	v, err := a.transact(ctx, a.void, a.merchant, a.settings, a.approve, func(r *store.VoidRecord, outcome *flow.Outcome) {
 		if kept = ""; outcome.Result == flow.ResultAuthorized {
 			r.Token, kept = token, token
 		}

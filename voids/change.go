@@ -30,7 +30,11 @@ func (s *Service) change(ctx context.Context, actor, action, request, id string,
 	if err := checkRequest(request); err != nil {
 		return nil, err
 	}
-	v, err := s.apply(ctx, id, s.Settings(ctx), func(*flow.Void, store.Standing) flow.Event {
+	before, err := s.Store.Void(ctx, id) // its merchant never changes
+	if err != nil {
+		return nil, refused(ctx, err)
+	}
+	v, err := s.apply(ctx, id, before.Merchant, s.Settings(ctx), func(*flow.Void, store.Standing) flow.Event {
 		return flow.Event{Kind: kind, Request: eventOf(actor, action, request, 0), At: s.now().Unix()}
 	}, nil)
 	if err != nil {
@@ -48,7 +52,7 @@ func (s *Service) Get(ctx context.Context, id string) (*Void, error) {
 		return nil, refused(ctx, err)
 	}
 	if due(&r, s.now()) {
-		return s.expire(ctx, id)
+		return s.expire(ctx, &r)
 	}
 	return seen(&r)
 }
@@ -56,8 +60,8 @@ func (s *Service) Get(ctx context.Context, id string) (*Void, error) {
 func due(r *store.VoidRecord, now time.Time) bool { return r.State.Live() && !now.Before(r.Due) }
 
 // expire looks at the time. What comes of it needs no rules.
-func (s *Service) expire(ctx context.Context, id string) (*Void, error) {
-	v, err := s.apply(ctx, id, nil, func(v *flow.Void, _ store.Standing) flow.Event {
+func (s *Service) expire(ctx context.Context, r *store.VoidRecord) (*Void, error) {
+	v, err := s.apply(ctx, r.ID, r.Merchant, nil, func(v *flow.Void, _ store.Standing) flow.Event {
 		return flow.Event{Kind: flow.EventExpire, Request: fmt.Sprintf("expire.%d", v.Version), At: s.now().Unix()}
 	}, nil)
 	if err != nil {
@@ -76,7 +80,7 @@ func (s *Service) Expire(ctx context.Context) (ended int, err error) {
 			return ended, refused(ctx, err)
 		}
 		for i := range list {
-			v, err := s.expire(ctx, list[i].ID)
+			v, err := s.expire(ctx, &list[i])
 			if err != nil {
 				return ended, err
 			}

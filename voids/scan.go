@@ -74,7 +74,7 @@ func (s *Service) Scan(ctx context.Context, actor string, r Scan) (*Void, error)
 	case found.Merchant != r.Merchant: // another with the same eight bytes
 		return nil, s.codeRefused(ctx, false, code.ErrForeignCode)
 	}
-	v, err := s.apply(ctx, found.ID, settings, func(v *flow.Void, _ store.Standing) flow.Event {
+	v, err := s.apply(ctx, found.ID, found.Merchant, settings, func(v *flow.Void, _ store.Standing) flow.Event {
 		return flow.Event{Kind: flow.EventScan, Request: eventOf(actor, ActionScan, r.Request, 0), At: now.Unix()}
 	}, func(r *store.VoidRecord, outcome *flow.Outcome) {
 		if outcome.Result == flow.ResultScanned {
@@ -139,24 +139,20 @@ func keysOf(k code.Keys, err error) (code.Keys, error) {
 	return k, nil
 }
 
-// apply applies an event to a void, in one transaction, and keeps what comes of it. change fills in
-// what else of the record changes with it.
-func (s *Service) apply(ctx context.Context, id string, settings *policies.Voids, event func(*flow.Void, store.Standing) flow.Event, change func(*store.VoidRecord, *flow.Outcome)) (*Void, error) {
-	return s.transact(ctx, id, settings, func(v flow.Void, standing store.Standing) (flow.Void, flow.Outcome, error) {
+// apply applies an event to a void of a merchant, in one transaction, and keeps what comes of it. change
+// fills in what else of the record changes with it.
+func (s *Service) apply(ctx context.Context, id, merchant string, settings *policies.Voids, event func(*flow.Void, store.Standing) flow.Event, change func(*store.VoidRecord, *flow.Outcome)) (*Void, error) {
+	return s.transact(ctx, id, merchant, settings, func(v flow.Void, standing store.Standing) (flow.Void, flow.Outcome, error) {
 		return v.Apply(event(&v, standing), rulesOf(settings))
 	}, change)
 }
 
-// transact has do decide in one transaction what becomes of a void.
-func (s *Service) transact(ctx context.Context, id string, settings *policies.Voids, do func(flow.Void, store.Standing) (flow.Void, flow.Outcome, error), change func(*store.VoidRecord, *flow.Outcome)) (*Void, error) {
-	found, err := s.Store.Void(ctx, id)
-	if err != nil {
-		return nil, refused(ctx, err)
-	}
+// transact has do decide in one transaction what becomes of a void of a merchant.
+func (s *Service) transact(ctx context.Context, id, merchant string, settings *policies.Voids, do func(flow.Void, store.Standing) (flow.Void, flow.Outcome, error), change func(*store.VoidRecord, *flow.Outcome)) (*Void, error) {
 	now := s.now()
 	var next flow.Void
 	var outcome flow.Outcome
-	kept, err := s.Store.ChangeVoid(ctx, id, today(settings, found.Merchant, now), func(r store.VoidRecord, standing store.Standing) (store.VoidRecord, error) {
+	kept, err := s.Store.ChangeVoid(ctx, id, today(settings, merchant, now), func(r store.VoidRecord, standing store.Standing) (store.VoidRecord, error) {
 		v, err := decode(&r)
 		if err != nil {
 			return r, err
