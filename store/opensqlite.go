@@ -46,7 +46,7 @@ func OpenSQLite(ctx context.Context, path string) (*SQLite, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store %s: %w: %w", path, ErrFailed, err)
 	}
-	s := &SQLite{path: absolute, prepared: map[string]*sql.Stmt{}}
+	s := &SQLite{path: absolute, asked: map[string]*sql.Stmt{}, written: map[string]*sql.Stmt{}}
 	s.tables.engine = s
 	if err := s.open(ctx); err != nil {
 		return nil, s.fail(errors.Join(err, s.abandon()))

@@ -68,7 +68,7 @@ func (s *tables) UpdatePINRecord(ctx context.Context, r PINRecord, e *PINEvent) 
 	}
 	var kept PINRecord
 	err := s.engine.transaction(ctx, func(tx *sql.Tx) error {
-		stored, err := storedPIN(ctx, tx, r.Subject)
+		stored, err := s.storedPIN(ctx, tx, r.Subject)
 		switch {
 		case errors.Is(err, sql.ErrNoRows):
 			return fmt.Errorf("a PIN record: %w", ErrNotFound)
@@ -80,7 +80,7 @@ func (s *tables) UpdatePINRecord(ctx context.Context, r PINRecord, e *PINEvent) 
 		}
 		kept = r
 		kept.Events = stored.Events
-		return writePIN(ctx, tx, &kept, e)
+		return s.writePIN(ctx, tx, &kept, e)
 	})
 	if err != nil {
 		return PINRecord{}, err
@@ -119,7 +119,7 @@ func (s *tables) takePIN(ctx context.Context, subject []byte, take func(*PINReco
 		return PINRecord{}, false, fmt.Errorf("%w: a subject's digest has %d bytes", ErrInvalid, sha256.Size)
 	}
 	err = s.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		stored, err := storedPIN(ctx, tx, subject)
+		stored, err := s.storedPIN(ctx, tx, subject)
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
@@ -128,11 +128,11 @@ func (s *tables) takePIN(ctx context.Context, subject []byte, take func(*PINReco
 			taken, e = take(&stored)
 		}
 		if !taken {
-			_, err := tx.ExecContext(ctx, missPIN)
+			_, err := s.exec(ctx, tx, missPIN)
 			return err
 		}
 		r = stored
-		return writePIN(ctx, tx, &r, e)
+		return s.writePIN(ctx, tx, &r, e)
 	})
 	if err != nil || !taken {
 		return PINRecord{}, false, err
@@ -175,7 +175,7 @@ func (s *tables) givePIN(ctx context.Context, taken *PINRecord, give func(*PINRe
 		return fmt.Errorf("%w: a subject's digest has %d bytes", ErrInvalid, sha256.Size)
 	}
 	return s.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		stored, err := storedPIN(ctx, tx, taken.Subject)
+		stored, err := s.storedPIN(ctx, tx, taken.Subject)
 		switch {
 		case errors.Is(err, sql.ErrNoRows):
 			return errUnchanged
@@ -189,7 +189,7 @@ func (s *tables) givePIN(ctx context.Context, taken *PINRecord, give func(*PINRe
 		if !given {
 			return errUnchanged
 		}
-		return writePIN(ctx, tx, &stored, e)
+		return s.writePIN(ctx, tx, &stored, e)
 	})
 }
 
@@ -237,12 +237,12 @@ func (s *tables) PINEventOfRequest(ctx context.Context, request []byte) (PINEven
 }
 
 // storedPIN reads a record within a transaction, [sql.ErrNoRows] where there is none.
-func storedPIN(ctx context.Context, tx *sql.Tx, subject []byte) (PINRecord, error) {
-	return scanPIN(tx.QueryRowContext(ctx, getPIN, subject))
+func (s *tables) storedPIN(ctx context.Context, tx *sql.Tx, subject []byte) (PINRecord, error) {
+	return scanPIN(s.row(ctx, tx, getPIN, subject))
 }
 
 // writePIN keeps what follows on what was read in the same transaction, with an event if there is one.
-func writePIN(ctx context.Context, tx *sql.Tx, r *PINRecord, e *PINEvent) error {
+func (s *tables) writePIN(ctx context.Context, tx *sql.Tx, r *PINRecord, e *PINEvent) error {
 	was := r.Revision
 	r.Revision++
 	if e != nil {
@@ -260,7 +260,7 @@ func writePIN(ctx context.Context, tx *sql.Tx, r *PINRecord, e *PINEvent) error 
 	if err := r.Validate(); err != nil {
 		return err
 	}
-	result, err := tx.ExecContext(ctx, updatePIN, int64(r.Version), string(r.State), int64(r.Tries), int64(r.TriesLeft), int64(r.Series), notNull(r.Record), notNull(r.Approval),
+	result, err := s.exec(ctx, tx, updatePIN, int64(r.Version), string(r.State), int64(r.Tries), int64(r.TriesLeft), int64(r.Series), notNull(r.Record), notNull(r.Approval),
 		notNull(r.Pending), notNull(r.Code), int64(r.CodeTriesLeft), micros(r.CodeExpires), micros(r.NotAfter), int64(r.Events), int64(r.Revision), r.ChangedAt.UnixMicro(),
 		r.Subject, int64(was))
 	if err != nil {

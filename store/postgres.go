@@ -163,6 +163,9 @@ func (s *Postgres) query(ctx context.Context, query string, args ...any) (rows *
 	return rows, cancel, nil
 }
 
+// prepared implements [engine]: the driver prepares each statement once for each connection.
+func (s *Postgres) prepared(string) *sql.Stmt { return nil }
+
 // now implements [engine]: the server's clock.
 func (s *Postgres) now(ctx context.Context, tx *sql.Tx) (micros int64, err error) {
 	err = tx.QueryRowContext(ctx, `SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint`).Scan(&micros)

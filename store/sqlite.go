@@ -14,11 +14,12 @@ import (
 type SQLite struct {
 	tables
 
-	path     string
-	writer   *sql.DB              // one connection: SQLite has one writer, and here the wait obeys the context
-	readers  *sql.DB              // never write, and never wait for the writer (WAL)
-	prepared map[string]*sql.Stmt // of the readers, by their text: queries that are asked often
-	closed   atomic.Bool
+	path    string
+	writer  *sql.DB              // one connection: SQLite has one writer, and here the wait obeys the context
+	readers *sql.DB              // never write, and never wait for the writer (WAL)
+	asked   map[string]*sql.Stmt // of the readers, by their text: queries that are asked often
+	written map[string]*sql.Stmt // likewise of the writer
+	closed  atomic.Bool
 
 	checkpointer *sql.DB // one connection, with a shorter wait than the writer's
 
@@ -89,7 +90,7 @@ func (s *SQLite) query(ctx context.Context, query string, args ...any) (rows *sq
 	if s.closed.Load() {
 		return nil, nil, ErrClosed
 	}
-	if statement, ok := s.prepared[query]; ok {
+	if statement, ok := s.asked[query]; ok {
 		// They take microseconds: to watch the context costs more than that.
 		if ctx.Err() != nil {
 			return nil, nil, ctx.Err()
@@ -100,6 +101,9 @@ func (s *SQLite) query(ctx context.Context, query string, args ...any) (rows *sq
 	}
 	return rows, func() {}, err
 }
+
+// prepared implements [engine].
+func (s *SQLite) prepared(query string) *sql.Stmt { return s.written[query] }
 
 // now implements [engine]: the process's clock.
 func (s *SQLite) now(context.Context, *sql.Tx) (int64, error) { return time.Now().UnixMicro(), nil }

@@ -128,10 +128,19 @@ func (s *SQLite) DeleteReceiptKeys(ctx context.Context, ids ...uint64) error {
 
 // prepareStatements prepares the statements that are used often.
 func (s *SQLite) prepareStatements(ctx context.Context) error {
-	for _, query := range []string{getKey, listKeys, getVersion, getAlias, getCounter, getPIN, getVoid, getVoidOfCode, getVoidOfRequest, getVoidStanding} {
-		var err error
-		if s.prepared[query], err = s.readers.PrepareContext(ctx, query); err != nil {
-			return classify(ctx, err)
+	for _, of := range []struct {
+		db         *sql.DB
+		statements map[string]*sql.Stmt
+		queries    []string
+	}{
+		{s.readers, s.asked, []string{getKey, listKeys, getVersion, getAlias, getCounter, getPIN, getVoid, getVoidOfCode, getVoidOfRequest, getVoidStanding}},
+		{s.writer, s.written, []string{getPIN, updatePIN, missPIN, getVoidOfRequest, getStanding, addVoid, getVoidStanding, changeVoid}},
+	} {
+		for _, query := range of.queries {
+			var err error
+			if of.statements[query], err = of.db.PrepareContext(ctx, query); err != nil {
+				return classify(ctx, err)
+			}
 		}
 	}
 	for _, p := range []struct {
@@ -153,8 +162,10 @@ func (s *SQLite) prepareStatements(ctx context.Context) error {
 
 func (s *SQLite) closeStatements() error {
 	errs := []error{s.extend.rows.Close(), s.extend.next.Close(), s.foldOne.Close(), s.foldMany.Close()}
-	for _, statement := range s.prepared {
-		errs = append(errs, statement.Close())
+	for _, statements := range []map[string]*sql.Stmt{s.asked, s.written} {
+		for _, statement := range statements {
+			errs = append(errs, statement.Close())
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -26,6 +26,9 @@ type engine interface {
 	// query reads past transactions. done is called when the rows are closed.
 	query(ctx context.Context, query string, args ...any) (rows *sql.Rows, done func(), err error)
 
+	// prepared returns a statement for transactions that is prepared already, nil where there is none.
+	prepared(query string) *sql.Stmt
+
 	// now returns the time by which nodes are seen, in microseconds from 1970.
 	now(ctx context.Context, tx *sql.Tx) (int64, error)
 
@@ -96,6 +99,22 @@ func end(ctx context.Context, e engine, err error) error {
 func exists(ctx context.Context, tx *sql.Tx, query string, args ...any) (found bool, err error) {
 	err = tx.QueryRowContext(ctx, "SELECT EXISTS ("+query+")", args...).Scan(&found)
 	return found, err
+}
+
+// row asks for one row within a transaction.
+func (s *tables) row(ctx context.Context, tx *sql.Tx, query string, args ...any) *sql.Row {
+	if statement := s.engine.prepared(query); statement != nil {
+		return tx.StmtContext(ctx, statement).QueryRowContext(ctx, args...)
+	}
+	return tx.QueryRowContext(ctx, query, args...)
+}
+
+// exec changes something within a transaction.
+func (s *tables) exec(ctx context.Context, tx *sql.Tx, query string, args ...any) (sql.Result, error) {
+	if statement := s.engine.prepared(query); statement != nil {
+		return tx.StmtContext(ctx, statement).ExecContext(ctx, args...)
+	}
+	return tx.ExecContext(ctx, query, args...)
 }
 
 // scanner is one row.

@@ -41,6 +41,9 @@ var errPanicked = fmt.Errorf("%w: a change has panicked", ErrFailed)
 // the context that it is given, and returns [errUnchanged] only while it has written nothing. It may
 // be called several times.
 func (s *tables) share(ctx context.Context, do func(context.Context, *sql.Tx) error) error {
+	if ctx.Err() != nil {
+		return s.fail(ctx.Err())
+	}
 	m := &member{ctx: ctx, do: do, done: make(chan struct{})}
 	g := &s.together
 	g.mu.Lock()

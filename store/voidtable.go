@@ -28,12 +28,11 @@ const (
 
 	dueVoids = `SELECT ` + voidColumns + ` FROM voids WHERE state IN ('CREATED', 'SCANNED', 'AUTHORIZED') AND due_at <= $1 ORDER BY due_at LIMIT $2`
 
-	hasLiveVoid = `SELECT 1 FROM voids WHERE merchant = $1 AND reference = $2 AND state IN ('CREATED', 'SCANNED', 'AUTHORIZED') AND id <> $3`
+	// getStanding is about a payment of which there is no void yet.
+	getStanding = `SELECT EXISTS (SELECT 1 FROM voids WHERE merchant = $1 AND reference = $2 AND state IN ('CREATED', 'SCANNED', 'AUTHORIZED')),
+		(SELECT count(*) FROM voids WHERE merchant = $1 AND created_at >= $3 AND state IN ('CREATED', 'SCANNED', 'AUTHORIZED', 'CONFIRMED'))`
 
-	countVoids = `SELECT count(*) FROM voids
-		WHERE merchant = $1 AND created_at >= $2 AND state IN ('CREATED', 'SCANNED', 'AUTHORIZED', 'CONFIRMED') AND id <> $3`
-
-	// getVoidStanding is getVoid with what the two before it say, in one statement.
+	// getVoidStanding is getVoid with how the void stands besides others, of one moment.
 	getVoidStanding = `SELECT ` + voidColumns + `,
 		EXISTS (SELECT 1 FROM voids AS o WHERE o.merchant = v.merchant AND o.reference = v.reference AND o.state IN ('CREATED', 'SCANNED', 'AUTHORIZED') AND o.id <> v.id),
 		(SELECT count(*) FROM voids AS o WHERE o.merchant = v.merchant AND o.created_at >= $2 AND o.state IN ('CREATED', 'SCANNED', 'AUTHORIZED', 'CONFIRMED') AND o.id <> v.id)
@@ -83,23 +82,40 @@ type stood struct {
 	standing Standing
 }
 
-// scanStood takes the columns as they come; see scan. SQLite's answer to EXISTS is a number.
+// scanStood takes the columns as they come; see scan.
 func scanStood(from scanner) (s stood, err error) {
 	r, err := readRow(from, voidWidth+2)
 	if err != nil {
 		return s, err
 	}
-	switch live := r.values[voidWidth].(type) {
+	if s.standing, err = standingIn(r, voidWidth); err != nil {
+		return s, err
+	}
+	s.void, err = voidIn(r)
+	return s, err
+}
+
+// scanStanding takes the columns as they come; see scan.
+func scanStanding(from scanner) (Standing, error) {
+	r, err := readRow(from, 2)
+	if err != nil {
+		return Standing{}, err
+	}
+	return standingIn(r, 0)
+}
+
+// standingIn reads the two columns of a standing. The answer to EXISTS is a number in SQLite.
+func standingIn(r *row, at int) (s Standing, err error) {
+	switch live := r.values[at].(type) {
 	case bool:
-		s.standing.Live = live
+		s.Live = live
 	case int64:
-		s.standing.Live = live != 0
+		s.Live = live != 0
 	default:
 		return s, ErrCorrupt
 	}
-	s.standing.Today = int(min(r.number(voidWidth+1), math.MaxInt32))
-	s.void, err = voidIn(r)
-	return s, err
+	s.Today = int(min(r.number(at+1), math.MaxInt32))
+	return s, r.end(nil)
 }
 
 // AddVoid implements [Voids].
@@ -110,7 +126,7 @@ func (s *tables) AddVoid(ctx context.Context, q VoidQuestion, create func(Standi
 	var stopped error
 	err = s.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		stopped, added = nil, false
-		found, err := scanVoid(tx.QueryRowContext(ctx, getVoidOfRequest, q.Request))
+		found, err := scanVoid(s.row(ctx, tx, getVoidOfRequest, q.Request))
 		if err == nil {
 			r = found
 			return errUnchanged
@@ -118,7 +134,7 @@ func (s *tables) AddVoid(ctx context.Context, q VoidQuestion, create func(Standi
 		if !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
-		standing, err := voidStanding(ctx, tx, q.Merchant, q.Reference, "", q.Since)
+		standing, err := scanStanding(s.row(ctx, tx, getStanding, q.Merchant, q.Reference, q.Since.UnixMicro()))
 		if err != nil {
 			return err
 		}
@@ -132,7 +148,7 @@ func (s *tables) AddVoid(ctx context.Context, q VoidQuestion, create func(Standi
 			return fmt.Errorf("%w: void %s: it is another than was asked for", ErrInvalid, r.ID)
 		}
 		added = true
-		_, err = tx.ExecContext(ctx, addVoid, voidValues(&r)...)
+		_, err = s.exec(ctx, tx, addVoid, voidValues(&r)...)
 		return err
 	})
 	if err = first(stopped, err); err != nil {
@@ -149,17 +165,6 @@ func first(a, b error) error {
 	return b
 }
 
-// voidStanding is what there is besides a void.
-func voidStanding(ctx context.Context, tx *sql.Tx, merchant, reference, id string, since time.Time) (s Standing, err error) {
-	if s.Live, err = exists(ctx, tx, hasLiveVoid, merchant, reference, id); err != nil {
-		return s, err
-	}
-	var today int64
-	err = tx.QueryRowContext(ctx, countVoids, merchant, since.UnixMicro(), id).Scan(&today)
-	s.Today = int(min(today, math.MaxInt32))
-	return s, err
-}
-
 // ChangeVoid implements [Voids].
 func (s *tables) ChangeVoid(ctx context.Context, id string, since time.Time, change func(VoidRecord, Standing) (VoidRecord, error)) (r VoidRecord, err error) {
 	if !validVoidID(id) {
@@ -171,18 +176,15 @@ func (s *tables) ChangeVoid(ctx context.Context, id string, since time.Time, cha
 	var stopped error
 	err = s.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		stopped = nil
-		before, err := scanVoid(tx.QueryRowContext(ctx, getVoid, id))
+		found, err := scanStood(s.row(ctx, tx, getVoidStanding, id, since.UnixMicro()))
 		if errors.Is(err, sql.ErrNoRows) {
 			return fmt.Errorf("void %s: %w", id, ErrNotFound)
 		}
 		if err != nil {
 			return err
 		}
-		standing, err := voidStanding(ctx, tx, before.Merchant, before.Reference, id, since)
-		if err != nil {
-			return err
-		}
-		if r, stopped = change(before, standing); stopped != nil {
+		before := found.void
+		if r, stopped = change(before, found.standing); stopped != nil {
 			return errUnchanged
 		}
 		if r.Version == before.Version {
@@ -192,7 +194,7 @@ func (s *tables) ChangeVoid(ctx context.Context, id string, since time.Time, cha
 		if err := r.follows(&before); err != nil {
 			return err
 		}
-		result, err := tx.ExecContext(ctx, changeVoid,
+		result, err := s.exec(ctx, tx, changeVoid,
 			string(r.State), int64(r.Version), r.Content, r.Token, micros(r.Burnt), r.Due.UnixMicro(), r.Changed.UnixMicro(), id, int64(before.Version))
 		if err != nil {
 			return err
