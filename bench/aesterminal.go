@@ -3,9 +3,11 @@ package main
 import (
 	"crypto/aes"
 	"encoding/binary"
+	"errors"
 
 	"keyd/dukpt"
 	"keyd/dukpt/software"
+	blocks "keyd/keyblock/software"
 	"keyd/pinblock"
 )
 
@@ -38,4 +40,28 @@ func (m *maker) sealAES(r *request, account pinblock.PAN) error {
 	}
 	c.Encrypt(r.block[:], r.block[:])
 	return nil
+}
+
+// mac is the CMAC of an AES terminal under the key serial number of a request that it has made.
+func (m *maker) mac(r *request, text []byte) ([]byte, error) {
+	if !m.aes() {
+		return nil, errors.New("only AES terminals make MACs here")
+	}
+	ksn, err := dukpt.ParseKSN(m.serial(r).KeySerialNumber)
+	if err != nil {
+		return nil, err
+	}
+	path, err := dukpt.NewPath(ksn, dukpt.AES128, dukpt.UsageMACGeneration, dukpt.AES128)
+	if err != nil {
+		return nil, err
+	}
+	var key [16]byte
+	if err := software.AESDerive(key[:], m.bdk, path); err != nil {
+		return nil, err
+	}
+	c, err := aes.NewCipher(key[:])
+	if err != nil {
+		return nil, err
+	}
+	return blocks.CMAC(c, text), nil
 }

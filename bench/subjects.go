@@ -19,6 +19,7 @@ import (
 
 	keydv1 "keyd/api/keyd/v1"
 	"keyd/development/injecting"
+	"keyd/dukpt"
 	"keyd/officer"
 	"keyd/pinrecord"
 )
@@ -161,4 +162,10 @@ func (w *workload) format() keydv1.PinBlockFormat {
 		return keydv1.PinBlockFormat_ISO_FORMAT_4
 	}
 	return keydv1.PinBlockFormat_ISO_FORMAT_0
+}
+
+// serial is the key serial number of a request.
+func (w *workload) serial(r *request) *keydv1.DukptAttributes {
+	var b [dukpt.AESKSNSize]byte
+	return &keydv1.DukptAttributes{KeySerialNumber: b[:w.putKSN(&b, r.terminal, r.counter)]}
 }

@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"crypto/aes"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -12,9 +10,6 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	keydv1 "keyd/api/keyd/v1"
-	"keyd/dukpt"
-	"keyd/dukpt/software"
-	blocks "keyd/keyblock/software"
 	"keyd/pinrecord"
 	"keyd/voidtoken"
 )
@@ -268,34 +263,4 @@ func (s *shop) enter(m *maker, number string, digits []byte, digest [sha256.Size
 		MacKey: &keydv1.MacKey{KeyId: m.incoming, Algorithm: keydv1.MacKey_CMAC, Dukpt: m.serial(&r), Direction: keydv1.MacKey_REQUEST},
 		Mac:    code,
 	}, nil
-}
-
-// serial is the key serial number of a request.
-func (w *workload) serial(r *request) *keydv1.DukptAttributes {
-	var b [dukpt.AESKSNSize]byte
-	return &keydv1.DukptAttributes{KeySerialNumber: b[:w.putKSN(&b, r.terminal, r.counter)]}
-}
-
-// mac is the CMAC of an AES terminal under the key serial number of a request that it has made.
-func (m *maker) mac(r *request, text []byte) ([]byte, error) {
-	if !m.aes() {
-		return nil, errors.New("only AES terminals make MACs here")
-	}
-	ksn, err := dukpt.ParseKSN(m.serial(r).KeySerialNumber)
-	if err != nil {
-		return nil, err
-	}
-	path, err := dukpt.NewPath(ksn, dukpt.AES128, dukpt.UsageMACGeneration, dukpt.AES128)
-	if err != nil {
-		return nil, err
-	}
-	var key [16]byte
-	if err := software.AESDerive(key[:], m.bdk, path); err != nil {
-		return nil, err
-	}
-	c, err := aes.NewCipher(key[:])
-	if err != nil {
-		return nil, err
-	}
-	return blocks.CMAC(c, text), nil
 }
