@@ -39,7 +39,7 @@ func (l *load) closed(ctx context.Context, length time.Duration) (time.Duration,
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.ended.IsZero() {
+	if l.drains || l.ended.IsZero() {
 		l.ended = time.Now()
 	}
 	return l.ended.Sub(began), l.failure

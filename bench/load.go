@@ -44,6 +44,10 @@ type load struct {
 	conns   []*grpc.ClientConn
 	callers []*caller
 
+	// drains has every answer count, with the time until the last: for what may take longer than a
+	// measurement.
+	drains bool
+
 	halted  atomic.Bool
 	mu      sync.Mutex
 	ended   time.Time // when the measurement did: what is answered later is not counted in the rate
@@ -181,7 +185,7 @@ func (l *load) fail(err error) {
 func (l *load) done(began time.Time) {
 	l.latencies.add(time.Since(began))
 	l.answered.Add(1)
-	if !l.halted.Load() {
+	if l.drains || !l.halted.Load() {
 		l.counted.Add(1)
 	}
 }

@@ -54,6 +54,7 @@ type target struct {
 	server    *server
 	processes []process
 	token     bool // the server has one, and says what it has asked of it
+	drains    bool // of loads on it
 }
 
 // longestPass bounds a measurement that goes on until each terminal has been used.
@@ -68,6 +69,7 @@ func (t target) measureClosed(ctx context.Context, w *workload, m mode, underWay
 		return f, err
 	}
 	defer l.giveBack()
+	l.drains = t.drains
 	warm := length / 4
 	rate := 2000.0 // a first guess
 	for left := warm; left > 0; {
@@ -214,5 +216,5 @@ func newTarget(ctx context.Context, o *options, s *server) (t target, version st
 		return t, "", err
 	}
 	connections := (o.underWay + o.perConnection - 1) / o.perConnection
-	return target{s, processesOf(status), true}, status.GetVersion(), s.connect(connections)
+	return target{server: s, processes: processesOf(status), token: true}, status.GetVersion(), s.connect(connections)
 }

@@ -127,6 +127,7 @@ func (r *runner) startRecords(database string, on *postgrestest.Server, n int, a
 	if s.target, _, err = newTarget(r.ctx, &r.options, started); err != nil {
 		return nil, err
 	}
+	s.drains = true
 	for _, l := range []struct {
 		operation operation
 		key       string

@@ -10,7 +10,7 @@ func (r *results) RecordPINs() table {
 	t := table{
 		Title:  "PINs of PIN records, whose tries are counted on the disk first, beside PVVs, on both databases in turns",
 		Header: []string{"operation", "database", "under way", "ops/s", "of the PVV's %", "p50 ms", "p99 ms", "p99.9 ms", "front µs", "modules µs", "client µs"},
-		Note: "Each right PIN takes a try and gives it back. One subject has two calls under way at most, as many as wrong ones would leave a try. A module alone: its own benchmark, one operation after the other, on a token " +
+		Note: "Each right PIN takes a try and gives it back. Every answer counts, with the time until the last. One subject has two calls under way at most, as many as wrong ones would leave a try. A module alone: its own benchmark, one operation after the other, on a token " +
 			"without front, network and database. PostgreSQL runs on the same machine and disk; its processor time counts as other programs'.",
 	}
 	if len(r.Records) == 0 {
