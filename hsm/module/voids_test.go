@@ -207,7 +207,8 @@ func TestVoidsThatAreRefused(t *testing.T) {
 		"another terminal's supervisor":         {[]hsm.VoidPIN{b.bySupervisor(b.aes.enter(ofOther.Number(), "739104").void(f), terminals)}, nil, fault.RequestInvalid},
 		"another merchant's supervisor":         {[]hsm.VoidPIN{b.bySupervisor(b.aes.enter(foreign.Number(), "739104").void(f), set.Record)}, nil, fault.RequestInvalid},
 		"a dead record":                         {[]hsm.VoidPIN{b.bySupervisor(b.aes.enter(rita.Number(), "739104").void(f), revoked)}, nil, fault.PINRecordEnded},
-		"an altered record":                     {[]hsm.VoidPIN{b.bySupervisor(enter().void(f), bytes.Replace(record, []byte("dora"), []byte("emil"), 1))}, nil, fault.KeySealInvalid},
+		"an altered record":                     {[]hsm.VoidPIN{b.bySupervisor(b.aes.enter(rita.Number(), "739104").void(f), bytes.Replace(revoked, []byte(`"version":1`), []byte(`"version":9`), 1))}, nil, fault.KeySealInvalid},
+		"a record under another name":           {[]hsm.VoidPIN{b.bySupervisor(enter().void(f), bytes.Replace(record, []byte("dora"), []byte("emil"), 1))}, nil, fault.PINBlockInvalid},
 		"a cardholder's block for a record":     {[]hsm.VoidPIN{b.bySupervisor(b.cards.enter(dora.Number(), "739104").void(f), record)}, nil, fault.KeyUsageMismatch},
 		"a supervisor's block for a cardholder": {[]hsm.VoidPIN{b.byCardholder(b.aes.enter(cardPAN, "4321").void(f), pvv)}, nil, fault.KeyUsageMismatch},
 		"the MAC of another transaction": {with(func(p *hsm.VoidPIN) {

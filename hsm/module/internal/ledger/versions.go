@@ -45,15 +45,23 @@ func (v Version) key(domain string) [keySize]byte {
 func (v Version) next() Version { return Version{v.Subject, v.Number + 1} }
 
 // Begin begins a version by an approval: from then on all before it are dead. It may be begun by
-// the same one again. Errors are [ErrEnded], [ErrBegun] and those of [Ledger.Bind].
-func (l *Ledger) Begin(v Version, approval Device) error {
-	return l.alone(func() error {
-		fresh, err := l.begin(v, approval)
+// the same one again, and is first then no longer. Errors are [ErrEnded], [ErrBegun] and those of
+// [Ledger.Bind].
+func (l *Ledger) Begin(v Version, approval Device) (first bool, err error) {
+	return l.added(func() ([]Entry, error) { return l.begin(v, approval) })
+}
+
+// added adds what is not there yet, and reports whether that was anything.
+func (l *Ledger) added(missing func() ([]Entry, error)) (some bool, err error) {
+	err = l.alone(func() error {
+		fresh, err := missing()
 		if err != nil {
 			return err
 		}
+		some = len(fresh) > 0
 		return l.add(fresh)
 	})
+	return some && err == nil, err
 }
 
 // Pending says whether the PIN of a version that an approval has begun may be set: nil, or why not.
@@ -64,25 +72,30 @@ func (l *Ledger) Pending(v Version, approval Device) error {
 	})
 }
 
-// Set has a version, begun by an approval, be this record. It may be the same again, and no other
-// ([ErrSet]). Errors are those of [Ledger.Begin] besides.
-func (l *Ledger) Set(v Version, approval, record Device) error {
-	return l.alone(func() error {
+// Set has a version, begun by an approval, be this record. It may be the same again, and is first
+// then no longer, and no other ([ErrSet]). Errors are those of [Ledger.Begin] besides.
+func (l *Ledger) Set(v Version, approval, record Device) (first bool, err error) {
+	return l.added(func() ([]Entry, error) {
 		fresh, err := l.begin(v, approval)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		there, found, err := l.find(v.set())
 		switch {
 		case err != nil:
-			return err
+			return nil, err
 		case !found:
 			fresh = append(fresh, Entry{key: v.set(), device: record})
 		case there.device != record:
-			return ErrSet
+			return nil, ErrSet
 		}
-		return l.add(fresh)
+		return fresh, nil
 	})
+}
+
+// Standing says what [Ledger.Stands] would, and keeps nothing.
+func (l *Ledger) Standing(v Version, record Device) error {
+	return l.alone(func() error { return l.stands(v, record) })
 }
 
 // Stands says whether a record of a version counts: nil, or [ErrEnded]. One that comes from another

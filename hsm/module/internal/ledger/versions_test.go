@@ -21,17 +21,26 @@ func TestVersionsOfPINRecords(t *testing.T) {
 			t.Errorf("%s: %v, want %v", what, err, want)
 		}
 	}
-	expect("begin", l.Begin(recordVersion(1, 1), device(1)), nil)
-	expect("begin again", l.Begin(recordVersion(1, 1), device(1)), nil)
-	expect("by another", l.Begin(recordVersion(1, 1), device(2)), ErrBegun)
+	expect("begin", begins(l, recordVersion(1, 1), device(1)), nil)
+	expect("begin again", begins(l, recordVersion(1, 1), device(1)), nil)
+	expect("by another", begins(l, recordVersion(1, 1), device(2)), ErrBegun)
 	expect("pending", l.Pending(recordVersion(1, 1), device(1)), nil)
 	expect("pending by another", l.Pending(recordVersion(1, 1), device(2)), ErrBegun)
-	expect("set by another", l.Set(recordVersion(1, 1), device(2), device(11)), ErrBegun)
-	expect("set", l.Set(recordVersion(1, 1), device(1), device(11)), nil)
-	expect("set again", l.Set(recordVersion(1, 1), device(1), device(11)), nil)
-	expect("set otherwise", l.Set(recordVersion(1, 1), device(1), device(12)), ErrSet)
+	expect("set by another", sets(l, recordVersion(1, 1), device(2), device(11)), ErrBegun)
+	expect("set", sets(l, recordVersion(1, 1), device(1), device(11)), nil)
+	expect("set again", sets(l, recordVersion(1, 1), device(1), device(11)), nil)
+	expect("set otherwise", sets(l, recordVersion(1, 1), device(1), device(12)), ErrSet)
 	expect("stands", l.Stands(recordVersion(1, 1), device(11)), nil)
 	expect("another record", l.Stands(recordVersion(1, 1), device(12)), ErrEnded)
+	if first, err := l.Begin(recordVersion(1, 1), device(1)); first || err != nil {
+		t.Errorf("begun once more: %v, %v", first, err)
+	}
+	if first, err := l.Set(recordVersion(1, 1), device(1), device(11)); first || err != nil {
+		t.Errorf("set once more: %v, %v", first, err)
+	}
+	counts(t, l, 2)
+	expect("looked at", l.Standing(recordVersion(9, 1), device(11)), nil)
+	expect("another record, looked at", l.Standing(recordVersion(1, 1), device(12)), ErrEnded)
 	counts(t, l, 2)
 
 	expect("changed", l.Replace(recordVersion(1, 1), device(11), device(21)), nil)
@@ -44,26 +53,26 @@ func TestVersionsOfPINRecords(t *testing.T) {
 	expect("another record changed", l.Replace(recordVersion(1, 1), device(12), device(21)), ErrEnded)
 	expect("dead by a change", l.Stands(recordVersion(1, 1), device(11)), ErrEnded)
 	expect("what it was changed to", l.Stands(recordVersion(1, 2), device(21)), nil)
-	expect("set what was changed", l.Set(recordVersion(1, 2), device(1), device(22)), ErrBegun)
+	expect("set what was changed", sets(l, recordVersion(1, 2), device(1), device(22)), ErrBegun)
 
-	expect("reset", l.Begin(recordVersion(1, 3), device(3)), nil)
+	expect("reset", begins(l, recordVersion(1, 3), device(3)), nil)
 	expect("dead by a reset", l.Stands(recordVersion(1, 2), device(21)), ErrEnded)
 	_, err = l.Replaceable(recordVersion(1, 2), device(21))
 	expect("not changed any more", err, ErrEnded)
 	_, err = l.Replaceable(recordVersion(1, 1), device(11))
 	expect("nor what was", err, ErrEnded)
 	expect("nor again", l.Replace(recordVersion(1, 1), device(11), device(21)), ErrEnded)
-	expect("begun again too late", l.Begin(recordVersion(1, 1), device(1)), ErrEnded)
-	expect("set too late", l.Set(recordVersion(1, 1), device(1), device(11)), ErrEnded)
+	expect("begun again too late", begins(l, recordVersion(1, 1), device(1)), ErrEnded)
+	expect("set too late", sets(l, recordVersion(1, 1), device(1), device(11)), ErrEnded)
 
 	expect("revoked while it is pending", l.Revoke(recordVersion(1, 3)), nil)
 	expect("revoked again", l.Revoke(recordVersion(1, 3)), nil)
 	expect("pending no more", l.Pending(recordVersion(1, 3), device(3)), ErrEnded)
-	expect("what a revocation used", l.Begin(recordVersion(1, 4), device(4)), ErrBegun)
-	expect("after it", l.Begin(recordVersion(1, 5), device(5)), nil)
+	expect("what a revocation used", begins(l, recordVersion(1, 4), device(4)), ErrBegun)
+	expect("after it", begins(l, recordVersion(1, 5), device(5)), nil)
 
 	// Another host has had the versions before.
-	expect("set of another host's", l.Set(recordVersion(2, 7), device(7), device(77)), nil)
+	expect("set of another host's", sets(l, recordVersion(2, 7), device(7), device(77)), nil)
 	expect("one before", l.Stands(recordVersion(2, 6), device(66)), ErrEnded)
 	expect("the first", l.Stands(recordVersion(2, 1), device(61)), ErrEnded)
 	expect("another host's", l.Stands(recordVersion(3, 4), device(1)), nil)
@@ -71,9 +80,9 @@ func TestVersionsOfPINRecords(t *testing.T) {
 	expect("a second of another host's", l.Stands(recordVersion(3, 4), device(2)), ErrEnded)
 	expect("changed there", l.Replace(recordVersion(3, 4), device(1), device(2)), nil)
 	expect("and dead here", l.Stands(recordVersion(3, 3), device(1)), ErrEnded)
-	expect("none", l.Begin(recordVersion(4, 0), device(1)), ErrFull)
-	expect("the last", l.Set(recordVersion(4, maxVersion), device(1), device(2)), nil)
-	expect("too many", l.Begin(recordVersion(4, maxVersion+1), device(1)), ErrFull)
+	expect("none", begins(l, recordVersion(4, 0), device(1)), ErrFull)
+	expect("the last", sets(l, recordVersion(4, maxVersion), device(1), device(2)), nil)
+	expect("too many", begins(l, recordVersion(4, maxVersion+1), device(1)), ErrFull)
 
 	expect("an approval", l.Use(device(1)), nil)
 	expect("an approval again", l.Use(device(1)), ErrUsed)
@@ -91,6 +100,17 @@ func TestVersionsOfPINRecords(t *testing.T) {
 	expect("the last, read again", other.Stands(recordVersion(4, maxVersion), device(2)), nil)
 }
 
+// begins and sets are for tests that do not ask whether it was the first time.
+func begins(l *Ledger, v Version, approval Device) error {
+	_, err := l.Begin(v, approval)
+	return err
+}
+
+func sets(l *Ledger, v Version, approval, record Device) error {
+	_, err := l.Set(v, approval, record)
+	return err
+}
+
 // Of many at once one sets a version.
 func TestOneSetsAVersion(t *testing.T) {
 	l, _ := made(t)
@@ -98,7 +118,7 @@ func TestOneSetsAVersion(t *testing.T) {
 	var wait sync.WaitGroup
 	for n := range 8 {
 		wait.Go(func() {
-			switch err := l.Set(recordVersion(1, 1), device(1), device(n)); {
+			switch err := sets(l, recordVersion(1, 1), device(1), device(n)); {
 			case err == nil:
 				set.Add(1)
 			case !errors.Is(err, ErrSet):
@@ -135,14 +155,14 @@ func TestVersionsNeverGoBack(t *testing.T) {
 			}
 			switch rapid.IntRange(0, 4).Draw(r, "operation") {
 			case 0:
-				if l.Begin(v, a) == nil {
+				if begins(l, v, a) == nil {
 					if v.Number < highest {
 						r.Fatalf("version %d is begun after %d", v.Number, highest)
 					}
 					highest = v.Number
 				}
 			case 1:
-				if l.Set(v, a, b) == nil {
+				if sets(l, v, a, b) == nil {
 					lives(v.Number, b)
 				}
 			case 2:

@@ -47,8 +47,13 @@ func (e *Engine) begin(s *token.Session, r *hsm.BeginPIN) (begun hsm.BegunPIN, e
 		return begun, err
 	}
 	defer key.Release()
-	if err := ledger.Refusal(e.ledger.Begin(ledger.Version{Subject: approval.Subject.Digest(), Number: approval.Version}, digest)); err != nil {
+	version := ledger.Version{Subject: approval.Subject.Digest(), Number: approval.Version}
+	fresh, err := e.ledger.Begin(version, digest)
+	if err := ledger.Refusal(err); err != nil {
 		return begun, err
+	}
+	if fresh {
+		e.tries.ResetCode(version.Subject) // likewise as of a PIN that is set
 	}
 	memory := s.Scratch()
 	defer clear(memory)

@@ -56,6 +56,9 @@ type bench struct {
 	datum, token hsm.Key
 	subject      pinrecord.Subject
 	record       []byte
+	decided      *decided
+	root         *person // the approvers' authority
+	deliver      *ecdh.PrivateKey
 }
 
 const benchPIN = "739104"
@@ -96,7 +99,8 @@ func newBench(t testing.TB) *bench {
 		b.token.Sealed, err = masters.SealHeld(s, h)
 		return err
 	}))
-	b.enrol(d)
+	b.decided = d
+	b.enrol()
 	return b
 }
 
@@ -108,32 +112,41 @@ func (b *bench) must(err error) {
 }
 
 // enrol has the subject get its PIN as approvers want it.
-func (b *bench) enrol(d *decided) {
-	root := b.certify(nil, nil, "")
-	d.epoch.Trust(ceremony.Authority{Certificate: root.cert.Raw, Uses: []string{ceremony.UseApprovers}})
-	deliver, err := ecdh.P256().GenerateKey(rand.Reader)
+func (b *bench) enrol() {
+	b.Helper()
+	b.root = b.certify(nil, nil, "")
+	b.decided.epoch.Trust(ceremony.Authority{Certificate: b.root.cert.Raw, Uses: []string{ceremony.UseApprovers}})
+	var err error
+	b.deliver, err = ecdh.P256().GenerateKey(rand.Reader)
 	b.must(err)
-	der, err := x509.MarshalPKIXPublicKey(deliver.PublicKey())
+	pending, code := b.begun(pinrecord.Enrol, 1)
+	answer, err := b.engine.Set(hsm.SetPIN{Pending: pending, DatumKey: b.datum, Code: b.typed("A", 1, code).RecordBlock, PIN: b.typed("A", 2, benchPIN).RecordBlock})
+	if err != nil || !answer.Verified {
+		b.Fatalf("%v, %v", answer.Verified, err)
+	}
+	b.record = answer.Record
+}
+
+// begun is a pending record of a version, and its code.
+func (b *bench) begun(action pinrecord.Action, version uint32) (pending []byte, code string) {
+	b.Helper()
+	der, err := x509.MarshalPKIXPublicKey(b.deliver.PublicKey())
 	b.must(err)
-	a := pinrecord.Approval{Action: pinrecord.Enrol, Subject: b.subject, Version: 1, Request: "00112233445566778899aabbccddeeff", DeliverTo: der, NotAfter: b.Now.Add(time.Hour).Unix()}
+	a := pinrecord.Approval{Action: action, Subject: b.subject, Version: version, Request: "00112233445566778899aabbccddeeff", DeliverTo: der, NotAfter: b.Now.Add(time.Hour).Unix()}
 	encoded, err := a.Encode()
 	b.must(err)
 	var two []hsm.Approval
 	for _, name := range []string{"anna", "bert"} {
-		by := b.certify(root, &url.URL{Scheme: "spiffe", Host: "bank.example", Path: "/approvers/" + name}, name)
+		by := b.certify(b.root, &url.URL{Scheme: "spiffe", Host: "bank.example", Path: "/approvers/" + name}, name)
 		signed, err := pinrecord.Sign(by.key, [][]byte{by.cert.Raw}, encoded)
 		b.must(err)
 		two = append(two, hsm.Approval(signed))
 	}
 	begun, err := b.engine.Begin(hsm.BeginPIN{Approvals: two, DatumKey: b.datum})
 	b.must(err)
-	code, err := pinrecord.OpenCode(deliver, encoded, begun.Code)
+	digits, err := pinrecord.OpenCode(b.deliver, encoded, begun.Code)
 	b.must(err)
-	answer, err := b.engine.Set(hsm.SetPIN{Pending: begun.Pending, DatumKey: b.datum, Code: b.typed("A", 1, string(code)).RecordBlock, PIN: b.typed("A", 2, benchPIN).RecordBlock})
-	if err != nil || !answer.Verified {
-		b.Fatalf("%v, %v", answer.Verified, err)
-	}
-	b.record = answer.Record
+	return begun.Pending, string(digits)
 }
 
 type person struct {

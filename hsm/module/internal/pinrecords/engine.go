@@ -1,8 +1,6 @@
 package pinrecords
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/hex"
 	"errors"
 	"strings"
@@ -61,73 +59,6 @@ func (e *Engine) do(f func(s *token.Session) error) error {
 		}
 	}
 	return err
-}
-
-// What the modules' MACs are of.
-const (
-	ofRecord  = "pin record"
-	ofPending = "pin pending record"
-)
-
-// sealedRecord is a record that a module has made.
-type sealedRecord struct {
-	*pinrecord.Record
-	body       []byte
-	generation uint32 // of the master keys that made the MAC
-}
-
-// digest names the record in the ledger, whichever master keys have sealed it.
-func (r *sealedRecord) digest() ledger.Device { return sha256.Sum256(r.body) }
-
-func (r *sealedRecord) version() ledger.Version {
-	return ledger.Version{Subject: r.Subject.Digest(), Number: r.Version}
-}
-
-// record returns a record that is genuine ([fault.KeySealInvalid]).
-func (e *Engine) record(s *token.Session, sealed []byte) (*sealedRecord, error) {
-	parsed, body, mac, err := pinrecord.Parse(sealed)
-	if err != nil {
-		return nil, notOurs
-	}
-	generation, err := e.authentic(s, ofRecord, body, mac)
-	if err != nil {
-		return nil, err
-	}
-	return &sealedRecord{parsed, body, generation}, nil
-}
-
-// pending returns a pending record that is genuine, likewise.
-func (e *Engine) pending(s *token.Session, sealed []byte) (*pinrecord.Pending, error) {
-	parsed, body, mac, err := pinrecord.ParsePending(sealed)
-	if err != nil {
-		return nil, notOurs
-	}
-	_, err = e.authentic(s, ofPending, body, mac)
-	return parsed, err
-}
-
-var notOurs = fault.New(fault.KeySealInvalid, "the PIN record")
-
-// authentic finds the master keys whose MAC it is, of those that the register has not retired.
-func (e *Engine) authentic(s *token.Session, purpose string, body, mac []byte) (generation uint32, err error) {
-	epoch, err := e.register.Current()
-	if err != nil {
-		return 0, err
-	}
-	for generation := epoch.Generation; generation >= epoch.Oldest && generation > 0; generation-- {
-		var mine [pinrecord.MACSize]byte
-		err := e.masters.Authenticate(s, generation, mine[:], purpose, body)
-		if errors.Is(err, sealing.ErrNoMasters) {
-			continue
-		}
-		if err != nil {
-			return 0, err
-		}
-		if subtle.ConstantTimeCompare(mine[:], mac) == 1 {
-			return generation, nil
-		}
-	}
-	return 0, notOurs
 }
 
 // seal puts the MAC of the present master keys behind a record.

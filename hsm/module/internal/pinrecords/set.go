@@ -29,12 +29,12 @@ func (e *Engine) Set(r hsm.SetPIN) (answer hsm.SetRecord, err error) {
 }
 
 func (e *Engine) set(s *token.Session, r *hsm.SetPIN, counted *bool, answer *hsm.SetRecord) error {
-	p, err := e.pending(s, r.Pending)
+	p, verdict, err := e.shownPending(s, r.Pending)
 	if err != nil {
 		return err
 	}
 	if e.register.Now().Unix() >= p.NotAfter {
-		return fault.New(fault.ApprovalInvalid, pinrecord.ErrExpired.Error())
+		verdict.refuse(fault.New(fault.ApprovalInvalid, pinrecord.ErrExpired.Error()))
 	}
 	key, err := e.datumKey(s, r.DatumKey, &p.Key)
 	if err != nil {
@@ -42,7 +42,7 @@ func (e *Engine) set(s *token.Session, r *hsm.SetPIN, counted *bool, answer *hsm
 	}
 	defer key.Release()
 	version, approval := ledger.Version{Subject: p.Subject.Digest(), Number: p.Version}, device(p.Approval)
-	if err := ledger.Refusal(e.ledger.Pending(version, approval)); err != nil {
+	if err := verdict.asked(e.ledger.Pending(version, approval)); err != nil {
 		return err
 	}
 	openings := []pinops.Opening{opening(&r.Code, &p.Subject, r.Demands), opening(&r.PIN, &p.Subject, r.Demands)}
@@ -51,7 +51,7 @@ func (e *Engine) set(s *token.Session, r *hsm.SetPIN, counted *bool, answer *hsm
 	err = e.pins.Open(s, openings, nil, count, func(pins []*pinblock.PIN, room []byte) error {
 		code, pin := pins[0], pins[1]
 		datum, err := codeDatum(s, key.Object, room, code, &p.Subject, p.Version, approval[:])
-		if err != nil || !right(datum, p.Code, code) {
+		if err != nil || !verdict.live() || !right(datum, p.Code, code) {
 			return err
 		}
 		answer.Verified = true
@@ -59,14 +59,19 @@ func (e *Engine) set(s *token.Session, r *hsm.SetPIN, counted *bool, answer *hsm
 		return err
 	})
 	if err != nil || made == nil {
-		return err
+		return verdict.or(err)
 	}
 	body, err := made.Encode()
 	if err != nil {
 		return err
 	}
-	if err := ledger.Refusal(e.ledger.Set(version, approval, (&sealedRecord{made, body, 0}).digest())); err != nil {
+	fresh, err := e.ledger.Set(version, approval, digestOf(body))
+	if err := ledger.Refusal(err); err != nil {
 		return err
+	}
+	if fresh {
+		// Tries before this PIN were of another, or of none. Without room in the table they count on.
+		e.tries.ResetRecord(version.Subject)
 	}
 	answer.Record, err = e.seal(s, ofRecord, body)
 	return err

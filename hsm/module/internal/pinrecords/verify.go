@@ -21,7 +21,7 @@ func (e *Engine) Verify(r hsm.VerifyRecord) (verified bool, err error) {
 }
 
 func (e *Engine) verify(s *token.Session, r *hsm.VerifyRecord, counted *bool) (verified bool, err error) {
-	record, err := e.record(s, r.Record)
+	record, err := e.shown(s, r.Record)
 	if err != nil {
 		return false, err
 	}
@@ -30,16 +30,16 @@ func (e *Engine) verify(s *token.Session, r *hsm.VerifyRecord, counted *bool) (v
 		return false, err
 	}
 	defer key.Release()
-	if err := ledger.Refusal(e.ledger.Stands(record.version(), record.digest())); err != nil {
+	if err := e.stands(record); err != nil {
 		return false, err
 	}
 	count := func() error { return once(counted, func() bool { return e.tries.Record(record.Subject.Digest()) }) }
 	err = e.pins.Open(s, []pinops.Opening{opening(&r.PIN, &record.Subject, r.Demands)}, nil, count, func(pins []*pinblock.PIN, room []byte) error {
 		datum, err := pinDatum(s, key.Object, room, pins[0], &record.Subject, record.Version)
-		verified = err == nil && right(datum, record.Datum, pins[0])
+		verified = err == nil && record.live() && right(datum, record.Datum, pins[0])
 		return err
 	})
-	return verified, err
+	return verified, record.or(err)
 }
 
 // Change makes a record of another PIN, if the current one is right.
@@ -56,12 +56,12 @@ func (e *Engine) Change(r hsm.ChangeRecord) (answer hsm.SetRecord, err error) {
 }
 
 func (e *Engine) change(s *token.Session, r *hsm.ChangeRecord, counted *bool, answer *hsm.SetRecord) error {
-	record, err := e.record(s, r.Record)
+	record, err := e.shown(s, r.Record)
 	if err != nil {
 		return err
 	}
 	if record.Version >= pinrecord.MaxVersion {
-		return fault.New(fault.PINRecordEnded, "it has the last version that there is: enrol the subject under another name")
+		record.refuse(fault.New(fault.PINRecordEnded, "it has the last version that there is: enrol the subject under another name"))
 	}
 	key, err := e.datumKey(s, r.DatumKey, &record.Key)
 	if err != nil {
@@ -69,7 +69,7 @@ func (e *Engine) change(s *token.Session, r *hsm.ChangeRecord, counted *bool, an
 	}
 	defer key.Release()
 	done, err := e.ledger.Replaceable(record.version(), record.digest())
-	if err := ledger.Refusal(err); err != nil {
+	if err := record.asked(err); err != nil {
 		return err
 	}
 	openings := []pinops.Opening{opening(&r.Current, &record.Subject, r.Demands), opening(&r.New, &record.Subject, r.Demands)}
@@ -78,26 +78,25 @@ func (e *Engine) change(s *token.Session, r *hsm.ChangeRecord, counted *bool, an
 	err = e.pins.Open(s, openings, nil, count, func(pins []*pinblock.PIN, room []byte) error {
 		current, pin := pins[0], pins[1]
 		datum, err := pinDatum(s, key.Object, room, current, &record.Subject, record.Version)
-		if err != nil || !right(datum, record.Datum, current) {
+		if err != nil || !record.live() || !right(datum, record.Datum, current) {
 			return err
 		}
 		answer.Verified = true
 		made, err = newRecord(s, &key, room, pin, current, &record.Subject, record.Version+1)
 		return err
 	})
-	if done && (made == nil && err == nil || err != nil && isOfThePIN(err)) {
+	if done && record.live() && (made == nil && err == nil || err != nil && isOfThePIN(err)) {
 		// The record is dead, and says nothing of its PIN but to who asks for the same again.
 		return ledger.Refusal(ledger.ErrEnded)
 	}
 	if err != nil || made == nil {
-		return err
+		return record.or(err)
 	}
 	body, err := made.Encode()
 	if err != nil {
 		return err
 	}
-	next := &sealedRecord{made, body, 0}
-	if err := ledger.Refusal(e.ledger.Replace(record.version(), record.digest(), next.digest())); err != nil {
+	if err := ledger.Refusal(e.ledger.Replace(record.version(), record.digest(), digestOf(body))); err != nil {
 		return err
 	}
 	answer.Record, err = e.seal(s, ofRecord, body)

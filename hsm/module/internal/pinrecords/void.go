@@ -11,7 +11,6 @@ import (
 	"keyd/dukpt"
 	"keyd/fault"
 	"keyd/hsm"
-	"keyd/hsm/module/internal/ledger"
 	"keyd/hsm/module/internal/pinops"
 	"keyd/hsm/module/internal/sealing"
 	"keyd/hsm/module/internal/token"
@@ -115,6 +114,9 @@ func (e *Engine) authorize(s *token.Session, v *voiding) (answer hsm.AuthorizedV
 	}
 	clear(s.Scratch()) // what MACs have left there
 	pins, err := e.compare(s, v)
+	if err == nil {
+		err = v.refusal()
+	}
 	if err != nil || !pins || !all {
 		return answer, err
 	}
@@ -129,7 +131,7 @@ func (e *Engine) prepare(s *token.Session, v *voiding) (authorizations []voidtok
 		p := &v.pins[i]
 		said := voidtoken.Authorization{Method: voidtoken.CardholderPIN, Subject: "cardholder"}
 		if r := p.Record; r != nil {
-			if p.record, err = e.record(s, r.Record); err != nil {
+			if p.record, err = e.shown(s, r.Record); err != nil {
 				return nil, err
 			}
 			if p.key, err = e.datumKey(s, r.DatumKey, &p.record.Key); err != nil {
@@ -138,7 +140,7 @@ func (e *Engine) prepare(s *token.Session, v *voiding) (authorizations []voidtok
 			if !p.record.Subject.Serves(&v.Fields) {
 				return nil, fault.New(fault.RequestInvalid, "the PIN record is of another merchant or terminal")
 			}
-			if err := ledger.Refusal(e.ledger.Stands(p.record.version(), p.record.digest())); err != nil {
+			if err := e.stands(p.record); err != nil {
 				return nil, err
 			}
 			said.Subject = p.record.Subject.Name
@@ -229,7 +231,7 @@ func (e *Engine) compare(s *token.Session, v *voiding) (all bool, err error) {
 			if err != nil {
 				return err
 			}
-			wrong |= 1 - bit(right(datum, p.record.Datum, pins[i]))
+			wrong |= 1 - bit(p.record.live() && right(datum, p.record.Datum, pins[i]))
 		}
 		for _, t := range tries {
 			wrong |= 1 - bit(t.Verified)
@@ -238,6 +240,16 @@ func (e *Engine) compare(s *token.Session, v *voiding) (all bool, err error) {
 		return nil
 	})
 	return all && err == nil, err
+}
+
+// refusal is that of a record with which nothing was compared. It comes last; see [verdict].
+func (v *voiding) refusal() error {
+	for i := range v.pins {
+		if r := v.pins[i].record; r != nil && !r.live() {
+			return r.refusal
+		}
+	}
+	return nil
 }
 
 func (v *voiding) release() {

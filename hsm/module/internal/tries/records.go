@@ -15,8 +15,13 @@ func (t *Tries) Record(subject [sha256.Size]byte) bool { return t.ofSubject("rec
 func (t *Tries) Code(subject [sha256.Size]byte) bool { return t.ofSubject("code", subject) }
 
 // ResetRecord gives a subject its tries back, and reports whether it could.
-func (t *Tries) ResetRecord(subject [sha256.Size]byte) bool {
-	return t == nil || t.table.Reset(velocity.Verification, append([]byte("record"), subject[:]...))
+func (t *Tries) ResetRecord(subject [sha256.Size]byte) bool { return t.reset("record", subject) }
+
+// ResetCode gives a subject the tries of its code back, likewise.
+func (t *Tries) ResetCode(subject [sha256.Size]byte) bool { return t.reset("code", subject) }
+
+func (t *Tries) reset(what string, subject [sha256.Size]byte) bool {
+	return t == nil || t.table.Reset(velocity.Verification, append([]byte(what), subject[:]...))
 }
 
 // ofSubject counts for what no account is: those begin with a fingerprint in upper-case hex.
