@@ -162,10 +162,13 @@ func (c *counter) cardholders(pin, pvv string, digest [sha256.Size]byte) *keydv1
 // send asks for a void's authorisation as a terminal's own program does.
 func (c *counter) send(id, request string, amount int64, entries ...*keydv1.VoidPinEntry) (*keydv1.AuthorizeVoidResponse, error) {
 	c.t.Helper()
+	return keydv1.NewVoidServiceClient(c.connect(c.tls("switch"))).AuthorizeVoid(c.ctx(), &keydv1.AuthorizeVoidRequest{RequestId: request, VoidId: id, Pins: entries, Payment: paid(amount)})
+}
+
+// paid is a payment of now that a switch says nothing against.
+func paid(amount int64) *keydv1.PaymentFacts {
 	no := false
-	return keydv1.NewVoidServiceClient(c.connect(c.tls("switch"))).AuthorizeVoid(c.ctx(), &keydv1.AuthorizeVoidRequest{RequestId: request, VoidId: id, Pins: entries, Payment: &keydv1.PaymentFacts{
-		Merchant: "m-17", Amount: amount, Currency: int32(voidtoken.CNY), PaidAt: timestamppb.Now(), Settled: &no, Voided: &no,
-	}})
+	return &keydv1.PaymentFacts{Merchant: "m-17", Amount: amount, Currency: int32(voidtoken.CNY), PaidAt: timestamppb.Now(), Settled: &no, Voided: &no}
 }
 
 // watching is a command that follows a void.

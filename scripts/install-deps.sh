@@ -54,6 +54,7 @@ need_for() {
     need openssl has_command openssl
     need util-linux has_command setpriv
     need postgresql has_file /usr/lib/postgresql/*/bin/postgres
+    need strace has_command strace
     need opensc-pkcs11 has_file /usr/lib/*/pkcs11-spy.so /usr/lib/*/pkcs11/pkcs11-spy.so /usr/lib64/pkcs11-spy.so
     ;;
   check)

@@ -88,7 +88,7 @@ func StartIn(parent string, settings ...string) (*Server, error) {
 		return nil, err
 	}
 	err = errors.Join(
-		s.run("initdb", "-D", s.data(), "-U", User, "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions",
+		s.run("initdb", "-D", s.Data(), "-U", User, "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions",
 			"--auth-local=trust", "--auth-host=scram-sha-256", "--pwfile="+s.PasswordFile),
 		s.configure(settings...),
 	)
@@ -130,7 +130,8 @@ func newServer(parent string) (*Server, error) {
 	return s, nil
 }
 
-func (s *Server) data() string { return filepath.Join(s.folder, "data") }
+// Data is the directory of all that the server keeps.
+func (s *Server) Data() string { return filepath.Join(s.folder, "data") }
 
 // program returns a command of PostgreSQL that runs as who may.
 func (s *Server) program(name string, args ...string) (*exec.Cmd, error) {
@@ -172,7 +173,7 @@ func (s *Server) Configure(settings ...string) error {
 }
 
 func (s *Server) appendTo(name string, lines ...string) error {
-	f, err := os.OpenFile(filepath.Join(s.data(), name), os.O_WRONLY|os.O_APPEND, 0)
+	f, err := os.OpenFile(filepath.Join(s.Data(), name), os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
 		return err
 	}
@@ -184,7 +185,7 @@ func (s *Server) appendTo(name string, lines ...string) error {
 func (s *Server) Launch() error {
 	deadline := time.Now().Add(patience)
 	for {
-		cmd, err := s.program("postgres", "-D", s.data())
+		cmd, err := s.program("postgres", "-D", s.Data())
 		if err != nil {
 			return err
 		}
@@ -326,6 +327,19 @@ func (s *Server) Connect(ctx context.Context, database string) (*pgx.Conn, error
 	return pgx.ConnectConfig(ctx, config)
 }
 
+// Dump returns all that a database holds, as text.
+func (s *Server) Dump(database string) ([]byte, error) {
+	cmd, err := s.program("pg_dump", "--host", s.SocketDir, "--username", User, database)
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("postgrestest: pg_dump: %w", err)
+	}
+	return out, nil
+}
+
 // Create makes an empty database, and returns its name.
 func (s *Server) Create(ctx context.Context) (string, error) {
 	name := fmt.Sprintf("keyd_%d", s.names.Add(1))
@@ -344,7 +358,7 @@ func (s *Server) Standby() (*Server, error) {
 		err = os.Chown(pass, unprivileged, unprivileged)
 	}
 	if err == nil {
-		err = second.run("pg_basebackup", "-D", second.data(), "-d",
+		err = second.run("pg_basebackup", "-D", second.Data(), "-d",
 			fmt.Sprintf("host=%s port=5432 user=%s passfile=%s application_name=second", s.host, User, pass), "-R", "-X", "stream", "-c", "fast", "--no-sync")
 	}
 	if err == nil {
@@ -395,7 +409,7 @@ func (s *Server) Folder() string { return s.folder }
 
 // WriteFile writes a file into the server's data folder, for the server alone.
 func (s *Server) WriteFile(name, content string) error {
-	path := filepath.Join(s.data(), name)
+	path := filepath.Join(s.Data(), name)
 	if err := errors.Join(os.WriteFile(path, []byte(content), 0o600), os.Chmod(path, 0o600)); err != nil {
 		return err
 	}
