@@ -216,7 +216,7 @@ func (a *authorization) run(ctx context.Context, ask func(ctx context.Context, f
 			return a.noted(ctx, &Authorized{Void: v}, err)
 		}
 	}
-	pair, err := a.pair(ctx, a.settings.TokenKey, "void tokens")
+	pair, known, err := a.tokenPair(ctx, a.settings)
 	if err != nil {
 		return nil, err
 	}
@@ -231,7 +231,7 @@ func (a *authorization) run(ctx context.Context, ask func(ctx context.Context, f
 		return a.failed(keep)
 	}
 	a.Keys.Used(pair)
-	if err := a.fits(asked.Token, &pair, decoded.Fields, expires); err != nil {
+	if err := a.fits(asked.Token, known, decoded.Fields, expires); err != nil {
 		return nil, err
 	}
 	return a.keep(keep, asked.Token)
@@ -338,15 +338,7 @@ func (a *authorization) noted(ctx context.Context, answer *Authorized, err error
 }
 
 // fits refuses what a module signed unless it is the token of this void.
-func (a *authorization) fits(token string, pair *keys.Key, fields voidtoken.Fields, expires int64) error {
-	public, err := publicOf(pair)
-	if err != nil {
-		return err
-	}
-	known, err := voidtoken.NewKeys(public)
-	if err != nil {
-		return fault.New(fault.KeyUsageMismatch, "void tokens are signed with a key pair of usage S0 on P-256 or P-384")
-	}
+func (a *authorization) fits(token string, known voidtoken.Keys, fields voidtoken.Fields, expires int64) error {
 	var set []voidtoken.Method
 	for _, by := range a.by {
 		set = append(set, by.Method)

@@ -49,7 +49,7 @@ var errRefusedByRules = errors.New("the rules refuse the void")
 
 // Create makes a void request and its code, for actor. Refusals are [fault.RequestInvalid] for what
 // is not well formed or not said, [fault.RequestReplayed] for an identifier that was used for another
-// void, and those of the policy's key pair and of modules.
+// void, and those of the policy's key pairs, of which both are there before a void is, and of modules.
 func (s *Service) Create(ctx context.Context, actor string, r Create) (*Created, error) {
 	if err := checkRequest(r.Request); err != nil {
 		return nil, err
@@ -188,6 +188,9 @@ func (s *Service) code(ctx context.Context, settings *policies.Voids, r *store.V
 	}
 	public, err := publicOf(&pair)
 	if err != nil {
+		return err
+	}
+	if _, _, err := s.tokenPair(ctx, settings); err != nil { // rather now than at the counter, when a PIN was typed
 		return err
 	}
 	c := code.Code{Identifier: code.NewIdentifier(), Expiry: now.Add(settings.CodeLife).Truncate(time.Second), Audience: audience}

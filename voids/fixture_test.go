@@ -309,6 +309,11 @@ func (b *bench) setPolicy(text string) {
 // put keeps a sealed key, whose MAC nobody here looks at.
 func (b *bench) put(name, usage string, public *ecdsa.PublicKey) {
 	b.t.Helper()
+	b.putAs(store.Enabled, name, usage, public)
+}
+
+func (b *bench) putAs(state store.State, name, usage string, public *ecdsa.PublicKey) {
+	b.t.Helper()
 	h := &hsm.Header{
 		Name: name, Version: 1, Generation: 1, Usage: usage, Algorithm: "A", Length: 16, Mode: "X", Exportability: "N", CheckValue: "08D7B4", Fingerprint: "00", Custody: hsm.CustodyToken,
 	}
@@ -326,7 +331,7 @@ func (b *bench) put(name, usage string, public *ecdsa.PublicKey) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	if err := b.store.Put(context.Background(), store.KeyRecord{Name: name, Version: 1, State: store.Enabled, Sealed: append(body, noise[24:]...), CreatedAt: moment}); err != nil {
+	if err := b.store.Put(context.Background(), store.KeyRecord{Name: name, Version: 1, State: state, Sealed: append(body, noise[24:]...), CreatedAt: moment}); err != nil {
 		b.t.Fatal(err)
 	}
 }

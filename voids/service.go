@@ -141,9 +141,27 @@ func (s *Service) pair(ctx context.Context, reference, what string) (keys.Key, e
 		err = k.CheckUsable(s.now())
 	}
 	if err != nil && ctx.Err() == nil && fault.Of(err).Unwrap() == nil {
-		err = fault.New(fault.Of(err).Reason, "the key "+reference+", which the policy names for "+what)
+		err = fault.New(fault.Of(err).Reason, "the key "+reference+", which the policy names for "+what+": have officers make it (usage S0), or name another in the policy")
 	}
 	return k, err
+}
+
+// tokenPair returns the key pair that signs void tokens, which a module has to have: without it no
+// void can be authorised.
+func (s *Service) tokenPair(ctx context.Context, settings *policies.Voids) (keys.Key, voidtoken.Keys, error) {
+	k, err := s.pair(ctx, settings.TokenKey, "void tokens")
+	if err != nil {
+		return k, voidtoken.Keys{}, err
+	}
+	public, err := publicOf(&k)
+	if err != nil {
+		return k, voidtoken.Keys{}, err
+	}
+	known, err := voidtoken.NewKeys(public)
+	if err != nil {
+		err = fault.New(fault.KeyUsageMismatch, "void tokens are signed with a key pair of usage S0 on P-256 or P-384")
+	}
+	return k, known, err
 }
 
 // afterwards is for what has to be kept although the caller is gone.
