@@ -33,6 +33,12 @@ func readPaper(path string) (*pinrecord.Signed, *pinrecord.Approval, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	return parsePaper(text, path)
+}
+
+// parsePaper reads the one form of an approver's file. Whose signature it is, and whether it is one,
+// is not looked at.
+func parsePaper(text []byte, path string) (*pinrecord.Signed, *pinrecord.Approval, error) {
 	s, err := ceremony.Decode[pinrecord.Signed](text, maxPaper)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s is no approval of keyd pin approve", path)

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"maps"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -253,8 +254,6 @@ func TestTheLargestAnswerFits(t *testing.T) {
 func FuzzInterpret(f *testing.F) {
 	s := &server{}
 	key := &wire.SealedKey{Name: "k", Sealed: make([]byte, 40)}
-	block := &wire.RecordBlock{Key: &wire.PinKey{Key: key}, Block: make([]byte, 8)}
-	approval := &wire.Approval{Document: []byte("{}"), Signature: make([]byte, 64), Certificates: [][]byte{{0x30}}}
 	for op, m := range map[wire.Op]proto.Message{
 		wire.OpTranslatePIN: &wire.TranslatePin{Incoming: &wire.PinKey{Key: key}, Outgoing: &wire.PinKey{Key: key, Format: 3}, Pan: "4012345678909", Block: make([]byte, 8)},
 		wire.OpChangePIN: &wire.ChangePin{Incoming: &wire.PinKey{Key: key}, NewIncoming: &wire.PinKey{Key: key}, Verification: key, Current: make([]byte, 8), New: make([]byte, 8),
@@ -264,13 +263,6 @@ func FuzzInterpret(f *testing.F) {
 		wire.OpLastCheckpoint: &wire.LastCheckpoint{Origin: historyOrigin},
 		wire.OpSignCheckpoint: newHistory("a", "b", "c").request(3, 2),
 		wire.OpVerifyCVV:      &wire.VerifyCvv{Key: key, Value: "123", Input: &wire.CvvInput{Pan: "4012345678909", Expiry: "1228", ServiceCode: "000"}},
-		wire.OpBeginPIN:       &wire.BeginPin{DatumKey: key, Approvals: []*wire.Approval{approval, approval}},
-		wire.OpChangeRecord:   &wire.ChangeRecord{Record: make([]byte, 300), DatumKey: key, Current: block, New: block},
-		wire.OpAuthorizeVoid: &wire.AuthorizeVoid{Fields: &wire.VoidFields{Void: strings.Repeat("0a", 16), Merchant: "m", Terminal: "t", Reference: "r", Amount: 1, Currency: 156}, TokenKey: key, Pins: []*wire.VoidPin{
-			{Incoming: block.Key, Block: block.Block, MacKey: &wire.MacKey{Key: key, Algorithm: 3, Padding: 1}, Mac: make([]byte, 8), Whose: &wire.VoidPin_Record{Record: &wire.RecordPin{Record: make([]byte, 300), DatumKey: key}}},
-			{Incoming: block.Key, Block: block.Block, MacKey: &wire.MacKey{Key: key, Algorithm: 3, Padding: 1}, Mac: make([]byte, 8), Whose: &wire.VoidPin_Cardholder{Cardholder: &wire.CardholderPin{Verification: key, Pan: "4012345678909", Expected: &wire.CardholderPin_VisaPvv{VisaPvv: &wire.VisaPvv{KeyIndex: 1, Pvv: "1234"}}}}},
-		}},
-		wire.OpSignCode: &wire.SignCode{Identifier: make([]byte, 16), Audience: make([]byte, 8), Key: key},
 	} {
 		b, err := proto.Marshal(m)
 		if err != nil {
@@ -278,7 +270,9 @@ func FuzzInterpret(f *testing.F) {
 		}
 		f.Add(uint8(op), b)
 	}
-	for op, m := range injectionMessages(f) {
+	others := injectionMessages(f)
+	maps.Copy(others, recordMessages())
+	for op, m := range others {
 		b, err := proto.Marshal(m)
 		if err != nil {
 			f.Fatal(err)
