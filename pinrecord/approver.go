@@ -26,8 +26,11 @@ func (a *Approver) MayApproveFor(merchant string) bool {
 	return a.Merchant == "" || a.Merchant == merchant
 }
 
-// Same reports whether two approvers may be one person: by name or by key.
-func (a *Approver) Same(b *Approver) bool { return a.ID == b.ID || a.Key.Equal(b.Key) }
+// Same reports whether two approvers may be one person: by name, whatever domain or merchant it is in
+// and however it is capitalised, or by key.
+func (a *Approver) Same(b *Approver) bool {
+	return strings.EqualFold(a.Name, b.Name) || a.Key.Equal(b.Key)
+}
 
 // ApproverOf reads an approver's certificate. Whether it is good is not looked at. The error is
 // [ErrApprover].

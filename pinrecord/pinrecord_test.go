@@ -116,6 +116,8 @@ func TestTwoApprove(t *testing.T) {
 		"one twice":                {[]pinrecord.Signed{good, o.signed(o.anna, a)}, pinrecord.ErrTwo},
 		"one under two names":      {[]pinrecord.Signed{good, o.signed(annasOther, a)}, pinrecord.ErrTwo},
 		"one with two keys":        {[]pinrecord.Signed{good, o.signed(annaAgain, a)}, pinrecord.ErrTwo},
+		"one, and of the acquirer": {[]pinrecord.Signed{good, o.signed(o.issue(o.root, "spiffe://bank.example/approvers/Anna", o.key()), a)}, pinrecord.ErrTwo},
+		"one, of another domain":   {[]pinrecord.Signed{good, o.signed(o.issue(o.root, "spiffe://other.example/merchants/merchant-8/anna", o.key()), a)}, pinrecord.ErrTwo},
 		"three":                    {[]pinrecord.Signed{good, o.signed(o.bert, a), o.signed(o.claire, a)}, pinrecord.ErrTwo},
 		"two approvals":            {[]pinrecord.Signed{good, o.signed(o.bert, o.approval(func(a *pinrecord.Approval) { a.Version = 3 }))}, pinrecord.ErrTwo},
 		"expired":                  {[]pinrecord.Signed{o.signed(o.anna, expired), o.signed(o.bert, expired)}, pinrecord.ErrExpired},
@@ -320,7 +322,7 @@ func TestVoidsAreApproved(t *testing.T) {
 	if b := pinrecord.Bound(digest, []byte{1, 2}, true); !bytes.Equal(b, digest[:]) {
 		t.Errorf("DUKPT: %x", b)
 	}
-	if b := pinrecord.Bound(digest, []byte{1, 2}, false); !bytes.Equal(b, append(digest[:], 1, 2)) {
+	if b := pinrecord.Bound(digest, []byte{1, 2}, false); string(b) != "keyd void mac 1\x00"+string(digest[:])+"\x01\x02" {
 		t.Errorf("other keys: %x", b)
 	}
 }

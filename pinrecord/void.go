@@ -51,13 +51,19 @@ func (s *Signed) OpenVoid(fields *voidtoken.Fields, anchors trust.Anchors, now t
 	return by, nil
 }
 
+// MACPrefix begins what a terminal makes its MAC of a void over with keys that are not DUKPT's. No
+// module makes a MAC over anything that begins so: with a session key it makes MACs as well, and a
+// front could have one made for a block that was typed for something else.
+const MACPrefix = "keyd void mac 1\x00"
+
 // Bound returns what a terminal makes its MAC over that binds a PIN block to a void. Under DUKPT
-// the block and the MAC have one key serial number, and the void's digest is enough. Under any
-// other keys the enciphered block stands behind the digest: else a block that was typed for one
-// void could be shown with the MAC of another.
+// the block and the MAC have one key serial number, the BDK is good for requests from terminals
+// only, and the void's digest is enough. Under any other keys, whose MAC is a CMAC, it is
+// [MACPrefix], the digest, and the enciphered block: else a block that was typed for one void could
+// be shown with the MAC of another.
 func Bound(digest [sha256.Size]byte, block []byte, dukpt bool) []byte {
 	if dukpt {
 		return digest[:]
 	}
-	return append(digest[:], block...)
+	return append(append([]byte(MACPrefix), digest[:]...), block...)
 }

@@ -183,6 +183,7 @@ func TestApprovalsThatBeginNothing(t *testing.T) {
 		"one":                           {b.approved(good, b.anna), fault.RequestInvalid},
 		"one twice":                     {b.approved(good, b.anna, b.anna), fault.ApprovalInvalid},
 		"one under two names":           {b.approved(good, b.anna, annaTwice), fault.ApprovalInvalid},
+		"one with two certificates":     {b.approved(good, b.anna, b.approver("/approvers/Anna")), fault.ApprovalInvalid},
 		"two approvals":                 {append(b.approved(good, b.anna), b.approved(other, b.bert)...), fault.ApprovalInvalid},
 		"another merchant's approver":   {b.approved(good, b.anna, foreign), fault.ApprovalInvalid},
 		"expired":                       {b.approved(expired, b.anna, b.bert), fault.ApprovalInvalid},

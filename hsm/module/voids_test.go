@@ -15,7 +15,6 @@ import (
 	"keyd/fault"
 	"keyd/hsm"
 	"keyd/hsm/module/internal/pinverify"
-	"keyd/keyagreement"
 	"keyd/pinblock"
 	"keyd/pinrecord"
 	"keyd/voids/code"
@@ -242,45 +241,30 @@ func TestVoidsThatAreRefused(t *testing.T) {
 	b.refused(err, fault.RateLimited)
 }
 
-// With keys that are not DUKPT's the terminal's MAC has the block, too.
+// With keys that are not DUKPT's the terminal's MAC has the block, too, and is good for nothing else.
 func TestVoidsUnderSessionKeys(t *testing.T) {
 	b := newBank(t)
-	load := loading(&ceremony.KeySpec{Name: "pad", Version: 1, Usage: "P0", Algorithm: "A", Length: 16, Mode: "D", Exportability: "N", Direction: hsm.DirectionIncoming, Formats: []hsm.Format{hsm.Format4}, PINKind: hsm.PINRecord})
-	load.ValidFor = 3600
-	b.must(b.through(load, cardComponentB, componentA))
-	padKey := xor(t, cardComponentB, componentA)
-	tm := b.factory.begin(b.device(elliptic.P256()), keyagreement.P256, b.issuer.cert)
-	got, err := b.inject(tm.Request(), nil)
-	b.must(err)
-	h := b.agreed(tm, keyagreement.P256, got)
-	session, err := b.client.MakeSessionKeys(t.Context(), h.master(), []hsm.SessionKeySpec{{Name: "mac", Usage: "M6", Algorithm: "A", Length: 16, Version: 1, NotAfter: b.now.Add(time.Hour).Unix()}})
-	b.must(err)
-	_, macKey := b.opened("A", h.values[0], session[0].KeyBlock)
+	at := b.seated()
 	dora := supervisor("dora")
 	record := b.enrolled(dora, b.aes, "739104")
 	f := voidFields8()
 	digest, err := f.Digest()
 	b.must(err)
-	block := func(pin string) []byte { return b.seal(hsm.Format4, padKey, dora.Number(), []byte(pin)) }
-	pin := func(block, mac []byte) hsm.VoidPIN {
-		return b.bySupervisor(hsm.VoidPIN{
-			Key: hsm.PINKey{Key: b.key("pad", 1), Format: hsm.Format4}, Block: block,
-			MACKey: hsm.MACKey{Key: hsm.Key{Name: "terminal:t-1:mac", Sealed: session[0].Sealed}, Algorithm: hsm.CMAC, Padding: 1}, MAC: mac,
-		}, record)
-	}
+	block := func(pin string) []byte { return at.block(dora.Number(), pin) }
+	pin := func(block, mac []byte) hsm.VoidPIN { return at.pin(block, mac, record) }
 	right, wrong := block("739104"), block("739105")
-	answer, err := b.authorize(f, nil, pin(right, b.mac("A", macKey, pinrecord.Bound(digest, right, false))))
+	answer, err := b.authorize(f, nil, pin(right, b.mac("A", at.mac, pinrecord.Bound(digest, right, false))))
 	b.expect("bound", answer.Verified, err, true)
 	b.good("bound", answer.Token, f, "token", voidtoken.SupervisorPIN)
-	answer, err = b.authorize(f, nil, pin(right, b.mac("A", macKey, digest[:])))
+	answer, err = b.authorize(f, nil, pin(right, b.mac("A", at.mac, digest[:])))
 	b.expect("the digest alone", answer.Verified, err, false)
-	answer, err = b.authorize(f, nil, pin(right, b.mac("A", macKey, pinrecord.Bound(digest, wrong, false))))
+	answer, err = b.authorize(f, nil, pin(right, b.mac("A", at.mac, pinrecord.Bound(digest, wrong, false))))
 	b.expect("of another block", answer.Verified, err, false)
 	elsewhere := f
 	elsewhere.Terminal = "t-2"
 	digest2, err := elsewhere.Digest()
 	b.must(err)
-	_, err = b.authorize(elsewhere, nil, pin(right, b.mac("A", macKey, pinrecord.Bound(digest2, right, false))))
+	_, err = b.authorize(elsewhere, nil, pin(right, b.mac("A", at.mac, pinrecord.Bound(digest2, right, false))))
 	b.refused(err, fault.KeyUsageMismatch)
 }
 

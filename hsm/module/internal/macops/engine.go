@@ -1,6 +1,7 @@
 package macops
 
 import (
+	"bytes"
 	"crypto/subtle"
 	"fmt"
 	"unsafe"
@@ -11,6 +12,7 @@ import (
 	"keyd/hsm/module/internal/sealing"
 	"keyd/hsm/module/internal/token"
 	"keyd/hsm/module/internal/working"
+	"keyd/pinrecord"
 )
 
 // Engine makes MACs with a token. It is safe for concurrent use.
@@ -19,8 +21,12 @@ type Engine struct{ keys *working.Keys }
 // NewEngine returns an engine that uses keys.
 func NewEngine(keys *working.Keys) *Engine { return &Engine{keys} }
 
-// Generate makes the MAC of a message. Errors are refusals of package fault, or the token's.
+// Generate makes the MAC of a message. Errors are refusals of package fault, or the token's. That of
+// a void ([pinrecord.MACPrefix]) is its terminal's alone.
 func (e *Engine) Generate(r hsm.GenerateMAC) (answer hsm.GeneratedMAC, err error) {
+	if bytes.HasPrefix(r.Message, []byte(pinrecord.MACPrefix)) {
+		return answer, fault.New(fault.KeyUsageMismatch, "the message begins like a void's, whose MAC is made by its terminal alone")
+	}
 	err = e.keys.Do(func(s *token.Session) error {
 		m, err := e.begin(s, &r.Key, true, r.Demands)
 		if err != nil {

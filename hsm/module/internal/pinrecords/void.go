@@ -165,28 +165,34 @@ func (e *Engine) prepare(s *token.Session, v *voiding) (authorizations []voidtok
 	return authorizations, nil
 }
 
-// checkBinding refuses a MAC that would not bind the PIN block to this void at this terminal: under
-// DUKPT it has the block's own key serial number; any other is made with a session key of the
-// terminal that the void names.
+// checkBinding refuses a MAC that would not bind the PIN block to this void at this terminal, or that
+// a front could have a module make: under DUKPT it has the block's own key serial number, and the BDK
+// is for requests from terminals only; any other is a CMAC, made with a session key of the terminal
+// that the void names.
 func (e *Engine) checkBinding(s *token.Session, p *voidPIN, f *voidtoken.Fields) error {
 	unbound := func(detail string) error { return fault.New(fault.KeyUsageMismatch, detail) }
-	if p.MACKey.Response {
+	underDUKPT := p.Key.KSN != dukpt.KSN{}
+	switch {
+	case p.MACKey.Response:
 		return unbound("the MAC of a void is the terminal's")
-	}
-	if p.Key.KSN != (dukpt.KSN{}) {
-		if p.MACKey.KSN != p.Key.KSN || p.MACKey.Key.Name != p.Key.Key.Name || !slices.Equal(p.MACKey.Key.Sealed, p.Key.Key.Sealed) {
-			return unbound("the MAC of a void has the key serial number of its PIN block, under the same key")
-		}
-		return nil
-	}
-	if p.MACKey.KSN != (dukpt.KSN{}) {
+	case underDUKPT && (p.MACKey.KSN != p.Key.KSN || p.MACKey.Key.Name != p.Key.Key.Name || !slices.Equal(p.MACKey.Key.Sealed, p.Key.Key.Sealed)):
+		return unbound("the MAC of a void has the key serial number of its PIN block, under the same key")
+	case !underDUKPT && p.MACKey.KSN != dukpt.KSN{}:
 		return unbound("the MAC of a void comes under DUKPT where its PIN block does")
+	case !underDUKPT && p.MACKey.Algorithm != hsm.CMAC:
+		return unbound("the MAC of a void is a CMAC where it does not come under DUKPT")
 	}
 	mac, err := e.keys.Open(s, p.MACKey.Key)
 	if err != nil {
 		return err
 	}
 	defer mac.Release()
+	if underDUKPT {
+		if mac.Header.Outgoing() {
+			return unbound("the MAC of a void comes under a BDK whose direction is incoming: with another, requests of its terminals are made here as well")
+		}
+		return nil
+	}
 	pin, err := e.keys.Open(s, p.Key.Key)
 	if err != nil {
 		return err
