@@ -112,10 +112,16 @@ type pad struct {
 
 func (b *bank) pad(name, algorithm string, bdk []byte) *pad {
 	b.t.Helper()
-	initial, serial := make([]byte, 16), "0123456789ABCDEF00000000"
 	if algorithm == "T" {
-		serial = "FFFF9876543210E00000"
+		return b.padWith(name, algorithm, "FFFF9876543210E00000", bdk)
 	}
+	return b.padWith(name, algorithm, "0123456789ABCDEF00000000", bdk)
+}
+
+// padWith is one with the initial key of a key serial number.
+func (b *bank) padWith(name, algorithm, serial string, bdk []byte) *pad {
+	b.t.Helper()
+	initial := make([]byte, 16)
 	raw, err := hex.DecodeString(serial)
 	b.must(err)
 	ksn, err := dukpt.ParseInitialKSN(raw)

@@ -151,3 +151,24 @@ func TestARecordOfTheFrontsOwnIsNoOracle(t *testing.T) {
 	b.expect("after all that", answer.Verified, err, true)
 	b.good("after all that", answer.Token, voidFields8(), "token", voidtoken.SupervisorPIN)
 }
+
+// What somebody has typed at one terminal replaces no PIN with what a front has kept of another.
+func TestAPINIsReplacedAtOneTerminal(t *testing.T) {
+	b := newBank(t)
+	s := supervisor("dora")
+	number := s.Number()
+	elsewhere := b.padWith("records", "A", "0123456789ABCDEE00000000", xor(t, cardComponentA, componentA))
+	theirs := func(pin string) hsm.RecordBlock { return elsewhere.enter(number, pin).RecordBlock }
+	mine := func(pin string) hsm.RecordBlock { return b.aes.enter(number, pin).RecordBlock }
+	g := b.begin(pinrecord.Enrol, s, 1)
+	for _, blocks := range [][2]hsm.RecordBlock{{mine(g.code), theirs("551872")}, {mine(g.code), b.tdes.enter(number, "551872").RecordBlock}} {
+		answer, err := b.setBlocks(g.pending, blocks[0], blocks[1])
+		b.like("set", answer.Verified, err, fault.KeyUsageMismatch)
+	}
+	answer, err := b.setBlocks(g.pending, theirs(g.code), theirs("739104"))
+	b.expect("set at one terminal", answer.Verified, err, true)
+	changed, err := b.change(answer.Record, mine("739104"), theirs("551872"))
+	b.like("changed", changed.Verified, err, fault.KeyUsageMismatch)
+	changed, err = b.change(answer.Record, mine("739104"), mine("551872"))
+	b.expect("changed at one terminal, another one", changed.Verified, err, true)
+}

@@ -1,11 +1,13 @@
 package pinrecords
 
 import (
+	"bytes"
 	"encoding/hex"
 	"errors"
 	"strings"
 
 	"keyd/ceremony"
+	"keyd/dukpt"
 	"keyd/fault"
 	"keyd/hsm"
 	"keyd/hsm/module/internal/ledger"
@@ -104,6 +106,15 @@ func datumKeyOf(h *hsm.Header) pinrecord.DatumKey {
 // opening is a block for a record's subject.
 func opening(b *hsm.RecordBlock, subject *pinrecord.Subject, demands hsm.Demands) pinops.Opening {
 	return pinops.Opening{In: &b.Key, Block: b.Block, Number: subject.Number(), Demands: demands}
+}
+
+// together refuses two blocks that do not come from one terminal, as far as keys show that: what a
+// front has kept of one is of no use with what somebody has typed at another.
+func together(a, b *hsm.RecordBlock) error {
+	if a.Key.Key.Name == b.Key.Key.Name && bytes.Equal(a.Key.Key.Sealed, b.Key.Key.Sealed) && (a.Key.KSN == dukpt.KSN{}) == (b.Key.KSN == dukpt.KSN{}) && a.Key.KSN.InitialKeyID() == b.Key.KSN.InitialKeyID() {
+		return nil
+	}
+	return fault.New(fault.KeyUsageMismatch, "what the PIN is replaced by is typed at the same terminal: both blocks come under one key and, under DUKPT, with one initial key")
 }
 
 // once counts a try the first time that it is called.

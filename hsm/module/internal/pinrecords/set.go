@@ -17,6 +17,9 @@ func hexOf(b []byte) string { return hex.EncodeToString(b) }
 
 // Set sets the PIN of a pending record, if the code is right.
 func (e *Engine) Set(r hsm.SetPIN) (answer hsm.SetRecord, err error) {
+	if err := together(&r.Code, &r.PIN); err != nil {
+		return hsm.SetRecord{}, err
+	}
 	counted := false
 	err = e.do(func(s *token.Session) error {
 		answer = hsm.SetRecord{}

@@ -44,6 +44,9 @@ func (e *Engine) verify(s *token.Session, r *hsm.VerifyRecord, counted *bool) (v
 
 // Change makes a record of another PIN, if the current one is right.
 func (e *Engine) Change(r hsm.ChangeRecord) (answer hsm.SetRecord, err error) {
+	if err := together(&r.Current, &r.New); err != nil {
+		return hsm.SetRecord{}, err
+	}
 	counted := false
 	err = e.do(func(s *token.Session) error {
 		answer = hsm.SetRecord{}
