@@ -70,7 +70,7 @@ voids:
       - {up_to: 50000, methods: [[SUPERVISOR_PIN]]}
 roles:
   merchant:
-    - methods: ["TerminalService/*"]
+    - methods: ["TerminalService/*", "PinRecordService/*", "VoidService/*"]
       keys: ["may.*"]
       usages: ["*"]
       when: 'terminal.owner == identity.last'

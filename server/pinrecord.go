@@ -28,6 +28,14 @@ func (b recordBinding) about(ctx context.Context, action string, s *pinrecord.Su
 	return b.access.about(ctx, action, nil, &policies.Terminal{ID: s.Terminal, Owner: s.Merchant})
 }
 
+// subject is whose PIN a request is about that names keys too: package records asks the policy about
+// both.
+func (b recordBinding) subject(ctx context.Context, m *keydv1.PinSubject) *pinrecord.Subject {
+	s := subjectOf(m)
+	callOf(ctx).whose = &policies.Terminal{ID: s.Terminal, Owner: s.Merchant}
+	return s
+}
+
 // note adds what was done to the audit entry.
 func (b recordBinding) note(ctx context.Context, what string) {
 	b.access.Entry(ctx).Detail += ": " + what
@@ -67,7 +75,7 @@ func (b recordBinding) BeginPin(ctx context.Context, r *keydv1.BeginPinRequest) 
 
 // SetPin implements keyd.v1.PinRecordService.
 func (b recordBinding) SetPin(ctx context.Context, r *keydv1.SetPinRequest) (*keydv1.SetPinResponse, error) {
-	verified, record, err := b.records.Set(ctx, callOf(ctx).identity, subjectOf(r.GetSubject()), pinEntry(r.GetCode()), pinEntry(r.GetPin()))
+	verified, record, err := b.records.Set(ctx, callOf(ctx).identity, b.subject(ctx, r.GetSubject()), pinEntry(r.GetCode()), pinEntry(r.GetPin()))
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +85,7 @@ func (b recordBinding) SetPin(ctx context.Context, r *keydv1.SetPinRequest) (*ke
 
 // VerifyPin implements keyd.v1.PinRecordService.
 func (b recordBinding) VerifyPin(ctx context.Context, r *keydv1.VerifyPinRequest) (*keydv1.VerifyPinResponse, error) {
-	verified, err := b.records.Verify(ctx, callOf(ctx).identity, subjectOf(r.GetSubject()), pinEntry(r.GetPin()))
+	verified, err := b.records.Verify(ctx, callOf(ctx).identity, b.subject(ctx, r.GetSubject()), pinEntry(r.GetPin()))
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +95,7 @@ func (b recordBinding) VerifyPin(ctx context.Context, r *keydv1.VerifyPinRequest
 
 // ChangePin implements keyd.v1.PinRecordService.
 func (b recordBinding) ChangePin(ctx context.Context, r *keydv1.ChangePinRequest) (*keydv1.ChangePinResponse, error) {
-	verified, err := b.records.Change(ctx, callOf(ctx).identity, subjectOf(r.GetSubject()), pinEntry(r.GetCurrent()), pinEntry(r.GetPin()))
+	verified, err := b.records.Change(ctx, callOf(ctx).identity, b.subject(ctx, r.GetSubject()), pinEntry(r.GetCurrent()), pinEntry(r.GetPin()))
 	if err != nil {
 		return nil, err
 	}
