@@ -106,6 +106,11 @@ func (r *Authorize) check() (serials []dukpt.KSN, err error) {
 // are recorded after it has answered; an identical request is carried out again, at the cost of
 // another try, since its answer is kept nowhere but in the void.
 func (s *Service) ask(ctx context.Context, actor string, r *Authorize, request hsm.AuthorizeVoid, found []keys.Key, serials []dukpt.KSN) (hsm.AuthorizedVoid, error) {
+	for i := range r.PINs {
+		if p := r.PINs[i].Subject; p != nil && !p.Serves(&request.Fields) { // a module refuses it too, after a try was counted
+			return hsm.AuthorizedVoid{}, keyuse.Invalid(fmt.Sprintf("pins[%d] is of another merchant's, or another terminal's, than the void", i))
+		}
+	}
 	var uses keyuse.Serials
 	identity := keyuse.AppendField(keyuse.NewIdentity(ActionAuthorize), r.Void)
 	for i := range r.PINs {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"keyd/fault"
+	"keyd/pinrecord"
 	"keyd/store"
 	"keyd/voidtoken"
 )
@@ -51,5 +52,28 @@ func TestNoVoidWithoutAKeyForItsToken(t *testing.T) {
 	made, err := create("r-absent")
 	if err != nil || made.Code == "" {
 		t.Errorf("with a key: %+v, %v", made, err)
+	}
+}
+
+// Whose PIN is of another merchant or terminal loses no try by a void that it could not authorise.
+func TestNoTryOfAnotherMerchantsPIN(t *testing.T) {
+	b := newBench(t, onSQLite(t))
+	s := b.front()
+	v := b.scanned(s, "pay-1", 12300)
+	for name, change := range map[string]func(*pinrecord.Subject){
+		"another merchant": func(p *pinrecord.Subject) { p.Merchant = "m-18" },
+		"another terminal": func(p *pinrecord.Subject) { p.Terminal = "t-2" },
+	} {
+		pin := b.pin(v.Fields, "dora", right)
+		change(pin.Subject)
+		asked, taken := b.boundary.asked.Load(), b.records.taken
+		_, err := b.authorize(s, v, b.request(), pin)
+		want(t, name, fault.RequestInvalid, err)
+		if b.records.taken != taken || b.boundary.asked.Load() != asked {
+			t.Errorf("%s: a try was taken, or a module asked", name)
+		}
+	}
+	if a, err := b.authorize(s, v, b.request(), b.pin(v.Fields, "dora", right)); err != nil || !a.Verified || a.Void.Tries != 3 {
+		t.Errorf("its own: %+v, %v", a, err)
 	}
 }
