@@ -147,7 +147,7 @@ func TestFromNothingToAVerifiedPIN(t *testing.T) {
 			f.terminal(t, id, try.algorithm, try.keySet)
 			f.bind(t, id, try.method)
 			i := f.keys(t, id, try.method)
-			if len(i.Keys) != 4 || i.Keys[0].Usage != "K1" || i.Keys[1].Usage != "M6" || i.Keys[2].Name != "pin" || i.Keys[3].Name != "data" {
+			if len(i.Keys) != 5 || i.Keys[0].Usage != "K1" || i.Keys[1].Usage != "M6" || i.Keys[2].Name != "pin" || i.Keys[3].Name != "data" || i.Keys[4].Name != "supervisor" {
 				t.Errorf("%v", i.Keys)
 			}
 			for _, k := range i.Keys[2:] {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	keydv1 "keyd/api/keyd/v1"
+	"keyd/development"
 	"keyd/keyblock/software"
 	"keyd/simulator"
 )
@@ -60,15 +61,32 @@ func (f *giver) initialKeys(t *testing.T, i *keydv1.Injection, secrets map[strin
 	t.Helper()
 	for _, k := range i.Keys[2:] {
 		name := fmt.Sprintf("%s: initial key %s", i.TerminalId, k.Name)
+		bdk := unhex(t, sampleValue(t, k.KeyId))
 		if k.Algorithm == "A" {
-			secrets[name] = deriveAES(t, unhex(t, "FEDCBA9876543210F1F1F1F1F1F1F1F1"), append(k.KeySerialNumber[:8:8], 0, 0, 0, 1))["AES initial key"]
+			secrets[name] = deriveAES(t, bdk, append(k.KeySerialNumber[:8:8], 0, 0, 0, 1))["AES initial key"]
 		} else {
-			secrets[name] = deriveTDES(t, unhex(t, "0123456789ABCDEFFEDCBA9876543210"), k.KeySerialNumber)["TDES initial key"]
+			secrets[name] = deriveTDES(t, bdk, k.KeySerialNumber)["TDES initial key"]
 		}
 		if check, err := software.CheckValue(k.Algorithm[0], secrets[name]); err != nil || fmt.Sprintf("%X", check) != k.KeyCheckValue {
 			t.Fatalf("%s: check value %X, keyd says %s: %v", name, check, k.KeyCheckValue, err)
 		}
 	}
+}
+
+// sampleValue is the published value of a sample key.
+func sampleValue(t *testing.T, name string) string {
+	t.Helper()
+	var all []testKey
+	if err := json.Unmarshal(development.SampleKeys, &all); err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range all {
+		if k.Name == name {
+			return k.Value
+		}
+	}
+	t.Fatalf("no sample key %s", name)
+	return ""
 }
 
 // clean fails if a secret is in the memory of the front or the supervisor, in keyd's log, or in a

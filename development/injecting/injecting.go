@@ -105,6 +105,11 @@ func Prepare(ctx context.Context, dir string, officers []Officer) ([]Step, error
 			return p.steps, fmt.Errorf("key host %s: %w", h.name, err)
 		}
 	}
+	for _, b := range supervisorKeys {
+		if err := p.supervisorKey(ctx, b.name, b.algorithm); err != nil {
+			return p.steps, fmt.Errorf("base derivation key %s: %w", b.name, err)
+		}
+	}
 	for _, text := range [][]byte{aesSet, tdesSet} {
 		if err := p.keySet(ctx, text); err != nil {
 			return p.steps, err
