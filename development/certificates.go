@@ -25,6 +25,9 @@ const TrustDomain = "dev.keyd"
 // Identities are the clients that get a certificate, by their file names in certs/.
 var Identities = []string{"switch", "officer-1", "officer-2", "officer-3", "terminal-1", "auditor"}
 
+// SwitchServer is the certificate with which a switch serves terminals, by its file name in certs/.
+const SwitchServer = "switch-server"
+
 const (
 	caValidity   = 10 * 365 * 24 * time.Hour
 	leafValidity = 365 * 24 * time.Hour
@@ -80,11 +83,11 @@ func (a *authority) client(certs, name string) error {
 	}, a, certFile, keyFile)
 }
 
-// server makes the server's certificate for host, localhost and the loopback
+// server makes a server's certificate for host, localhost and the loopback
 // addresses. It is made anew at every start, since host may have changed.
-func (a *authority) server(certFile, keyFile, host string) error {
+func (a *authority) server(name, certFile, keyFile, host string) error {
 	template := &x509.Certificate{
-		Subject:     pkix.Name{CommonName: "keyd"},
+		Subject:     pkix.Name{CommonName: name},
 		NotAfter:    time.Now().Add(leafValidity),
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},

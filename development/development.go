@@ -216,7 +216,11 @@ func (s *Service) files(host string) error {
 	if err := s.officers(); err != nil {
 		return err
 	}
-	return ca.server(s.path("config", "server.crt"), s.path("config", "server.key"), host)
+	// With this one a switch of the operator's own serves its terminals (examples/switch-void).
+	if err := ca.server("switch", s.path("certs", SwitchServer+".crt"), s.path("certs", SwitchServer+".key"), "localhost"); err != nil {
+		return err
+	}
+	return ca.server("keyd", s.path("config", "server.crt"), s.path("config", "server.key"), host)
 }
 
 // forget removes the database of a token that is lost: nothing unseals its keys any more, and a

@@ -38,6 +38,8 @@ type deviceState struct {
 	Asked    *asked    `json:"asked,omitempty"`    // what it waits for the answer to
 	Received *injected `json:"received,omitempty"` // keys that are not confirmed yet
 	Current  *injected `json:"current,omitempty"`  // keys that are in use
+
+	Void *voidUnderWay `json:"void,omitempty"` // that is not over yet
 }
 
 // What a device waits for.
@@ -143,7 +145,7 @@ func (s *deviceState) valid() bool {
 			return false
 		}
 	}
-	return s.Asked.valid() && s.Received.valid() && s.Current.valid()
+	return s.Asked.valid() && s.Received.valid() && s.Current.valid() && s.Void.valid()
 }
 
 func (a *asked) valid() bool {

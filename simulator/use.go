@@ -28,7 +28,19 @@ type Message struct {
 	PAN    string
 	PIN    []byte // 4 to 12 ASCII digits; nil: no PIN
 	Text   []byte // what is to be authenticated; nil: nothing
+	Bind   Bind   // in place of Text, with a PIN
 	Data   []byte // what is to be enciphered in CBC mode: whole blocks; nil: nothing
+}
+
+// Bind returns what is to be authenticated with an enciphered PIN block, under DUKPT or not.
+type Bind func(block []byte, dukpt bool) []byte
+
+// text is what is to be authenticated.
+func (m *Message) text(block []byte, dukpt bool) []byte {
+	if m.Bind != nil {
+		return m.Bind(block, dukpt)
+	}
+	return m.Text
 }
 
 // Sent is what a terminal sends, with what keyd is to be told of its keys. All of it is of one
@@ -122,11 +134,11 @@ func (d *Device) sendUnderRegister(name string, m Message, account pinblock.PAN,
 		}
 		out.PINBlock, out.PINKey = sealed.Block, pinKey(keyID, m.Format, attributes())
 	}
-	if m.Text != nil {
+	if text := m.text(out.PINBlock, true); text != nil {
 		if err := transaction.Key(key, dukpt.UsageMACGeneration, working); err != nil {
 			return nil, err
 		}
-		if out.MAC, err = mac(algorithm, key, m.Text); err != nil {
+		if out.MAC, err = mac(algorithm, key, text); err != nil {
 			return nil, err
 		}
 		out.MACKey = &keydv1.MacKey{KeyId: keyID, Algorithm: algorithm, Dukpt: attributes(), Direction: keydv1.MacKey_REQUEST}
@@ -183,13 +195,13 @@ func (d *Device) sendUnderSession(m Message, account pinblock.PAN, digits *pinbl
 			}
 			out.PINKey = pinKey(k.KeyID, m.Format, nil)
 		}
-		if m.Text != nil {
+		if text := m.text(out.PINBlock, false); text != nil {
 			k, err := s.Current.session(time.Now(), "M1", "M3", "M6")
 			if err != nil {
 				return err
 			}
 			algorithm := macAlgorithms[k.Usage]
-			if out.MAC, err = mac(algorithm, k.Key.Value, m.Text, k.Key.Algorithm[0]); err != nil {
+			if out.MAC, err = mac(algorithm, k.Key.Value, text, k.Key.Algorithm[0]); err != nil {
 				return err
 			}
 			out.MACKey = &keydv1.MacKey{KeyId: k.KeyID, Algorithm: algorithm}

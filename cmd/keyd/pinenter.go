@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 
 	keydv1 "keyd/api/keyd/v1"
 	"keyd/pinblock"
+	"keyd/pinrecord"
 	"keyd/simulator"
 )
 
@@ -40,16 +42,36 @@ func (p *pinPad) enter(number string, digits []byte) (*keydv1.PinEntry, error) {
 	if err != nil {
 		return nil, err
 	}
+	incoming, err := p.incoming(&b)
+	return &keydv1.PinEntry{Incoming: incoming, EncryptedPinBlock: b.Block}, err
+}
+
+// bound is enter for a number or a PAN, with the MAC that binds the PIN to a void. Whose it is remains
+// to be said.
+func (p *pinPad) bound(number string, digits []byte, digest [sha256.Size]byte) (*keydv1.VoidPinEntry, error) {
+	b, err := simulator.Open(p.state).EncryptBoundPIN(pinblock.Format(p.format), number, digits, func(block []byte) []byte { return pinrecord.Bound(digest, block, true) })
+	if err != nil {
+		return nil, err
+	}
+	incoming, err := p.incoming(&b.PINBlock)
+	if err != nil {
+		return nil, err
+	}
+	return &keydv1.VoidPinEntry{
+		Incoming: incoming, EncryptedPinBlock: b.Block,
+		MacKey: &keydv1.MacKey{KeyId: p.key, Algorithm: keydv1.MacKey_CMAC, Dukpt: incoming.Dukpt, Direction: keydv1.MacKey_REQUEST}, Mac: b.MAC,
+	}, nil
+}
+
+// incoming names the key of a block.
+func (p *pinPad) incoming(b *simulator.PINBlock) (*keydv1.PinKey, error) {
 	kind, ok := keydv1.DukptAttributes_KeyType_value[strings.ReplaceAll(strings.ToUpper(b.WorkingType.String()), "-", "_")]
 	if !ok {
 		return nil, fmt.Errorf("the contract has no key type %s", b.WorkingType)
 	}
-	return &keydv1.PinEntry{
-		Incoming: &keydv1.PinKey{
-			KeyId: p.key, Format: keydv1.PinBlockFormat(p.format + 1),
-			Dukpt: &keydv1.DukptAttributes{KeySerialNumber: b.KSN.Bytes(), KeyType: keydv1.DukptAttributes_KeyType(kind)},
-		},
-		EncryptedPinBlock: b.Block,
+	return &keydv1.PinKey{
+		KeyId: p.key, Format: keydv1.PinBlockFormat(p.format + 1),
+		Dukpt: &keydv1.DukptAttributes{KeySerialNumber: b.KSN.Bytes(), KeyType: keydv1.DukptAttributes_KeyType(kind)},
 	}, nil
 }
 

@@ -37,7 +37,7 @@ In a development service:
 	}
 	c.AddCommand(
 		simulatePrepare(), simulateNew(), simulateCertify(), simulateShow(), simulateBind(), simulateKeys(), simulateConfirm(), simulateSignIn(),
-		simulatePIN(), simulateMAC(), simulateTransaction(), simulateUnbind(), simulateRebind(),
+		simulatePIN(), simulateMAC(), simulateTransaction(), simulateVoid(), simulateUnbind(), simulateRebind(),
 	)
 	return c
 }

@@ -75,6 +75,16 @@ type payment struct {
 }
 
 func (p *payment) flags(c *cobra.Command) {
+	p.optional(c)
+	for _, name := range []string{"merchant", "amount"} {
+		if err := c.MarkFlagRequired(name); err != nil {
+			panic(err) // the flag is defined above
+		}
+	}
+}
+
+// optional are the same flags, where a switch may know better.
+func (p *payment) optional(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&p.merchant, "merchant", "", "the merchant")
 	f.Int64Var(&p.amount, "amount", 0, "of the payment, in minor units: 12300 for 123.00 CNY")
@@ -83,11 +93,6 @@ func (p *payment) flags(c *cobra.Command) {
 	f.BoolVar(&p.settled, "settled", false, "it went into settlement")
 	f.BoolVar(&p.voided, "voided", false, "it was reversed already")
 	f.StringVar(&p.category, "fee-category", "", "of the fee table of the policy: standard, debit, qr, …")
-	for _, name := range []string{"merchant", "amount"} {
-		if err := c.MarkFlagRequired(name); err != nil {
-			panic(err) // the flag is defined above
-		}
-	}
 }
 
 func (p *payment) message() (*keydv1.PaymentFacts, error) {
