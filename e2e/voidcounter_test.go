@@ -1,0 +1,317 @@
+package e2e
+
+import (
+	"bufio"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// till is a counter with simulated terminals and a switch that reverses payments.
+type till struct {
+	*counter
+	states   string // directory of the terminals' files, the payments, the journal and the switch itself
+	listen   string // where the switch is
+	payments []map[string]any
+	shops    map[string]string
+
+	process *exec.Cmd
+}
+
+func newTill(t *testing.T) *till {
+	t.Helper()
+	l := &till{counter: newCounter(t), states: t.TempDir(), listen: "127.0.0.1:0", shops: map[string]string{}}
+	if out, err := exec.Command("go", "build", "-o", l.path("switch-void"), "keyd/examples/switch-void").CombinedOutput(); err != nil {
+		t.Fatalf("build the switch: %v\n%s", err, out)
+	}
+	l.must("terminal", "simulate", "prepare", "--dir", l.dir)
+	return l
+}
+
+func (l *till) path(name string) string { return filepath.Join(l.states, name) }
+
+// terminal makes a simulated terminal of a merchant, which gets its keys.
+func (l *till) terminal(id, merchant, keySet string) {
+	l.t.Helper()
+	l.must("terminal", "simulate", "new", id, "--state", l.path(id), "--owner", merchant, "--key-set", keySet, "--dir", l.dir)
+	l.must("terminal", "simulate", "keys", "--state", l.path(id), "--dir", l.dir, "--timeout", "20s")
+	l.shops[id] = merchant
+}
+
+// paid adds a payment to what the switch will know.
+func (l *till) paid(reference string, amount int64, card map[string]any) {
+	p := map[string]any{"reference": reference, "merchant": "m-17", "amount": amount, "currency": 156, "paid_at": time.Now().UTC()}
+	if card != nil {
+		p["card"] = card
+	}
+	l.payments = append(l.payments, p)
+}
+
+// serve starts the switch, on the port where it was before.
+func (l *till) serve(flags ...string) {
+	l.t.Helper()
+	text, err := json.Marshal(map[string]any{"terminals": l.shops, "payments": l.payments})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	if err := os.WriteFile(l.path("payments"), text, 0o600); err != nil {
+		l.t.Fatal(err)
+	}
+	c := exec.Command(l.path("switch-void"), append([]string{"-dir", l.dir, "-listen", l.listen, "-payments", l.path("payments"), "-journal", l.path("journal")}, flags...)...)
+	c.Stderr = l
+	out, err := c.StdoutPipe()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		l.t.Fatal(err)
+	}
+	l.process = c
+	l.t.Cleanup(func() { _ = c.Process.Kill() }) // it has ended, where all went well
+	line, _ := bufio.NewReader(out).ReadString('\n')
+	address, ok := strings.CutPrefix(strings.TrimSpace(line), "ready ")
+	if !ok {
+		l.t.Fatalf("the switch did not become ready: %q\n%s", line, l.logged())
+	}
+	l.listen = address
+}
+
+// args are a void at a terminal, by way of the switch.
+func (l *till) args(id string, more ...string) []string {
+	return append([]string{"terminal", "simulate", "void", "--state", l.path(id), "--switch", l.listen, "--dir", l.dir}, more...)
+}
+
+// voids has a payment voided that is found on the terminal, with what is typed there.
+func (l *till) voids(id, reference, typed string, more ...string) (display string, err error) {
+	l.t.Helper()
+	return l.command(typed, l.args(id, append([]string{"--payment", reference, "--supervisor", "dora"}, more...)...)...)
+}
+
+// shows insists on what a display shows, in that order.
+func (l *till) shows(display string, want ...string) {
+	l.t.Helper()
+	rest := display
+	for _, w := range want {
+		_, after, found := strings.Cut(rest, w)
+		if !found {
+			l.t.Errorf("%q is not on the display, or not there:\n%s", w, display)
+			return
+		}
+		rest = after
+	}
+}
+
+// reversals is how often the journal says that a payment was reversed.
+func (l *till) reversals(reference string) (n int, told bool) {
+	l.t.Helper()
+	text, err := os.ReadFile(l.path("journal"))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		var e struct {
+			Reference      string
+			Reversed, Done bool
+		}
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			l.t.Fatalf("%v: %s", err, line)
+		}
+		if e.Reference == reference && e.Reversed && !e.Done {
+			n++
+		}
+		told = told || e.Reference == reference && e.Done
+	}
+	return n, told
+}
+
+// once insists that a payment was reversed once, and that keyd knows.
+func (l *till) once(reference string) {
+	l.t.Helper()
+	if n, told := l.reversals(reference); n != 1 || !told {
+		l.t.Errorf("%s was reversed %d times, and keyd was told: %t", reference, n, told)
+	}
+	list := l.must("void", "list", "--merchant", "m-17", "--state", "confirmed", "--dir", l.dir)
+	if strings.Count(list, reference+" ") != 1 {
+		l.t.Errorf("keyd has not one confirmed void of %s:\n%s", reference, list)
+	}
+}
+
+// never insists that a payment was not reversed.
+func (l *till) never(reference string) {
+	l.t.Helper()
+	if n, _ := l.reversals(reference); n != 0 {
+		l.t.Errorf("%s was reversed %d times", reference, n)
+	}
+}
+
+// The whole flow, as the manual has it: what terminals show, what the switch does, and what keyd has of
+// it, with a real service, a real token and PINs of two people.
+func TestVoidsAtTheCounter(t *testing.T) {
+	l := newTill(t)
+	l.terminal("t-aes", "m-17", "dev-aes")
+	l.terminal("t-tdes", "m-17", "dev-tdes")
+	l.terminal("t-other", "m-18", "dev-aes")
+	const small, large, pin = 12300, 300000, "4711"
+	pvv := map[string]any{"pan": testPAN, "verification_key": "pvk-visa", "key_index": 1, "pvv": pvvOf(t, pvkVisa, testPAN, 1, pin)}
+	offset := map[string]any{"pan": testPAN, "verification_key": "pvk-ibm", "offset": offsetOf(t, pvkIBM, testPAN, pin, len(pin))}
+	for _, p := range []string{"supervisor", "tdes-0", "cancelled", "no-pin", "elsewhere", "scanned", "declined", "foreign", "typing"} {
+		l.paid(p, small, nil)
+	}
+	l.paid("both", large, pvv)
+	l.paid("both-tdes", large, offset)
+	l.paid("cardholder", small, pvv)
+	l.paid("session", small, offset)
+	l.paid("huge", 600000, nil)
+	l.serve()
+
+	// A wrong PIN, then the right one.
+	out, err := l.voids("t-aes", "supervisor", "000001\ny\n"+l.pin+"\ny\n")
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	l.shows(out, "1 switch on: connected", "2 choose void", "▀▀▀▀▀▀▀", "3 scan: the code is good", "4 amount:", "m-17", "******isor", "123.00 CNY", "5 PIN: Supervisor's PIN", "6 confirm:", "sent.",
+		"wrong PIN, tries left: 2", "try again slowly", "5 PIN:", "6 confirm:", "7 wait: VOIDED", "VOID", "merchant  m-17", "payment  ******isor", "amount  -123.00 CNY", "authorised  SUPERVISOR_PIN dora", "8 go on: go on with the sale")
+	if strings.Contains(out, l.pin) || strings.Contains(out, "000001") {
+		t.Error("the display shows a PIN")
+	}
+	l.once("supervisor")
+	out, err = l.voids("t-aes", "supervisor", "")
+	refusedBy(t, "once more", err, "ALREADY_VOIDED")
+	if exitStatus(err) != 3 {
+		t.Errorf("status %d", exitStatus(err))
+	}
+	l.shows(out, "ALREADY VOIDED", "go on with the sale")
+
+	// The other terminals and PINs, and the display in Chinese.
+	for _, try := range []struct {
+		id, reference, typed string
+		flags, want          []string
+	}{
+		{"t-tdes", "tdes-0", l.pin + "\ny\n", nil, []string{"SUPERVISOR_PIN dora"}},
+		{"t-aes", "both", l.pin + "\n" + pin + "\n", []string{"--cardholder", testPAN, "--yes"}, []string{"SUPERVISOR_PIN dora", "CARDHOLDER_PIN cardholder"}},
+		{"t-tdes", "both-tdes", l.pin + "\n" + pin + "\n", []string{"--cardholder", testPAN, "--yes", "--format", "3"}, []string{"SUPERVISOR_PIN dora", "CARDHOLDER_PIN cardholder"}},
+	} {
+		out, err := l.voids(try.id, try.reference, try.typed, append(try.flags, "--lang", "zh")...)
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", try.reference, err, out)
+		}
+		l.shows(out, append([]string{"1 开机: 已联网", "4 核对金额", "5 输入密码: 主管密码", "6 确认", "7 等待: 已撤销", "撤销凭条"}, append(try.want, "8 继续收款: 继续收款，并保存小票")...)...)
+		l.once(try.reference)
+	}
+	alone := func(id, reference, typed string, more ...string) (string, error) {
+		return l.command(typed, l.args(id, append([]string{"--payment", reference, "--cardholder", testPAN, "--yes"}, more...)...)...)
+	}
+	if out, err = alone("t-aes", "cardholder", "4712\n"+pin+"\n"); err != nil {
+		t.Fatalf("a cardholder alone: %v\n%s", err, out)
+	}
+	l.shows(out, "Cardholder's PIN", "tries left: 2", "CARDHOLDER_PIN cardholder")
+	l.must("terminal", "simulate", "sign-in", "--state", l.path("t-tdes"), "--dir", l.dir)
+	if out, err = alone("t-tdes", "session", pin+"\n", "--session"); err != nil {
+		t.Fatalf("under session keys: %v\n%s", err, out)
+	}
+	l.once("session")
+
+	// What does not come to an end.
+	out, err = l.voids("t-aes", "cancelled", l.pin+"\nn\n")
+	refusedBy(t, "cancelled", err, "the void is cancelled")
+	l.shows(out, "6 confirm", "CANCELLED", "begin again")
+	out, err = l.voids("t-aes", "no-pin", "\n")
+	refusedBy(t, "no PIN", err, "the void is cancelled")
+	l.shows(out, "5 PIN", "CANCELLED")
+	_, err = l.voids("t-aes", "no-pin", l.pin+"\n", "--session")
+	refusedBy(t, "a supervisor under session keys", err, "a session key carries no supervisor's PIN")
+	if out, err = l.voids("t-aes", "no-pin", l.pin+"\ny\n"); err != nil { // what waits goes on, without the flag
+		t.Errorf("after it: %v\n%s", err, out)
+	}
+	l.shows(out, "2 choose void: a void is not finished", "VOIDED")
+	out, err = l.voids("t-aes", "huge", "")
+	refusedBy(t, "too much", err, "ABOVE_LIMIT")
+	l.shows(out, "ABOVE THE LIMIT")
+	for _, reference := range []string{"cancelled", "huge"} {
+		l.never(reference)
+	}
+
+	// Nobody speaks for another terminal or shop.
+	_, err = l.voids("t-other", "foreign", l.pin+"\ny\n")
+	refusedBy(t, "another merchant's payment", err, "no such payment of this merchant's")
+	id, code := l.createdAt("t-aes", "foreign", small)
+	_, err = l.command(code+"\n"+l.pin+"\ny\n", l.args("t-tdes", "--supervisor", "dora")...)
+	refusedBy(t, "another terminal's code", err, "the code is for terminal t-aes")
+	l.must("void", "cancel", id, "--dir", l.dir)
+	l.forget("t-tdes")
+	l.never("foreign")
+
+	// The code comes from elsewhere, in a file; the PIN has no echo.
+	_, code = l.createdAt("t-aes", "typing", small)
+	if err := os.WriteFile(l.path("code"), []byte(code+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	console := openConsole(t, l.args("t-aes", "--code", l.path("code"), "--supervisor", "dora")...)
+	console.expect("PIN: ")
+	console.say(l.pin)
+	console.expect("y/n: ")
+	console.say("y")
+	if status, screen := console.end(); status != 0 || strings.Contains(screen, l.pin) || !strings.Contains(screen, "VOIDED") {
+		t.Errorf("status %d, the screen shows the PIN: %t\n%s", status, strings.Contains(screen, l.pin), screen)
+	}
+	l.once("typing")
+
+	// Three wrong PINs: this void is declined, and the supervisor's PIN is blocked.
+	out, err = l.voids("t-aes", "declined", "000001\n000001\n000001\n", "--yes")
+	refusedBy(t, "three wrong PINs", err, "the void is declined (TRIES_USED_UP)")
+	l.shows(out, "tries left: 2", "tries left: 1", "DECLINED. Nothing was taken back", "use another means of payment")
+	l.never("declined")
+	l.stands("blocked")
+
+	text, err := os.ReadFile(l.path("journal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range []string{l.pin, testPAN} {
+		if strings.Contains(string(text), secret) || strings.Contains(l.logged(), secret) {
+			t.Error("the journal or a log holds a PIN or a card's number")
+		}
+	}
+	if err := l.process.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.process.Wait(); err != nil {
+		t.Errorf("the switch after SIGTERM: %v", err)
+	}
+	out, err = l.command("", l.args("t-aes", "--payment", "scanned", "--supervisor", "dora", "--timeout", "1s")...)
+	if exitStatus(err) != 4 || !strings.Contains(err.Error(), "call the acquirer") || strings.Contains(out, "connected") {
+		t.Errorf("without a switch: %v\n%s", err, out)
+	}
+}
+
+// createdAt is a void of a terminal, as somebody else at the acquirer's has it made.
+func (l *till) createdAt(id, reference string, amount int64) (void, code string) {
+	l.t.Helper()
+	out := l.must(append([]string{"void", "create", "--terminal", id, "--reference", reference, "--dir", l.dir}, facts(amount)...)...)
+	for line := range strings.Lines(out) {
+		switch f := strings.Fields(line); {
+		case len(f) == 2 && f[0] == "void":
+			void = f[1]
+		case len(f) == 2 && f[0] == "code":
+			code = f[1]
+		}
+	}
+	if void == "" || code == "" {
+		l.t.Fatalf("no void:\n%s", out)
+	}
+	return void, code
+}
+
+// forget has a terminal end a void that is over elsewhere.
+func (l *till) forget(id string) {
+	l.t.Helper()
+	out, err := l.command("", l.args(id)...)
+	if err == nil {
+		l.t.Errorf("a void that is over was carried out:\n%s", out)
+	}
+}
