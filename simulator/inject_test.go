@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -425,6 +426,14 @@ func FuzzDeviceState(f *testing.F) {
 	}
 	b, err := os.ReadFile(d.path)
 	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	under := &voidUnderWay{Request: "r-1", Payment: "pay-1", Code: make([]byte, 32), Void: strings.Repeat("ab", 16), Authorize: []byte{0x0a, 1, 'r'}}
+	if err := d.keepVoid(under); err != nil {
+		f.Fatal(err)
+	}
+	if b, err = os.ReadFile(d.path); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(b)
