@@ -24,7 +24,8 @@ build: ## build bin/keyd (installs a C compiler and SoftHSM where they are missi
 	@scripts/install-deps.sh run
 	go build -trimpath -buildvcs=false -ldflags '-X "main.version=$(VERSION)"' -o bin/keyd ./cmd/keyd
 
-run: build ## a first transaction from terminal to switch, on a SoftHSM token in ./dev
+run: build ## a first transaction from terminal to switch, and a void at the counter, on a SoftHSM token in ./dev
+	go build -trimpath -buildvcs=false -o bin/switch-void ./examples/switch-void
 	@./examples/first-transaction.sh
 
 # -count=1: a cached result knows nothing of the token, nor of the keyd that tests build.

@@ -77,12 +77,13 @@ func TestFirstTransaction(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	script, err := os.ReadFile("../examples/first-transaction.sh")
-	if err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"first-transaction.sh", "void-at-the-counter.sh", "story.sh"} {
+		if err := os.WriteFile(filepath.Join(dir, "examples", name), readAll(t, filepath.Join("..", "examples", name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := os.WriteFile(filepath.Join(dir, "examples", "first-transaction.sh"), script, 0o755); err != nil {
-		t.Fatal(err)
+	if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, "bin", "switch-void"), "keyd/examples/switch-void").CombinedOutput(); err != nil {
+		t.Fatalf("build the switch: %v\n%s", err, out)
 	}
 	if err := os.Symlink(keydBinary, filepath.Join(dir, "bin", "keyd")); err != nil {
 		t.Fatal(err)
@@ -94,7 +95,7 @@ func TestFirstTransaction(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
-		for _, want := range []string{"verified  true", "verified  false", "TRANSLATION_FORBIDDEN", "POLICY_DENIED", "SEQ", "head ", "module 1", "separate-users"} {
+		for _, want := range []string{"verified  true", "verified  false", "TRANSLATION_FORBIDDEN", "POLICY_DENIED", "SEQ", "head ", "module 1", "separate-users", "wrong PIN, tries left: 2", "7 wait: VOIDED", "8 go on", `"done":true`} {
 			if !strings.Contains(string(out), want) {
 				t.Errorf("%q is not in the story:\n%s", want, out)
 			}

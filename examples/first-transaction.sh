@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # One whole transaction on a development service, told as a story: a terminal
-# enciphers a PIN, a switch has it translated, an issuer host has it verified, and
-# what the rules forbid is refused. Every command that is shown is run as shown.
+# enciphers a PIN, a switch has it translated, an issuer host has it verified, what the
+# rules forbid is refused, and a payment is voided. Every command that is shown is run as shown.
 #
 #   examples/first-transaction.sh [DIR] [HOST:PORT]
 #
@@ -14,35 +14,8 @@ dir=${1:-dev}
 listen=${2:-127.0.0.1:7443}
 log=$dir.log
 
-if [ -t 1 ]; then
-  bold=$'\e[1m' dim=$'\e[2m' plain=$'\e[0m'
-else
-  bold='' dim='' plain=''
-fi
-say() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
-note() { printf '%s%s%s\n' "$dim" "$*" "$plain"; }
-# indented prints the last answer.
-indented() { printf '    %s\n' "${answer//$'\n'/$'\n'    }"; }
-# show prints a command and runs it; its output is indented, and kept for field.
-show() {
-  printf '  $'
-  printf ' %q' "$@"
-  printf '\n'
-  local status=0
-  answer=$("$@" 2>&1) || status=$?
-  indented
-  return "$status"
-}
-# pad is show for a PIN that is typed.
-pad() {
-  printf '  $ echo %s |' "$1"
-  printf ' %q' "${@:2}"
-  printf '\n'
-  answer=$("${@:2}" <<<"$1")
-  indented
-}
-# field prints one field of the last answer.
-field() { sed -n "s/^$1  *//p" <<<"$answer"; }
+# shellcheck source=examples/story.sh
+. examples/story.sh
 
 say "1. Starting a development service in $dir"
 note "   SoftHSM token, certificates, sample keys; the log goes to $log"
@@ -98,12 +71,15 @@ show "$keyd" audit verify --dir "$dir"
 say "8. What is running, and how it is confined"
 show "$keyd" status --dir "$dir" --as auditor
 
+say "9. A payment is taken back at the counter of a shop"
+examples/void-at-the-counter.sh "$dir"
+
 say "Go on from here"
 cat <<EOF
    certificates    $dir/certs/        (ca.crt, and NAME.crt and NAME.key for every client)
    the contract    api/keyd/v1/       (the service has reflection: grpcurl works)
    your own keys   $keyd dev --dir $dir --listen $listen --keys FILE
-   documents       README.md, docs/switch-integrator.md, docs/operations.md
+   documents       README.md, docs/switch-integrator.md, docs/merchant.md, docs/operations.md
 EOF
 if [ -t 0 ]; then
   say "Serving on ${ready#ready } until Ctrl-C"
