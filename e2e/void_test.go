@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -531,18 +532,29 @@ func TestVoidsOfTheManual(t *testing.T) {
 				t.Fatal(err)
 			}
 			parts := strings.Split(string(manual), "```\n")
-			if len(parts) != 5 {
-				t.Fatalf("the manual has %d examples, want 2", (len(parts)-1)/2)
+			if len(parts) != 9 {
+				t.Fatalf("the manual has %d examples, want 4", (len(parts)-1)/2)
+			}
+			if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, "switch-void"), "keyd/examples/switch-void").CombinedOutput(); err != nil {
+				t.Fatalf("build the switch: %v\n%s", err, out)
 			}
 			startIn(t, filepath.Join(dir, "dev"))
-			cmd := exec.CommandContext(t.Context(), "bash", "-e", "-o", "pipefail", "-c", parts[1]+parts[3])
-			cmd.Dir = dir
+			cmd := exec.CommandContext(t.Context(), "bash", "-e", "-o", "pipefail", "-c", parts[1]+parts[3]+parts[5]+parts[7])
+			cmd.Dir, cmd.WaitDelay = dir, 10*time.Second // the switch is left over where a command before it fails
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+			defer func() {
+				_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // it has ended, where all went well
+			}()
 			cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
 			out, err := cmd.CombinedOutput()
 			if err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
-			for _, want := range []string{"SUPERVISOR_PIN by dora", "confirmed (CONFIRMED)", "REMOTE_APPROVAL by anna", "authorized (AUTHORIZED)"} {
+			voided := map[string]string{"merchant.md": "7 wait: VOIDED", "merchant.zh-CN.md": "7 等待: 已撤销"}[name]
+			if n := strings.Count(string(out), voided); n != 2 {
+				t.Errorf("%q is %d times in what the commands print:\n%s", voided, n, out)
+			}
+			for _, want := range []string{"SUPERVISOR_PIN by dora", "confirmed (CONFIRMED)", "CARDHOLDER_PIN by cardholder", "REMOTE_APPROVAL by anna", "authorized (AUTHORIZED)"} {
 				if !strings.Contains(string(out), want) {
 					t.Errorf("%q is not in what the commands print:\n%s", want, out)
 				}
