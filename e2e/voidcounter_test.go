@@ -163,6 +163,7 @@ func TestVoidsAtTheCounter(t *testing.T) {
 		l.paid(p, small, nil)
 	}
 	l.paid("both", large, pvv)
+	l.paid("alone", large, offset)
 	l.paid("both-tdes", large, offset)
 	l.paid("cardholder", small, pvv)
 	l.paid("session", small, offset)
@@ -235,6 +236,19 @@ func TestVoidsAtTheCounter(t *testing.T) {
 	for _, reference := range []string{"cancelled", "huge"} {
 		l.never(reference)
 	}
+
+	out, err = l.voids("t-aes", "elsewhere", "")
+	refusedBy(t, "nobody types", err, "standard input has ended")
+	if _, err = l.command("\n", l.args("t-aes", "--supervisor", "dora")...); err == nil {
+		t.Error("cancelled, and carried out")
+	}
+	out, err = l.voids("t-aes", "alone", l.pin+"\ny\n")
+	refusedBy(t, "a supervisor alone for a large amount", err, "SUPERVISOR_PIN+CARDHOLDER_PIN")
+	l.shows(out, "4 amount", "it takes SUPERVISOR_PIN+CARDHOLDER_PIN")
+	if out, err = l.voids("t-aes", "alone", l.pin+"\n"+pin+"\ny\n", "--cardholder", testPAN); err != nil {
+		t.Errorf("with the cardholder: %v\n%s", err, out)
+	}
+	l.once("alone")
 
 	// Nobody speaks for another terminal or shop.
 	_, err = l.voids("t-other", "foreign", l.pin+"\ny\n")

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -66,6 +67,18 @@ func (v *voiding) methods(void *keydv1.Void) []keydv1.VoidMethod {
 	return nil
 }
 
+// setsOf names the sets that suffice.
+func setsOf(void *keydv1.Void) (sets []string) {
+	for _, set := range void.GetMethods() {
+		var names []string
+		for _, m := range set.GetMethods() {
+			names = append(names, m.String())
+		}
+		sets = append(sets, strings.Join(names, "+"))
+	}
+	return sets
+}
+
 // ask shows the amount, has the PINs typed and the void confirmed, and sends it.
 func (v *voiding) ask(ctx context.Context, void *keydv1.Void) (*keydv1.Void, error) {
 	fields, digest, err := v.fieldsOf(void)
@@ -78,6 +91,11 @@ func (v *voiding) ask(ctx context.Context, void *keydv1.Void) (*keydv1.Void, err
 	v.show("  %s  %s", v.say(textAmount), fields.Currency.Format(fields.Amount))
 	methods := v.methods(void)
 	if methods == nil {
+		sets := setsOf(void)
+		v.show("  %s", v.say(textNeeds, strings.Join(sets, v.or())))
+		if !slices.Contains(sets, keydv1.VoidMethod_REMOTE_APPROVAL.String()) {
+			return nil, fmt.Errorf("nobody at this terminal types what the void takes (%s): name the supervisor, and the card", strings.Join(sets, " or "))
+		}
 		return v.wait(ctx, void, textElsewhere)
 	}
 	if v.Session && slices.Contains(methods, keydv1.VoidMethod_SUPERVISOR_PIN) {

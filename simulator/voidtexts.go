@@ -32,6 +32,7 @@ const (
 	textSending     text = "sending"
 	textNoAnswer    text = "no answer"
 	textWait        text = "wait"
+	textNeeds       text = "needs"
 	textElsewhere   text = "elsewhere"
 	textVoided      text = "voided"
 	textWrong       text = "wrong"
@@ -67,6 +68,7 @@ var texts = map[text][2]string{
 	textSending:     {"sent. Give no money back yet", "已发送。在此之前不要退现金"},
 	textNoAnswer:    {"no answer: asking again", "没有应答，正在重试"},
 	textWait:        {"wait for \"Voided\"", "请等待“已撤销”"},
+	textNeeds:       {"it takes %s", "需要 %s"},
 	textElsewhere:   {"wait: a supervisor elsewhere can approve it", "请等待：可以由别处的主管远程批准"},
 	textVoided:      {"VOIDED", "已撤销"},
 	textWrong:       {"wrong PIN, tries left: %d", "密码错误，还剩 %d 次"},
@@ -121,6 +123,8 @@ func (l language) say(t text, a ...any) string {
 	return fmt.Sprintf(texts[t][l], a...)
 }
 
+func (l language) or() string { return [...]string{"; or ", "；或"}[l] }
+
 // next says what may be done, the best first. What this terminal does not know is left out.
 func (l language) next(list []string) string {
 	var out []string
@@ -129,7 +133,7 @@ func (l language) next(list []string) string {
 			out = append(out, t[l])
 		}
 	}
-	return strings.Join(out, [...]string{"; or ", "；或"}[l])
+	return strings.Join(out, l.or())
 }
 
 // why says what became of a void that is not authorised, or was never made.

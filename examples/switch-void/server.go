@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -44,6 +45,16 @@ func (s *server) terminal(ctx context.Context) (id, merchant string, err error) 
 		return "", "", status.Error(codes.PermissionDenied, "this terminal is no merchant's")
 	}
 	return id, merchant, nil
+}
+
+// shown is a void as a terminal gets it, which has only the methods that suffice here.
+func shown(v *keydv1.Void) *keydv1.Void {
+	if v != nil {
+		v.Methods = slices.DeleteFunc(v.Methods, func(set *keydv1.VoidMethods) bool {
+			return slices.Contains(set.Methods, keydv1.VoidMethod_REMOTE_APPROVAL) // nobody brings its token here
+		})
+	}
+	return v
 }
 
 // request is a terminal's request as keyd is told of it: another terminal's is another.
@@ -112,7 +123,8 @@ func (s *server) ScanVoid(ctx context.Context, r *keydv1.ScanVoidRequest) (*keyd
 	if err != nil {
 		return nil, err
 	}
-	return s.keyd.ScanVoid(ctx, &keydv1.ScanVoidRequest{RequestId: request(terminal, r.RequestId), Code: r.Code, Merchant: merchant})
+	v, err := s.keyd.ScanVoid(ctx, &keydv1.ScanVoidRequest{RequestId: request(terminal, r.RequestId), Code: r.Code, Merchant: merchant})
+	return shown(v), err
 }
 
 // AuthorizeVoid has PINs verified and carries out the void that they authorise.
@@ -148,7 +160,7 @@ func (s *server) AuthorizeVoid(ctx context.Context, r *keydv1.AuthorizeVoidReque
 
 // carryOut reverses the payment of a void with a token, tells keyd, and answers without the token.
 func (s *server) carryOut(ctx context.Context, terminal string, p *payment, a *keydv1.AuthorizeVoidResponse) (*keydv1.AuthorizeVoidResponse, error) {
-	if a.Token == "" {
+	if shown(a.Void); a.Token == "" {
 		return a, nil
 	}
 	void := a.Void.GetVoidId()
@@ -220,7 +232,7 @@ func (s *server) CancelVoid(ctx context.Context, r *keydv1.CancelVoidRequest) (*
 // GetVoid shows a terminal its void.
 func (s *server) GetVoid(ctx context.Context, r *keydv1.GetVoidRequest) (*keydv1.Void, error) {
 	v, _, err := s.own(ctx, r.VoidId)
-	return v, err
+	return shown(v), err
 }
 
 // WatchVoid passes on what keyd says of a terminal's void.
@@ -240,7 +252,7 @@ func (s *server) WatchVoid(r *keydv1.WatchVoidRequest, out grpc.ServerStreamingS
 		if err != nil {
 			return err
 		}
-		if err := out.Send(v); err != nil {
+		if err := out.Send(shown(v)); err != nil {
 			return err
 		}
 	}
