@@ -237,7 +237,7 @@ func TestVoidsAtTheCounter(t *testing.T) {
 		l.never(reference)
 	}
 
-	out, err = l.voids("t-aes", "elsewhere", "")
+	_, err = l.voids("t-aes", "elsewhere", "")
 	refusedBy(t, "nobody types", err, "standard input has ended")
 	if _, err = l.command("\n", l.args("t-aes", "--supervisor", "dora")...); err == nil {
 		t.Error("cancelled, and carried out")

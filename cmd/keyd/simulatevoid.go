@@ -40,17 +40,17 @@ func simulateVoid() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "void",
 		Short: "Void a payment at the counter, in eight steps",
-		Long: `The terminal plays the eight steps of docs/merchant.md and says what its display shows: it scans the
-code (--code FILE, or a line of standard input), shows the amount, has the supervisor's PIN typed
-(without echo from a terminal, else a line of standard input; an empty one is Cancel), and the
-cardholder's where the amount needs it, has the void confirmed, sends it, waits for "Voided" and
-prints the slip. After a wrong PIN it asks again. Without somebody who can type a PIN it waits for
-an approval from elsewhere (keyd void approve).
+		Long: `The terminal plays the eight steps of docs/merchant.md and says what its display shows: it
+scans the code (--code FILE, or a line of standard input), shows the amount, has the
+supervisor's PIN typed (without echo from a terminal, else a line of standard input; an empty
+one is Cancel), and the cardholder's where the amount needs it, has the void confirmed, sends
+it, waits for "Voided" and prints the slip. After a wrong PIN it asks again. Where nobody can type
+a PIN it waits for an approval from elsewhere (keyd void approve), if that suffices.
 
-With --switch it talks to a switch (examples/switch-void), with its own certificate; the switch says
-what it knows of the payment, and reverses it. Without, it talks to keyd as the switch, and says
-itself what a switch knows; the void token is written to --token-out, and keyd void confirm is the
-switch's word.
+With --switch it talks to a switch (examples/switch-void), with its own certificate; the switch
+says what it knows of the payment, and reverses it. Without, it talks to keyd as the switch,
+and says itself what a switch knows; the void token is written to --token-out, and the word of
+the switch is keyd void confirm.
 
 What it sends is in its file before. Stopped at any point, it goes on when it is started again.
 --stop-at kills the process: before-send (the PINs are enciphered and confirmed, and not sent),
