@@ -44,8 +44,8 @@ func simulateVoid() *cobra.Command {
 scans the code (--code FILE, or a line of standard input), shows the amount, has the
 supervisor's PIN typed (without echo from a terminal, else a line of standard input; an empty
 one is Cancel), and the cardholder's where the amount needs it, has the void confirmed, sends
-it, waits for "Voided" and prints the slip. After a wrong PIN it asks again. Where nobody can type
-a PIN it waits for an approval from elsewhere (keyd void approve), if that suffices.
+it, waits for "Voided" and prints the slip. After a wrong PIN it asks again. Where nobody can
+type a PIN it waits for an approval from elsewhere (keyd void approve), if that suffices.
 
 With --switch it talks to a switch (examples/switch-void), with its own certificate; the switch
 says what it knows of the payment, and reverses it. Without, it talks to keyd as the switch,
