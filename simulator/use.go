@@ -196,7 +196,11 @@ func (d *Device) sendUnderSession(m Message, account pinblock.PAN, digits *pinbl
 			out.PINKey = pinKey(k.KeyID, m.Format, nil)
 		}
 		if text := m.text(out.PINBlock, false); text != nil {
-			k, err := s.Current.session(time.Now(), "M1", "M3", "M6")
+			usages := []string{"M1", "M3", "M6"}
+			if m.Bind != nil { // what binds a PIN block is a CMAC, see pinrecord.Bound
+				usages = []string{"M6"}
+			}
+			k, err := s.Current.session(time.Now(), usages...)
 			if err != nil {
 				return err
 			}
