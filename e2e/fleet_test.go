@@ -65,12 +65,18 @@ func (n *node) must(err error) { n.production.must(err) }
 // newFleet starts three nodes, of which the second and third have joined the first.
 func newFleet(t *testing.T) *fleet {
 	t.Helper()
+	return newFleetOf(t, fleetPolicy, "a", "b", "c")
+}
+
+// newFleetOf starts nodes with names and a policy, likewise.
+func newFleetOf(t *testing.T, policy string, names ...string) *fleet {
+	t.Helper()
 	f := &fleet{T: t, server: startPostgres(t)}
 	database, err := f.server.Create(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, name := range []string{"a", "b", "c"} {
+	for i, name := range names {
 		p := newProduction(t)
 		n := &node{production: p, name: name}
 		f.nodes = append(f.nodes, n)
@@ -79,12 +85,12 @@ func newFleet(t *testing.T) *fleet {
 		if os.Geteuid() == 0 {
 			p.own(password, 64900)
 		}
-		p.write(filepath.Join(p.dir, "config", "policy.yaml"), fleetPolicy, 0o644)
+		p.write(filepath.Join(p.dir, "config", "policy.yaml"), policy, 0o644)
 		if i > 0 { // the certificates of the first do for all
 			f.share(n, "dev", "config/server.crt", "config/server.key", "config/clients.crt")
 		}
-		p.more = fmt.Sprintf("database: {postgres: {hosts: [%q], database: %s, user: keyd, password_file: %s}}\nfleet: {node: %s, size: 3}\nrestart_pause: 100ms\nvelocity: {translate: {minute: unlimited, hour: unlimited, day: unlimited}}\n",
-			f.server.Address, database, password, name)
+		p.more = fmt.Sprintf("database: {postgres: {hosts: [%q], database: %s, user: keyd, password_file: %s}}\nfleet: {node: %s, size: %d}\nrestart_pause: 100ms\nvelocity: {translate: {minute: unlimited, hour: unlimited, day: unlimited}}\n",
+			f.server.Address, database, password, name, len(names))
 		p.configure("payments", filepath.Join(p.dir, "token"))
 		if i == 0 {
 			p.initialise()
@@ -163,6 +169,34 @@ func (f *fleet) withInput(p *production, text string, args ...string) {
 	}
 }
 
+// components begins to load a key, of which two officers enter a component each.
+func (d *desk) components(spec *ceremony.KeySpec, value []byte) *keydv1.Ceremony {
+	d.t.Helper()
+	one := bytes.Repeat([]byte{0x5A}, len(value))
+	opened := d.mustBegin(&ceremony.Definition{Kind: ceremony.Load, Components: 2, Key: spec})
+	for i, component := range [][]byte{one, xor(one, value)} {
+		check, err := officer.CheckValue(spec.Algorithm, component)
+		if err == nil {
+			opened, err = d.submit(officers[i], opened, i+1, component, check, false)
+		}
+		if err != nil {
+			d.t.Fatal(err)
+		}
+	}
+	return opened
+}
+
+// finish has two officers approve what was begun.
+func (d *desk) finish(opened *keydv1.Ceremony) {
+	d.t.Helper()
+	for _, name := range officers[1:] {
+		var err error
+		if opened, err = d.approve(name, opened); err != nil {
+			d.t.Fatal(err)
+		}
+	}
+}
+
 func (f *fleet) desk(n *node) *desk {
 	f.Helper()
 	return newDeskOf(f.T, n.service, n.papers(""))
@@ -205,27 +239,17 @@ func TestThreeNodesAreOneKeyd(t *testing.T) {
 	a, b, c := f.nodes[0], f.nodes[1], f.nodes[2]
 	ring := newKeyring()
 	bdk := ring.add("B0", "T", "X", "E09B073B4007541FAB76B04370451031", once)
-	one := bytes.Repeat([]byte{0x5A}, 16)
-	d := f.desk(b) // a key that comes in at the second
-	opened := d.mustBegin(&ceremony.Definition{Kind: ceremony.Load, Components: 2, Key: &ceremony.KeySpec{
+	spec := &ceremony.KeySpec{
 		Name: bdk, Version: 1, Usage: "B0", Algorithm: "T", Length: 16, Mode: "X", Exportability: "N", Direction: hsm.DirectionIncoming,
 		Peers: []string{"*"}, Formats: []hsm.Format{hsm.Format0}, KSNCheck: "monotonic",
-	}})
-	for i, component := range [][]byte{one, xor(one, unhex(t, ring.find(bdk).Value))} {
-		check, err := officer.CheckValue("T", component)
-		b.must(err)
-		opened, err = d.submit(officers[i], opened, i+1, component, check, false)
-		b.must(err)
 	}
+	d := f.desk(b) // a key that comes in at the second
+	opened := d.components(spec, unhex(t, ring.find(bdk).Value))
 	// At another node nobody can go on with it.
 	if _, err := f.desk(a).approve("officer-1", opened); reason(err) != "CONFLICT" && reason(err) != "SIGNATURE_INVALID" && reason(err) != "STATEMENT_MISMATCH" {
 		t.Errorf("a ceremony of another node: %v", err)
 	}
-	for _, name := range officers[1:] {
-		var err error
-		opened, err = d.approve(name, opened)
-		b.must(err)
-	}
+	d.finish(opened)
 
 	zone := func(name string) *keydv1.PinKey {
 		return &keydv1.PinKey{KeyId: name, Format: keydv1.PinBlockFormat_ISO_FORMAT_3}

@@ -31,9 +31,10 @@ type shop struct {
 
 var dora = []string{"--merchant", "m-17", "--name", "dora"}
 
-func newShop(t *testing.T) *shop {
+// newShop starts one with flags of its own.
+func newShop(t *testing.T, flags ...string) *shop {
 	t.Helper()
-	s := &shop{service: start(t), papers: tempDir(t)}
+	s := &shop{service: startWith(t, filepath.Join(tempDir(t), "dev"), flags), papers: tempDir(t)}
 	s.must("pin", "prepare", "--dir", s.dir)
 	return s
 }

@@ -31,9 +31,9 @@ type counter struct {
 	pin string
 }
 
-func newCounter(t *testing.T) *counter {
+func newCounter(t *testing.T, flags ...string) *counter {
 	t.Helper()
-	c := &counter{newShop(t), randomPIN(t)}
+	c := &counter{newShop(t, flags...), randomPIN(t)}
 	c.must("void", "prepare", "--dir", c.dir)
 	c.entered("set", dora, true, c.begin("enrol", "1"), c.pin)
 	return c

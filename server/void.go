@@ -40,6 +40,11 @@ type voidBinding struct {
 // tries is the PIN records, as voids count their tries.
 type tries struct{ records *records.Service }
 
+// Turn implements [voids.Records].
+func (t tries) Turn(ctx context.Context, subjects ...*pinrecord.Subject) (end func(), err error) {
+	return t.records.Turn(ctx, subjects...)
+}
+
 // Attempt implements [voids.Records].
 func (t tries) Attempt(ctx context.Context, actor string, subject *pinrecord.Subject) (voids.Attempt, error) {
 	a, err := t.records.Attempt(ctx, actor, subject)

@@ -14,6 +14,7 @@ import (
 	"keyd/keys"
 	"keyd/keyuse"
 	"keyd/ksn"
+	"keyd/pinrecord"
 	"keyd/policies"
 	"keyd/store"
 	"keyd/voids/flow"
@@ -60,9 +61,18 @@ func (s *Service) Authorize(ctx context.Context, actor string, r Authorize) (*Au
 	a := &authorization{
 		Service: s, actor: actor, void: r.Void, settings: s.Settings(ctx), payment: &r.Payment, action: ActionAuthorize, request: r.Request,
 	}
+	var subjects []*pinrecord.Subject
 	for i := range r.PINs {
 		a.by = append(a.by, voidtoken.Authorization{Method: r.PINs[i].method(), Subject: r.PINs[i].who()})
+		if r.PINs[i].Subject != nil {
+			subjects = append(subjects, r.PINs[i].Subject)
+		}
 	}
+	end, err := s.Records.Turn(ctx, subjects...) // who waits finds the void as it is then
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	return a.run(ctx, func(ctx context.Context, fields voidtoken.Fields, token hsm.Key, expires int64) (hsm.AuthorizedVoid, error) {
 		request := hsm.AuthorizeVoid{Fields: fields, ExpiresAt: expires, TokenKey: token, Demands: demands}
 		return s.ask(ctx, actor, &r, request, found, serials)

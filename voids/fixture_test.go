@@ -179,6 +179,11 @@ type counted struct {
 	decoys map[string]bool // who has no PIN
 }
 
+// Turn lets everybody try at once, as on as many hosts.
+func (c *counted) Turn(context.Context, ...*pinrecord.Subject) (end func(), err error) {
+	return func() {}, nil
+}
+
 func (c *counted) Attempt(_ context.Context, _ string, s *pinrecord.Subject) (Attempt, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

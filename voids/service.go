@@ -47,6 +47,11 @@ type Keys interface {
 
 // Records counts the tries of PIN records.
 type Records interface {
+	// Turn waits until no other request of this front tries the PINs of subjects, and returns what
+	// ends the turn: more right PINs at once than there are tries would else be taken for wrong
+	// ones. Its error is ctx's.
+	Turn(ctx context.Context, subjects ...*pinrecord.Subject) (end func(), err error)
+
 	// Attempt counts a try of a subject's PIN for actor, durably. Of a subject whose PIN cannot be
 	// tried there is an attempt as well, so that nobody learns which subjects there are.
 	Attempt(ctx context.Context, actor string, subject *pinrecord.Subject) (Attempt, error)
@@ -122,6 +127,8 @@ func refused(ctx context.Context, err error) error {
 	ended := ctx.Err()
 	var f *fault.Error
 	switch {
+	case ended != nil && errors.Is(context.Cause(ctx), errNotKept): // the caller may still wait
+		return fault.Wrap(fault.StoreUnavailable, err)
 	case ended != nil && errors.Is(err, ended):
 		return ended
 	case errors.As(err, &f):
@@ -166,7 +173,10 @@ func (s *Service) tokenPair(ctx context.Context, settings *policies.Voids) (keys
 
 // afterwards is for what has to be kept although the caller is gone.
 func afterwards(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), keepTimeout)
+	return context.WithTimeoutCause(context.WithoutCancel(ctx), keepTimeout, errNotKept)
 }
 
 const keepTimeout = 5 * time.Second
+
+// errNotKept is why the time of [afterwards] is over.
+var errNotKept = errors.New("it could not be kept in time")

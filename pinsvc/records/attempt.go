@@ -26,8 +26,8 @@ type Attempt struct {
 	taken   *store.PINRecord // nil where there is nothing to compare with
 }
 
-// Attempt counts a try of a subject's PIN for actor, durably, and returns the sealed record to compare
-// with. Of a subject whose PIN cannot be tried the record is one that no module has sealed: whoever
+// Attempt counts a try of a subject's PIN for actor, who has its turn ([Service.Turn]), durably, and
+// returns the sealed record to compare with. Of a subject whose PIN cannot be tried the record is one that no module has sealed: whoever
 // has it goes on with it all the same, so that the caller learns nothing from how long it takes, and
 // [Attempt.Settle] answers like after a wrong PIN. Nothing is counted while no module is attached
 // ([fault.ModuleUnavailable]).

@@ -63,8 +63,8 @@ type Authorities interface {
 	Anchors(use string) (trust.Anchors, error)
 }
 
-// Service keeps PIN records in a database. It is safe for concurrent use, also by several processes,
-// and remembers nothing.
+// Service keeps PIN records in a database. It is safe for concurrent use, also by several processes;
+// what it remembers is whose PINs are being tried.
 type Service struct {
 	store       store.PINRecords
 	used        *keyuse.Keys
@@ -72,6 +72,7 @@ type Service struct {
 	authorities Authorities
 	modules     Modules
 	clock       func() time.Time
+	turns       turns
 }
 
 // New returns the service over a database. used are the keys that requests name, k those that
@@ -110,15 +111,20 @@ func digestOf(subject *pinrecord.Subject) []byte {
 
 // afterwards is for what has to be kept although the caller is gone.
 func afterwards(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), keepTimeout)
+	return context.WithTimeoutCause(context.WithoutCancel(ctx), keepTimeout, errNotKept)
 }
 
 const keepTimeout = 10 * time.Second
+
+// errNotKept is why the time of [afterwards] is over.
+var errNotKept = errors.New("it could not be kept in time")
 
 // refused turns an error of the store into a refusal.
 func refused(ctx context.Context, err error) error {
 	ended := ctx.Err()
 	switch {
+	case ended != nil && errors.Is(context.Cause(ctx), errNotKept): // the caller may still wait
+		return fault.Wrap(fault.StoreUnavailable, err)
 	case ended != nil && errors.Is(err, ended):
 		return ended
 	case errors.Is(err, store.ErrNotFound):

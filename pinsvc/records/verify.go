@@ -24,6 +24,11 @@ func (s *Service) Verify(ctx context.Context, actor string, subject *pinrecord.S
 	if err != nil {
 		return false, err
 	}
+	end, err := s.Turn(ctx, subject)
+	if err != nil {
+		return false, err
+	}
+	defer end()
 	version, err := s.lives(ctx, subject)
 	if err != nil {
 		return false, err
@@ -70,6 +75,11 @@ func (s *Service) Change(ctx context.Context, actor string, subject *pinrecord.S
 	if err != nil {
 		return false, err
 	}
+	end, err := s.Turn(ctx, subject)
+	if err != nil {
+		return false, err
+	}
+	defer end()
 	id := func() keyuse.Identity { return keyuse.AppendField(in.id, digestOf(subject)) }
 	return keyuse.Kept(ctx, s.used, in.uses, id, keptVerdict, func(refused bool) (bool, error) {
 		if refused {
