@@ -89,7 +89,7 @@ func newFleetOf(t *testing.T, policy string, names ...string) *fleet {
 		if i > 0 { // the certificates of the first do for all
 			f.share(n, "dev", "config/server.crt", "config/server.key", "config/clients.crt")
 		}
-		p.more = fmt.Sprintf("database: {postgres: {hosts: [%q], database: %s, user: keyd, password_file: %s}}\nfleet: {node: %s, size: %d}\nrestart_pause: 100ms\nvelocity: {translate: {minute: unlimited, hour: unlimited, day: unlimited}}\n",
+		p.more = fmt.Sprintf("database: {postgres: {hosts: [%q], database: %s, user: keyd, password_file: %s}}\nfleet: {node: %s, size: %d}\nrestart_pause: 100ms\nvelocity: {verify: {minute: unlimited, hour: unlimited, day: unlimited}, translate: {minute: unlimited, hour: unlimited, day: unlimited}}\n",
 			f.server.Address, database, password, name, len(names))
 		p.configure("payments", filepath.Join(p.dir, "token"))
 		if i == 0 {

@@ -1,10 +1,17 @@
 package e2e
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/pem"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 
+	keydv1 "keyd/api/keyd/v1"
 	"keyd/ceremony"
 	"keyd/hsm"
 	"keyd/policies"
@@ -27,7 +34,7 @@ func newCounters(t *testing.T) (*fleet, []*counter) {
 			Name: k.Name, Version: 1, Usage: "B0", Algorithm: "A", Length: 16, Mode: "X", Exportability: "N", Direction: hsm.DirectionIncoming, Peers: []string{"*"}, Formats: []hsm.Format{hsm.Format4},
 		}
 		if k.Name == "bdk-supervisor" {
-			spec.PINKind = hsm.PINRecord
+			spec.PINKind, spec.Peers = hsm.PINRecord, nil
 		}
 		d.finish(d.components(spec, unhex(t, k.Value)))
 	}
@@ -40,7 +47,7 @@ func newCounters(t *testing.T) (*fleet, []*counter) {
 	}
 	c := list[0]
 	c.must("pin", "prepare", "--dir", c.dir)
-	c.must("void", "prepare", "--dir", c.dir)
+	f.pairs(list)
 	c.pin = randomPIN(t)
 	c.entered("set", dora, true, c.begin("enrol", "1"), c.pin)
 	list[1].pin = c.pin
@@ -48,4 +55,33 @@ func newCounters(t *testing.T) (*fleet, []*counter) {
 		return list[1].status().Tokens[0].EpochLoaded == c.status().Tokens[0].EpochLoaded
 	})
 	return f, list
+}
+
+// pairs has officers make key pairs at each host, whose policy names them and the code keys of the
+// others. The switch gets the public keys of all.
+func (f *fleet) pairs(list []*counter) {
+	f.Helper()
+	public := map[string][]byte{}
+	for i, n := range f.nodes {
+		other := f.nodes[len(f.nodes)-1-i]
+		d := f.desk(n)
+		for _, what := range []string{"void-tokens", "void-codes"} {
+			name := what + "." + n.name
+			d.carryOut(&ceremony.Definition{Kind: ceremony.Create, Key: &ceremony.KeySpec{Name: name, Version: 1, Usage: "S0", Algorithm: "E", Length: 32, Mode: "S", Exportability: "N"}})
+			k, err := keydv1.NewKeyServiceClient(n.connect(n.tls("officer-1"))).GetKey(n.ctx(), &keydv1.GetKeyRequest{KeyId: name})
+			n.must(err)
+			public[what] = append(public[what], pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: k.PublicKey})...)
+		}
+		text := strings.Replace(string(policies.Dev), "token_key: void-tokens\n  code_key: void-codes\n",
+			fmt.Sprintf("token_key: void-tokens.%s\n  code_key: void-codes.%s\n  other_code_keys: [void-codes.%s]\n", n.name, n.name, other.name), 1)
+		n.write(filepath.Join(n.production.dir, "config", "policy.yaml"), text, 0o644)
+		n.must(n.service.cmd.Process.Signal(syscall.SIGHUP))
+		digest := sha256.Sum256([]byte(text))
+		waitUntil(f.T, "the policy is in force", func() bool { return n.status().GetPolicy().GetDigest() == hex.EncodeToString(digest[:]) })
+	}
+	first := list[0]
+	f.nodes[0].must(os.MkdirAll(first.file("voids"), 0o755))
+	for what, text := range public {
+		f.nodes[0].must(os.WriteFile(first.file("voids", what+".pem"), text, 0o644))
+	}
 }

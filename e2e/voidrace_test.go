@@ -59,7 +59,8 @@ func race(t *testing.T, fronts []*counter, reference string, attempts int, bySup
 	if bySupervisor == nil {
 		bySupervisor = func(i int) bool { return i%2 == 0 }
 	}
-	id := fronts[0].scanned(reference, amount)
+	id, code := fronts[0].created(reference, amount)
+	fronts[len(fronts)-1].asked(new(keydv1.Void), code, "scan", "--merchant", "m-17") // at another host
 	digest, pvv := digestFor(t, fieldsOf(id, reference, amount)), pvvOf(t, pvkVisa, testPAN, 1, cardholdersPIN)
 	subject := supervisorOf("dora")
 	requests := make([]*keydv1.AuthorizeVoidRequest, attempts)

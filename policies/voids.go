@@ -17,6 +17,7 @@ import (
 type Voids struct {
 	TokenKey  string        // reference to the key pair that signs void tokens
 	CodeKey   string        // reference to the key pair that signs codes
+	CodeKeys  []string      // references to others, of other hosts, whose codes are believed as well
 	TokenLife time.Duration // of a token, from its authorisation
 	CodeLife  time.Duration // of a code on a screen
 	SlipLife  time.Duration // of a code on paper; 0: none is made
@@ -51,7 +52,7 @@ const voidSetsAdvice = "a set is [SUPERVISOR_PIN], [CARDHOLDER_PIN], [SUPERVISOR
 
 // parseVoids reads the top level's voids.
 func parseVoids(n node) (*Voids, error) {
-	fields, err := n.fields("token_key", "code_key", "token_life", "code_life", "slip_life", "code_host", "default", "merchants", "fees")
+	fields, err := n.fields("token_key", "code_key", "other_code_keys", "token_life", "code_life", "slip_life", "code_host", "default", "merchants", "fees")
 	if err != nil {
 		return nil, err
 	}
@@ -61,6 +62,11 @@ func parseVoids(n node) (*Voids, error) {
 	}
 	if v.CodeKey, err = fields.keyReference("code_key"); err != nil {
 		return nil, err
+	}
+	if f, ok := fields["other_code_keys"]; ok {
+		if v.CodeKeys, err = f.keyReferences(); err != nil {
+			return nil, err
+		}
 	}
 	if v.TokenLife, err = fields.seconds("token_life", 1, int64((voidtoken.MaxLife-clocks)/time.Second)); err != nil {
 		return nil, err
@@ -105,12 +111,37 @@ func (s fieldSet) keyReference(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	text, err := f.text()
+	return f.pairReference()
+}
+
+// mostCodeKeys is how many hosts have key pairs of their own: each costs a look at every scan.
+const mostCodeKeys = 16
+
+func (n node) keyReferences() (list []string, err error) {
+	entries, err := n.list()
+	if err != nil {
+		return nil, err
+	}
+	if len(entries) == 0 || len(entries) > mostCodeKeys {
+		return nil, n.fault("name 1 to %d key pairs, or leave it out", mostCodeKeys)
+	}
+	for _, e := range entries {
+		name, err := e.pairReference()
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, name)
+	}
+	return list, nil
+}
+
+func (n node) pairReference() (string, error) {
+	text, err := n.text()
 	if err != nil {
 		return "", err
 	}
 	if len(text) == 0 || len(text) > 160 || strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }) || strings.HasPrefix(text, "terminal:") {
-		return "", f.fault("%q cannot be the name of a key pair", text)
+		return "", n.fault("%q cannot be the name of a key pair", text)
 	}
 	return text, nil
 }

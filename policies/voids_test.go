@@ -69,6 +69,9 @@ func TestVoidsAreStrict(t *testing.T) {
 	for what, c := range map[string]struct{ old, new, problem string }{
 		"no token key":          {"  token_key: token\n", "", `"token_key" is missing`},
 		"a key of spaces":       {"token_key: token", `token_key: "a b"`, "cannot be the name of a key pair"},
+		"another's of spaces":   {"  code_life", "  other_code_keys: [\"a b\"]\n  code_life", "cannot be the name of a key pair"},
+		"no others":             {"  code_life", "  other_code_keys: []\n  code_life", "1 to 16 key pairs"},
+		"others as text":        {"  code_life", "  other_code_keys: code-b\n  code_life", "list"},
 		"a terminal's key":      {"token_key: token", `token_key: "terminal:t-1:mac"`, "cannot be the name of a key pair"},
 		"no code life":          {"  code_life: 120\n", "", `"code_life" is missing`},
 		"a long code":           {"code_life: 120", "code_life: 900", "from 1 to 840"},

@@ -2,12 +2,15 @@ package voids
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"keyd/fault"
+	"keyd/keys"
 	"keyd/keyuse"
 	"keyd/policies"
 	"keyd/store"
@@ -108,8 +111,9 @@ func (s *Service) codeRefused(ctx context.Context, own bool, why error) error {
 	return fault.New(fault.VoidCodeRefused, "")
 }
 
-// codeKeys are the keys whose codes are believed: that of now, and the version before it, since a
-// code may have been shown before the key was replaced.
+// codeKeys are the keys whose codes are believed: that of now and those of other hosts, and of each
+// the version before it, since a code may have been shown before the key was replaced. Of others those
+// are left out that cannot be used.
 func (s *Service) codeKeys(ctx context.Context, settings *policies.Voids) (code.Keys, error) {
 	pair, err := s.pair(ctx, settings.CodeKey, "codes")
 	if err != nil {
@@ -119,24 +123,34 @@ func (s *Service) codeKeys(ctx context.Context, settings *policies.Voids) (code.
 	if err != nil {
 		return code.Keys{}, err
 	}
-	if pair.Version > 1 && !strings.Contains(settings.CodeKey, "?") {
-		before, err := s.pair(ctx, fmt.Sprintf("%s?version=%d", pair.Name, pair.Version-1), "codes")
-		if err == nil {
-			if older, err := publicOf(&before); err == nil {
-				return keysOf(code.NewKeys(public, older))
-			}
-		} else if ctx.Err() != nil {
-			return code.Keys{}, ctx.Err()
+	list := []*ecdsa.PublicKey{public}
+	add := func(reference string) *keys.Key {
+		k, err := s.pair(ctx, reference, "codes")
+		if err != nil {
+			return nil
+		}
+		if public, err := publicOf(&k); err == nil && public.Curve == elliptic.P256() {
+			list = append(list, public)
+		}
+		return &k
+	}
+	before := func(reference string, k *keys.Key) {
+		if k != nil && k.Version > 1 && !strings.Contains(reference, "?") {
+			add(fmt.Sprintf("%s?version=%d", k.Name, k.Version-1))
 		}
 	}
-	return keysOf(code.NewKeys(public))
-}
-
-func keysOf(k code.Keys, err error) (code.Keys, error) {
-	if err != nil {
-		return k, fault.New(fault.KeyUsageMismatch, "codes are signed with a key pair of usage S0 on P-256")
+	before(settings.CodeKey, &pair)
+	for _, reference := range settings.CodeKeys {
+		before(reference, add(reference))
 	}
-	return k, nil
+	if err := ctx.Err(); err != nil {
+		return code.Keys{}, err
+	}
+	known, err := code.NewKeys(list...)
+	if err != nil {
+		return known, fault.New(fault.KeyUsageMismatch, "codes are signed with a key pair of usage S0 on P-256")
+	}
+	return known, nil
 }
 
 // apply applies an event to a void of a merchant, in one transaction, and keeps what comes of it. change
