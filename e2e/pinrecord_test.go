@@ -26,7 +26,16 @@ import (
 // shop is a development service with approvers, and a supervisor's terminal.
 type shop struct {
 	*service
-	papers string // directory of what approvers sign
+	papers string   // directory of what approvers sign
+	of     []string // whose PIN it is about; dora's if unset
+}
+
+// whose is the flags that say whose PIN it is about.
+func (s *shop) whose() []string {
+	if s.of != nil {
+		return s.of
+	}
+	return dora
 }
 
 var dora = []string{"--merchant", "m-17", "--name", "dora"}
@@ -48,7 +57,7 @@ func (s *shop) approved(action, version string) (first, second string) {
 		path := filepath.Join(s.dir, "approvers", name)
 		return []string{"--officer-key", path + ".key", "--certificate", path + ".crt", "--yes"}
 	}
-	s.must(append(append([]string{"pin", "approve", "--action", action, "--version", version, "--out", first}, dora...), by("anna")...)...)
+	s.must(append(append([]string{"pin", "approve", "--action", action, "--version", version, "--out", first}, s.whose()...), by("anna")...)...)
 	s.must(append([]string{"pin", "approve", "--paper", first, "--out", second}, by("bert")...)...)
 	return first, second
 }
@@ -83,7 +92,7 @@ func (s *shop) entered(command string, whose []string, want bool, lines ...strin
 
 func (s *shop) stands(state string) {
 	s.t.Helper()
-	out := s.must(append([]string{"pin", "status", "--dir", s.dir}, dora...)...)
+	out := s.must(append([]string{"pin", "status", "--dir", s.dir}, s.whose()...)...)
 	if !strings.Contains(strings.Join(strings.Fields(out), " "), "state "+state) {
 		s.t.Errorf("it is\n%s\nwant %s", out, state)
 	}

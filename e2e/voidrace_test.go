@@ -100,10 +100,12 @@ func race(t *testing.T, fronts []*counter, reference string, attempts int, bySup
 	for i, r := range requests {
 		all.Go(func() {
 			<-together
-			a, err := settledVoid(ctx, clients[i%len(clients)], r, func(reason string) {
+			a, err := settled(ctx, func(reason string) {
 				mu.Lock()
 				defer mu.Unlock()
 				failures[reason]++
+			}, func(ctx context.Context) (*keydv1.AuthorizeVoidResponse, error) {
+				return clients[i%len(clients)].AuthorizeVoid(ctx, r)
 			})
 			mu.Lock()
 			defer mu.Unlock()
@@ -174,14 +176,16 @@ func sum(m map[string]int) (total int) {
 	return total
 }
 
-// settledVoid sends a request until it has an answer that is not about availability.
-func settledVoid(ctx context.Context, c keydv1.VoidServiceClient, r *keydv1.AuthorizeVoidRequest, failed func(reason string)) (*keydv1.AuthorizeVoidResponse, error) {
+// settled makes a call until it has an answer that is not about availability.
+func settled[A any](ctx context.Context, failed func(reason string), call func(context.Context) (A, error)) (A, error) {
 	for {
-		a, err := c.AuthorizeVoid(ctx, r)
+		one, cancel := context.WithTimeout(ctx, 30*time.Second)
+		a, err := call(one)
+		cancel()
 		switch status.Code(err) {
 		case codes.Unavailable, codes.DeadlineExceeded, codes.Aborted:
 			if ctx.Err() != nil {
-				return nil, err
+				return a, err
 			}
 			failed(reason(err))
 			time.Sleep(20 * time.Millisecond) // as a client should
