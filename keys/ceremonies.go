@@ -140,11 +140,12 @@ func (c *Ceremonies) Authorities() []ceremony.Authority {
 }
 
 // Anchors returns the authorities with a use ([ceremony.UseTerminals], [ceremony.UseHosts]) that
-// are valid now. A module looks for itself.
+// are valid now. A module looks for itself. A front that does not have the register yet cannot say
+// whom officers believe ([fault.EpochStale]): nobody is told that a certificate is not trusted.
 func (c *Ceremonies) Anchors(use string) (trust.Anchors, error) {
 	e := c.Epoch()
 	if e == nil {
-		return trust.Anchors{}, nil
+		return trust.Anchors{}, fault.New(fault.EpochStale, "")
 	}
 	return e.Anchors(use, c.clock())
 }
