@@ -63,11 +63,16 @@ func (s *shop) approved(action, version string) (first, second string) {
 }
 
 // begin hands two approvals in, and returns the code as anna reads it.
-func (s *shop) begin(action, version string) string {
+func (s *shop) begin(action, version string, more ...string) string {
 	s.t.Helper()
 	first, second := s.approved(action, version)
+	return s.handIn(first, second, more...)
+}
+
+func (s *shop) handIn(first, second string, more ...string) string {
+	s.t.Helper()
 	sealed := first + "-code"
-	s.must("pin", "begin", first, second, "--code-out", sealed, "--dir", s.dir)
+	s.must(append([]string{"pin", "begin", first, second, "--code-out", sealed, "--dir", s.dir}, more...)...)
 	code := strings.TrimSpace(s.must("pin", "code", "--approval", first, "--sealed", sealed, "--officer-key", filepath.Join(s.dir, "approvers", "anna.key")))
 	if len(code) != 8 {
 		s.t.Fatalf("a code of %d digits", len(code))

@@ -68,9 +68,10 @@ func (r *PINRecord) Usable(now time.Time) bool {
 // Ended reports whether the time of a temporary PIN is over.
 func (r *PINRecord) Ended(now time.Time) bool { return !r.NotAfter.IsZero() && !now.Before(r.NotAfter) }
 
-// Settable reports whether the code of a pending record may be tried at a time.
+// Settable reports whether the code of a pending record may be tried at a time: not after the end of
+// a temporary PIN either.
 func (r *PINRecord) Settable(now time.Time) bool {
-	return r.State.Pending() && len(r.Pending) > 0 && r.CodeTriesLeft > 0 && now.Before(r.CodeExpires)
+	return r.State.Pending() && len(r.Pending) > 0 && r.CodeTriesLeft > 0 && now.Before(r.CodeExpires) && !r.Ended(now)
 }
 
 // PINEvent is something that happened to a PIN record.

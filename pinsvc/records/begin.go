@@ -117,7 +117,11 @@ func (s *Service) mark(ctx context.Context, a *approved, notAfter time.Time) (*s
 	if a.Action == pinrecord.Reset {
 		kind, state = EventResetBegun, store.PINResetPending
 	}
-	e := s.event(kind, a.actor, fmt.Sprintf("version %d, approved by %s", a.Version, a.names))
+	detail := fmt.Sprintf("version %d, approved by %s", a.Version, a.names)
+	if !notAfter.IsZero() {
+		detail = fmt.Sprintf("version %d until %s, approved by %s", a.Version, notAfter.Format(time.RFC3339), a.names)
+	}
+	e := s.event(kind, a.actor, detail)
 	e.Request = a.digest
 	begin := func(r *store.PINRecord) {
 		r.Version, r.State, r.Approval = a.Version, state, a.digest
