@@ -173,7 +173,7 @@ func (f *fleet) withInput(p *production, text string, args ...string) {
 func (d *desk) components(spec *ceremony.KeySpec, value []byte) *keydv1.Ceremony {
 	d.t.Helper()
 	one := bytes.Repeat([]byte{0x5A}, len(value))
-	opened := d.mustBegin(&ceremony.Definition{Kind: ceremony.Load, Components: 2, Key: spec})
+	opened := d.mustBegin(&ceremony.Definition{Kind: ceremony.Load, Components: 2, Key: spec, Overlap: overlapOf(spec)})
 	for i, component := range [][]byte{one, xor(one, value)} {
 		check, err := officer.CheckValue(spec.Algorithm, component)
 		if err == nil {
@@ -184,6 +184,14 @@ func (d *desk) components(spec *ceremony.KeySpec, value []byte) *keydv1.Ceremony
 		}
 	}
 	return opened
+}
+
+// overlapOf is for how long the version before a key's is still used: an hour, if there is one.
+func overlapOf(spec *ceremony.KeySpec) int64 {
+	if spec.Version == 1 {
+		return 0
+	}
+	return 3600
 }
 
 // finish has two officers approve what was begun.

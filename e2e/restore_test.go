@@ -49,8 +49,13 @@ roles:
 
 func newMachine(t *testing.T) *machine {
 	t.Helper()
+	return newMachineWith(t, machinePolicy)
+}
+
+func newMachineWith(t *testing.T, policy string) *machine {
+	t.Helper()
 	m := &machine{production: newProduction(t), tokens: 1}
-	m.write(filepath.Join(m.dir, "config", "policy.yaml"), machinePolicy, 0o644)
+	m.write(filepath.Join(m.dir, "config", "policy.yaml"), policy, 0o644)
 	m.initialise()
 	m.start()
 	return m

@@ -23,23 +23,7 @@ func newCounters(t *testing.T) (*fleet, []*counter) {
 	t.Helper()
 	f := newFleetOf(t, string(policies.Dev), "a", "b")
 	first := f.nodes[0]
-	for _, name := range officers { // commands look for officers' keys there
-		key, err := os.ReadFile(first.papers(name + ".key"))
-		first.must(err)
-		first.must(os.WriteFile(filepath.Join(first.service.dir, "officers", name+".key"), key, 0o600))
-	}
-	d := f.desk(first)
-	for _, k := range sampled.keys {
-		spec := &ceremony.KeySpec{
-			Name: k.Name, Version: 1, Usage: "B0", Algorithm: "A", Length: 16, Mode: "X", Exportability: "N", Direction: hsm.DirectionIncoming, Peers: []string{"*"}, Formats: []hsm.Format{hsm.Format4},
-		}
-		if k.Name == "bdk-supervisor" {
-			spec.PINKind, spec.Peers = hsm.PINRecord, nil
-		}
-		d.finish(d.components(spec, unhex(t, k.Value)))
-	}
-	d.finish(d.components(&ceremony.KeySpec{Name: "pvk-visa", Version: 1, Usage: "V2", Algorithm: "T", Length: 16, Mode: "V", Exportability: "N"}, unhex(t, pvkVisa)))
-	d.carryOut(&ceremony.Definition{Kind: ceremony.Create, Key: &ceremony.KeySpec{Name: "pin-records", Version: 1, Usage: "V0", Algorithm: "A", Length: 16, Mode: "C", Exportability: "N"}})
+	f.desk(first).furnish(first.production)
 	list := make([]*counter, len(f.nodes))
 	for i, n := range f.nodes {
 		n.must(os.WriteFile(filepath.Join(n.service.dir, "address"), []byte(n.address+"\n"), 0o644))
@@ -57,6 +41,41 @@ func newCounters(t *testing.T) (*fleet, []*counter) {
 	return f, list
 }
 
+// furnish brings the keys of a shop into a production service, and has its commands find the officers'
+// keys.
+func (d *desk) furnish(p *production) {
+	d.t.Helper()
+	for _, name := range officers {
+		key, err := os.ReadFile(p.papers(name + ".key"))
+		p.must(err)
+		p.must(os.WriteFile(filepath.Join(d.dir, "officers", name+".key"), key, 0o600))
+	}
+	for _, k := range sampled.keys {
+		d.finish(d.components(baseKey(k.Name, 1), unhex(d.t, k.Value)))
+	}
+	d.finish(d.components(&ceremony.KeySpec{Name: "pvk-visa", Version: 1, Usage: "V2", Algorithm: "T", Length: 16, Mode: "V", Exportability: "N"}, unhex(d.t, pvkVisa)))
+	d.carryOut(&ceremony.Definition{Kind: ceremony.Create, Key: datumKey(1)})
+}
+
+// baseKey is a base derivation key of AES terminals, for PINs of supervisors where the name says so.
+func baseKey(name string, version uint32) *ceremony.KeySpec {
+	spec := &ceremony.KeySpec{
+		Name: name, Version: version, Usage: "B0", Algorithm: "A", Length: 16, Mode: "X", Exportability: "N", Direction: hsm.DirectionIncoming, Peers: []string{"*"}, Formats: []hsm.Format{hsm.Format4},
+	}
+	if name == "bdk-supervisor" {
+		spec.PINKind, spec.Peers = hsm.PINRecord, nil
+	}
+	return spec
+}
+
+func datumKey(version uint32) *ceremony.KeySpec {
+	return &ceremony.KeySpec{Name: "pin-records", Version: version, Usage: "V0", Algorithm: "A", Length: 16, Mode: "C", Exportability: "N"}
+}
+
+func signingPair(name string, version uint32) *ceremony.KeySpec {
+	return &ceremony.KeySpec{Name: name, Version: version, Usage: "S0", Algorithm: "E", Length: 32, Mode: "S", Exportability: "N"}
+}
+
 // pairs has officers make key pairs at each host, whose policy names them and the code keys of the
 // others. The switch gets the public keys of all.
 func (f *fleet) pairs(list []*counter) {
@@ -67,7 +86,7 @@ func (f *fleet) pairs(list []*counter) {
 		d := f.desk(n)
 		for _, what := range []string{"void-tokens", "void-codes"} {
 			name := what + "." + n.name
-			d.carryOut(&ceremony.Definition{Kind: ceremony.Create, Key: &ceremony.KeySpec{Name: name, Version: 1, Usage: "S0", Algorithm: "E", Length: 32, Mode: "S", Exportability: "N"}})
+			d.carryOut(&ceremony.Definition{Kind: ceremony.Create, Key: signingPair(name, 1)})
 			k, err := keydv1.NewKeyServiceClient(n.connect(n.tls("officer-1"))).GetKey(n.ctx(), &keydv1.GetKeyRequest{KeyId: name})
 			n.must(err)
 			public[what] = append(public[what], pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: k.PublicKey})...)
