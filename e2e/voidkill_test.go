@@ -42,7 +42,7 @@ func TestVoidsWhileProcessesAreKilled(t *testing.T) {
 
 // onBothKilled makes a service ready to be killed, on each kind of database.
 func onBothKilled(t *testing.T, run func(*chaos)) {
-	kills, err := strconv.Atoi(orElse(os.Getenv(killsVariable), "6"))
+	kills, err := strconv.Atoi(orElse(os.Getenv(killsVariable), "4"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,7 +40,7 @@ func TestOneVoidIsAuthorizedOnce(t *testing.T) {
 }
 
 func raced(t *testing.T, fronts ...*counter) {
-	attempts, err := strconv.Atoi(orElse(os.Getenv(attemptsVariable), "2500"))
+	attempts, err := strconv.Atoi(orElse(os.Getenv(attemptsVariable), "1000"))
 	if err != nil {
 		t.Fatal(err)
 	}
