@@ -290,6 +290,7 @@ type testKey struct {
 	Mode      string   `json:"mode_of_use"`
 	Value     string   `json:"value"`
 	KSN       string   `json:"ksn,omitempty"`
+	PINKind   string   `json:"pin_kind,omitempty"`
 	Direction string   `json:"direction,omitempty"`
 	Formats   []string `json:"formats,omitempty"`
 	Peers     []string `json:"peers,omitempty"`

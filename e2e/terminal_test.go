@@ -20,6 +20,7 @@ type terminal struct {
 	scheme  dukpt.Scheme
 	initial []byte
 	ksn     dukpt.KSN // at counter 0
+	iso3    bool      // blocks of format 3 in place of 0
 }
 
 // newTerminal is device number n under a BDK.
@@ -77,6 +78,10 @@ func (d *terminal) block(counter uint32) (*keydv1.PinKey, []byte) {
 	if d.scheme == dukpt.AES {
 		in.Format = keydv1.PinBlockFormat_ISO_FORMAT_4
 		return in, seal4(d.t, key, d.pin, d.pan)
+	}
+	if d.iso3 {
+		in.Format = keydv1.PinBlockFormat_ISO_FORMAT_3
+		return in, encrypt(tdes(d.t, key), iso0(d.t, "3", d.pin, "C", d.pan))
 	}
 	return in, encrypt(tdes(d.t, key), iso0(d.t, "0", d.pin, "F", d.pan))
 }

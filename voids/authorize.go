@@ -74,6 +74,11 @@ func (s *Service) Authorize(ctx context.Context, actor string, r Authorize) (*Au
 	}
 	defer end()
 	return a.run(ctx, func(ctx context.Context, fields voidtoken.Fields, token hsm.Key, expires int64) (hsm.AuthorizedVoid, error) {
+		for i := range r.PINs { // so that it is one answer whether there is such a subject or not
+			if subject := r.PINs[i].Subject; subject != nil && !subject.Serves(&fields) {
+				return hsm.AuthorizedVoid{}, keyuse.Invalid(fmt.Sprintf("pins[%d]: the subject is of another merchant or terminal than the void", i))
+			}
+		}
 		request := hsm.AuthorizeVoid{Fields: fields, ExpiresAt: expires, TokenKey: token, Demands: demands}
 		return s.ask(ctx, actor, &r, request, found, serials)
 	})
