@@ -24,22 +24,11 @@ func TestADiskThatIsFullOrReadOnly(t *testing.T) {
 	bdk := ring.add("B0", "T", "X", "0123456789ABCDEFFEDCBA9876543210", once)
 	dir := filepath.Join(tempDir(t), "dev")
 	startIn(t, dir, ring.keys...).stop()
-	state := filepath.Join(dir, "front")
+	state := onSmallDisk(t, dir)
 	run := func(name string, args ...string) {
 		t.Helper()
-		if out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput(); err != nil {
-			t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
-		}
+		runCommand(t, name, args...)
 	}
-	kept := filepath.Join(tempDir(t), "state")
-	run("cp", "-a", state, kept)
-	run("mount", "-t", "tmpfs", "-o", "size=12m,mode=0700", "tmpfs", state)
-	t.Cleanup(func() {
-		if err := syscall.Unmount(state, syscall.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	run("cp", "-a", kept+"/.", state)
 
 	s := startIn(t, dir)
 	pins, out := s.pins(), zone(ring, keydv1.PinBlockFormat_ISO_FORMAT_0)
@@ -116,6 +105,30 @@ func TestADiskThatIsFullOrReadOnly(t *testing.T) {
 	s.stop()
 	if said, err := s.command("", "audit", "verify", "--dir", dir); err != nil {
 		t.Errorf("the audit log: %v\n%s", err, said)
+	}
+}
+
+// onSmallDisk moves what the front of a service keeps, which is stopped, to a disk of 12 MiB, and
+// returns where that is.
+func onSmallDisk(t *testing.T, dir string) (state string) {
+	t.Helper()
+	state = filepath.Join(dir, "front")
+	kept := filepath.Join(tempDir(t), "state")
+	runCommand(t, "cp", "-a", state, kept)
+	runCommand(t, "mount", "-t", "tmpfs", "-o", "size=12m,mode=0700", "tmpfs", state)
+	t.Cleanup(func() {
+		if err := syscall.Unmount(state, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	runCommand(t, "cp", "-a", kept+"/.", state)
+	return state
+}
+
+func runCommand(t *testing.T, name string, args ...string) {
+	t.Helper()
+	if out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
 	}
 }
 
