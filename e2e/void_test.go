@@ -16,7 +16,6 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	keydv1 "keyd/api/keyd/v1"
 	"keyd/pinblock"
@@ -164,12 +163,6 @@ func (c *counter) cardholders(pin, pvv string, digest [sha256.Size]byte) *keydv1
 func (c *counter) send(id, request string, amount int64, entries ...*keydv1.VoidPinEntry) (*keydv1.AuthorizeVoidResponse, error) {
 	c.t.Helper()
 	return keydv1.NewVoidServiceClient(c.connect(c.tls("switch"))).AuthorizeVoid(c.ctx(), &keydv1.AuthorizeVoidRequest{RequestId: request, VoidId: id, Pins: entries, Payment: paid(amount)})
-}
-
-// paid is a payment of now that a switch says nothing against.
-func paid(amount int64) *keydv1.PaymentFacts {
-	no := false
-	return &keydv1.PaymentFacts{Merchant: "m-17", Amount: amount, Currency: int32(voidtoken.CNY), PaidAt: timestamppb.Now(), Settled: &no, Voided: &no}
 }
 
 // watching is a command that follows a void.

@@ -74,11 +74,6 @@ func (s *Service) Authorize(ctx context.Context, actor string, r Authorize) (*Au
 	}
 	defer end()
 	return a.run(ctx, func(ctx context.Context, fields voidtoken.Fields, token hsm.Key, expires int64) (hsm.AuthorizedVoid, error) {
-		for i := range r.PINs { // so that it is one answer whether there is such a subject or not
-			if subject := r.PINs[i].Subject; subject != nil && !subject.Serves(&fields) {
-				return hsm.AuthorizedVoid{}, keyuse.Invalid(fmt.Sprintf("pins[%d]: the subject is of another merchant or terminal than the void", i))
-			}
-		}
 		request := hsm.AuthorizeVoid{Fields: fields, ExpiresAt: expires, TokenKey: token, Demands: demands}
 		return s.ask(ctx, actor, &r, request, found, serials)
 	})
@@ -122,7 +117,7 @@ func (r *Authorize) check() (serials []dukpt.KSN, err error) {
 // another try, since its answer is kept nowhere but in the void.
 func (s *Service) ask(ctx context.Context, actor string, r *Authorize, request hsm.AuthorizeVoid, found []keys.Key, serials []dukpt.KSN) (hsm.AuthorizedVoid, error) {
 	for i := range r.PINs {
-		if p := r.PINs[i].Subject; p != nil && !p.Serves(&request.Fields) { // a module refuses it too, after a try was counted
+		if p := r.PINs[i].Subject; p != nil && !p.Serves(&request.Fields) { // one answer whether there is such a subject or not; a module would refuse it after a try was counted
 			return hsm.AuthorizedVoid{}, keyuse.Invalid(fmt.Sprintf("pins[%d] is of another merchant's, or another terminal's, than the void", i))
 		}
 	}
