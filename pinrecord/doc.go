@@ -10,7 +10,7 @@
 // the SHA-256 of
 //
 //	"keyd pin subject 1" 00   19 bytes
-//	kind                      1 byte: 1 SUPERVISOR, 2 CARDHOLDER
+//	kind                      1 byte: 1 SUPERVISOR, 2 CARDHOLDER, 3 PASSKEY
 //	merchant                  its length in 1 byte, then its ASCII characters
 //	terminal                  likewise; length 0: of the whole merchant
 //	name                      likewise
@@ -42,4 +42,25 @@
 //	PIN               12 bytes, one decimal digit each, zeros behind them
 //
 // so that nobody without that key can look for the PIN, however short it is.
+//
+// # Phones
+//
+// A supervisor's PIN, or the code for one, that is typed on a phone comes as ISO 9564-1 format 4 under
+// an AES key of 128 bits for this entry alone. The phone makes a key pair on P-256 and agrees with a key
+// pair of the modules' (usage K3), scheme C(1e, 1s, ECC CDH) of NIST SP 800-56A revision 3 (6.2.2.2).
+// The key is the begin of one round of the one-step derivation of SP 800-56C revision 2 (4.1, option
+// 1) with SHA-256:
+//
+//	SHA-256(00000001 || Z || FixedInfo)
+//
+// Z is the x-coordinate of the shared point, 32 bytes. FixedInfo is
+//
+//	"keyd phone pin 1" 00   17 bytes
+//	the modules' point      65 bytes, uncompressed (SEC 1, 2.3.3)
+//	the phone's point       likewise
+//	context                 32 bytes: SHA-256 of what the entry is for, see [OfVoid], [OfCode], [OfNewPIN], [OfPasskey]
+//
+// so that a block that was made for one void, subject or use is none for another: it does not open.
+//
+// A passkey's challenge is a SHA-256 as well, see [VoidChallenge] and [PasskeyChallenge].
 package pinrecord

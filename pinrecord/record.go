@@ -96,7 +96,7 @@ func split(sealed []byte) (body, mac []byte, err error) {
 }
 
 func (r *Record) valid() bool {
-	return r.Subject.Validate() == nil && r.Version >= 1 && r.Version <= MaxVersion && r.Key.valid() &&
+	return r.Subject.Validate() == nil && r.Subject.Kind != Passkey && r.Version >= 1 && r.Version <= MaxVersion && r.Key.valid() &&
 		int(r.Length) >= r.Subject.MinPIN() && r.Length <= MaxPIN && lowerHex(r.Datum, DatumSize)
 }
 

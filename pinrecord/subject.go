@@ -9,14 +9,18 @@ import (
 	"keyd/voidtoken"
 )
 
-// Kind is what a subject's PIN is for.
+// Kind is what a subject's PIN, or passkey, is for.
 type Kind string
 
 // The kinds.
 const (
 	Supervisor Kind = "SUPERVISOR" // who authorises at a merchant's terminals
 	Cardholder Kind = "CARDHOLDER" // where the issuer keeps no other datum
+	Passkey    Kind = "PASSKEY"    // a supervisor's passkey, which is no PIN: see [PasskeyRecord]
 )
+
+// kinds has the byte of each in digests.
+var kinds = map[Kind]byte{Supervisor: 1, Cardholder: 2, Passkey: 3}
 
 // Lengths of PINs, in digits.
 const (
@@ -37,8 +41,8 @@ var ErrSubject = errors.New("no subject of a PIN record")
 // Subject is whose PIN a record is about.
 type Subject struct {
 	Kind     Kind   `json:"kind"`
-	Merchant string `json:"merchant,omitempty"` // needed for a supervisor; see [voidtoken.ValidName]
-	Terminal string `json:"terminal,omitempty"` // of a supervisor: empty is every terminal of the merchant
+	Merchant string `json:"merchant,omitempty"` // needed but for a cardholder; see [voidtoken.ValidName]
+	Terminal string `json:"terminal,omitempty"` // empty is every terminal of the merchant; a cardholder has none
 	Name     string `json:"name"`               // see [voidtoken.ValidSubject]
 }
 
@@ -46,10 +50,10 @@ type Subject struct {
 func (s *Subject) Validate() error {
 	const name = "has 1 to 64 letters, digits and ._-, the first a letter or a digit"
 	switch {
-	case s.Kind != Supervisor && s.Kind != Cardholder:
-		return fmt.Errorf("%w: kind is SUPERVISOR or CARDHOLDER", ErrSubject)
-	case s.Kind == Supervisor && s.Merchant == "":
-		return fmt.Errorf("%w: a supervisor is one of a merchant", ErrSubject)
+	case kinds[s.Kind] == 0:
+		return fmt.Errorf("%w: kind is SUPERVISOR, CARDHOLDER or PASSKEY", ErrSubject)
+	case s.Kind != Cardholder && s.Merchant == "":
+		return fmt.Errorf("%w: a supervisor is one of a merchant, and so is who has a passkey", ErrSubject)
 	case s.Merchant != "" && !voidtoken.ValidName(s.Merchant):
 		return fmt.Errorf("%w: merchant %s", ErrSubject, name)
 	case s.Kind == Cardholder && s.Terminal != "":
@@ -64,11 +68,7 @@ func (s *Subject) Validate() error {
 
 // Digest returns the digest of a valid subject, see the package comment.
 func (s *Subject) Digest() [sha256.Size]byte {
-	kind := byte(1)
-	if s.Kind == Cardholder {
-		kind = 2
-	}
-	b := append([]byte("keyd pin subject 1\x00"), kind)
+	b := append([]byte("keyd pin subject 1\x00"), kinds[s.Kind])
 	for _, text := range []string{s.Merchant, s.Terminal, s.Name} {
 		b = append(append(b, byte(len(text))), text...)
 	}
