@@ -139,10 +139,14 @@ func (k *KeySpec) validateUse() error {
 	case len(k.InjectionHosts) > MaxInjectionHosts || slices.ContainsFunc(k.InjectionHosts, func(h string) bool { return !validKeyName(h) }):
 		return wrong("key.injection_hosts names at most %d key pairs of usage S0", MaxInjectionHosts)
 	}
+	phones := k.Usage == "K3" && k.Algorithm == "E" // with which phones agree on a key for a PIN
 	switch {
 	case k.PINKind == "":
-	case k.PINKind != hsm.PINRecord || !pins:
-		return wrong("key.pin_kind is record, for B0 and P0 keys")
+	case k.PINKind != hsm.PINRecord || !pins && !phones:
+		return wrong("key.pin_kind is record, for B0 and P0 keys, and for key pairs of usage K3 on P-256")
+	case phones && (k.Length != 32 || k.Mode != "X"):
+		return wrong("key.pin_kind of a K3 key pair goes with P-256 (length 32) and key.mode_of_use X")
+	case phones:
 	case k.Direction != hsm.DirectionIncoming:
 		return wrong("key.direction of a key for PIN records is incoming: their PINs go nowhere")
 	case k.Peers != nil:

@@ -21,6 +21,10 @@ type Approval struct {
 type RecordBlock struct {
 	Key   PINKey // one that carries such PINs ([PINRecord])
 	Block []byte // 8 or 16 bytes
+
+	// Phone is the phone's point on P-256, 65 bytes, of a PIN that was typed on one (package pinrecord).
+	// Key is a key pair (K3) then, and the format is 4.
+	Phone []byte
 }
 
 // BeginPIN asks for a version of a PIN record, which the approvals name.
@@ -140,9 +144,11 @@ type VoidPIN struct {
 
 	// MACKey and MAC are the terminal's, over pinrecord.Bound. Under a BDK the MAC has the key serial
 	// number of the PIN block; any other is one of the terminal's session keys. A MAC has 8 bytes or
-	// more.
+	// more. From a phone comes none: the block's own key is bound to the void.
 	MACKey MACKey
 	MAC    []byte
+
+	Phone []byte // as in [RecordBlock]
 
 	Record     *RecordPIN
 	Cardholder *CardholderPIN
@@ -239,7 +245,7 @@ func approvals(list []Approval) (m []*wire.Approval) {
 }
 
 func (b *RecordBlock) wire() *wire.RecordBlock {
-	return &wire.RecordBlock{Key: new(pinKeyMessage).fill(&b.Key), Block: b.Block}
+	return &wire.RecordBlock{Key: new(pinKeyMessage).fill(&b.Key), Block: b.Block, Phone: b.Phone}
 }
 
 func voidFields(f *voidtoken.Fields) *wire.VoidFields {
@@ -247,7 +253,10 @@ func voidFields(f *voidtoken.Fields) *wire.VoidFields {
 }
 
 func (p *VoidPIN) wire() *wire.VoidPin {
-	m := &wire.VoidPin{Incoming: new(pinKeyMessage).fill(&p.Key), Block: p.Block, MacKey: p.MACKey.wire(), Mac: p.MAC}
+	m := &wire.VoidPin{Incoming: new(pinKeyMessage).fill(&p.Key), Block: p.Block, Phone: p.Phone}
+	if p.Phone == nil {
+		m.MacKey, m.Mac = p.MACKey.wire(), p.MAC
+	}
 	if r := p.Record; r != nil {
 		m.Whose = &wire.VoidPin_Record{Record: &wire.RecordPin{Record: r.Record, DatumKey: r.DatumKey.wire()}}
 	}

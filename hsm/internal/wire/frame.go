@@ -63,6 +63,10 @@ const (
 	OpApproveVoid   Op = 68
 	OpSignCode      Op = 69
 
+	OpSetPasskey         Op = 70
+	OpAuthorizeByPasskey Op = 71
+	OpSignPageKey        Op = 72
+
 	OpLastCheckpoint Op = 43
 	OpSignCheckpoint Op = 44
 

@@ -5148,6 +5148,7 @@ type RecordBlock struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           *PinKey                `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	Block         []byte                 `protobuf:"bytes,2,opt,name=block,proto3" json:"block,omitempty"`
+	Phone         []byte                 `protobuf:"bytes,3,opt,name=phone,proto3" json:"phone,omitempty"` // the phone's point, where it was typed on one; the key is a key pair then
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5192,6 +5193,13 @@ func (x *RecordBlock) GetKey() *PinKey {
 func (x *RecordBlock) GetBlock() []byte {
 	if x != nil {
 		return x.Block
+	}
+	return nil
+}
+
+func (x *RecordBlock) GetPhone() []byte {
+	if x != nil {
+		return x.Phone
 	}
 	return nil
 }
@@ -6026,6 +6034,7 @@ type VoidPin struct {
 	//	*VoidPin_Record
 	//	*VoidPin_Cardholder
 	Whose         isVoidPin_Whose `protobuf_oneof:"whose"`
+	Phone         []byte          `protobuf:"bytes,7,opt,name=phone,proto3" json:"phone,omitempty"` // as in RecordBlock; there is no MAC then
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6109,6 +6118,13 @@ func (x *VoidPin) GetCardholder() *CardholderPin {
 		if x, ok := x.Whose.(*VoidPin_Cardholder); ok {
 			return x.Cardholder
 		}
+	}
+	return nil
+}
+
+func (x *VoidPin) GetPhone() []byte {
+	if x != nil {
+		return x.Phone
 	}
 	return nil
 }
@@ -6633,6 +6649,365 @@ func (x *CodeSigned) GetSignature() []byte {
 	return nil
 }
 
+// SetPasskey sets the passkey of a subject, who has the code, as a browser has made it.
+type SetPasskey struct {
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	Pending           []byte                 `protobuf:"bytes,1,opt,name=pending,proto3" json:"pending,omitempty"`
+	DatumKey          *SealedKey             `protobuf:"bytes,2,opt,name=datum_key,json=datumKey,proto3" json:"datum_key,omitempty"`
+	Code              *RecordBlock           `protobuf:"bytes,3,opt,name=code,proto3" json:"code,omitempty"` // from a phone
+	ClientData        []byte                 `protobuf:"bytes,4,opt,name=client_data,json=clientData,proto3" json:"client_data,omitempty"`
+	AuthenticatorData []byte                 `protobuf:"bytes,5,opt,name=authenticator_data,json=authenticatorData,proto3" json:"authenticator_data,omitempty"`
+	Origin            string                 `protobuf:"bytes,6,opt,name=origin,proto3" json:"origin,omitempty"`
+	Demands           *Demands               `protobuf:"bytes,7,opt,name=demands,proto3" json:"demands,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *SetPasskey) Reset() {
+	*x = SetPasskey{}
+	mi := &file_wire_wire_proto_msgTypes[107]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPasskey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPasskey) ProtoMessage() {}
+
+func (x *SetPasskey) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[107]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPasskey.ProtoReflect.Descriptor instead.
+func (*SetPasskey) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{107}
+}
+
+func (x *SetPasskey) GetPending() []byte {
+	if x != nil {
+		return x.Pending
+	}
+	return nil
+}
+
+func (x *SetPasskey) GetDatumKey() *SealedKey {
+	if x != nil {
+		return x.DatumKey
+	}
+	return nil
+}
+
+func (x *SetPasskey) GetCode() *RecordBlock {
+	if x != nil {
+		return x.Code
+	}
+	return nil
+}
+
+func (x *SetPasskey) GetClientData() []byte {
+	if x != nil {
+		return x.ClientData
+	}
+	return nil
+}
+
+func (x *SetPasskey) GetAuthenticatorData() []byte {
+	if x != nil {
+		return x.AuthenticatorData
+	}
+	return nil
+}
+
+func (x *SetPasskey) GetOrigin() string {
+	if x != nil {
+		return x.Origin
+	}
+	return ""
+}
+
+func (x *SetPasskey) GetDemands() *Demands {
+	if x != nil {
+		return x.Demands
+	}
+	return nil
+}
+
+type PasskeySet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Verified      bool                   `protobuf:"varint,1,opt,name=verified,proto3" json:"verified,omitempty"` // the code
+	Record        []byte                 `protobuf:"bytes,2,opt,name=record,proto3" json:"record,omitempty"`      // sealed; empty unless verified
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PasskeySet) Reset() {
+	*x = PasskeySet{}
+	mi := &file_wire_wire_proto_msgTypes[108]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PasskeySet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PasskeySet) ProtoMessage() {}
+
+func (x *PasskeySet) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[108]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PasskeySet.ProtoReflect.Descriptor instead.
+func (*PasskeySet) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{108}
+}
+
+func (x *PasskeySet) GetVerified() bool {
+	if x != nil {
+		return x.Verified
+	}
+	return false
+}
+
+func (x *PasskeySet) GetRecord() []byte {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+// AuthorizeByPasskey verifies a passkey's assertion over a void and signs the void's token.
+type AuthorizeByPasskey struct {
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	Fields            *VoidFields            `protobuf:"bytes,1,opt,name=fields,proto3" json:"fields,omitempty"`
+	ExpiresAt         int64                  `protobuf:"varint,2,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	Record            []byte                 `protobuf:"bytes,3,opt,name=record,proto3" json:"record,omitempty"`
+	Id                []byte                 `protobuf:"bytes,4,opt,name=id,proto3" json:"id,omitempty"`
+	ClientData        []byte                 `protobuf:"bytes,5,opt,name=client_data,json=clientData,proto3" json:"client_data,omitempty"`
+	AuthenticatorData []byte                 `protobuf:"bytes,6,opt,name=authenticator_data,json=authenticatorData,proto3" json:"authenticator_data,omitempty"`
+	Signature         []byte                 `protobuf:"bytes,7,opt,name=signature,proto3" json:"signature,omitempty"`
+	TokenKey          *SealedKey             `protobuf:"bytes,8,opt,name=token_key,json=tokenKey,proto3" json:"token_key,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *AuthorizeByPasskey) Reset() {
+	*x = AuthorizeByPasskey{}
+	mi := &file_wire_wire_proto_msgTypes[109]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthorizeByPasskey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthorizeByPasskey) ProtoMessage() {}
+
+func (x *AuthorizeByPasskey) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[109]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthorizeByPasskey.ProtoReflect.Descriptor instead.
+func (*AuthorizeByPasskey) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{109}
+}
+
+func (x *AuthorizeByPasskey) GetFields() *VoidFields {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+func (x *AuthorizeByPasskey) GetExpiresAt() int64 {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return 0
+}
+
+func (x *AuthorizeByPasskey) GetRecord() []byte {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+func (x *AuthorizeByPasskey) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *AuthorizeByPasskey) GetClientData() []byte {
+	if x != nil {
+		return x.ClientData
+	}
+	return nil
+}
+
+func (x *AuthorizeByPasskey) GetAuthenticatorData() []byte {
+	if x != nil {
+		return x.AuthenticatorData
+	}
+	return nil
+}
+
+func (x *AuthorizeByPasskey) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
+func (x *AuthorizeByPasskey) GetTokenKey() *SealedKey {
+	if x != nil {
+		return x.TokenKey
+	}
+	return nil
+}
+
+// SignPageKey signs the public half of the key pair that phones agree with.
+type SignPageKey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	PageKey       *SealedKey             `protobuf:"bytes,1,opt,name=page_key,json=pageKey,proto3" json:"page_key,omitempty"`
+	Key           *SealedKey             `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`                               // that signs codes
+	ExpiresAt     int64                  `protobuf:"varint,3,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"` // Unix seconds
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignPageKey) Reset() {
+	*x = SignPageKey{}
+	mi := &file_wire_wire_proto_msgTypes[110]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignPageKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignPageKey) ProtoMessage() {}
+
+func (x *SignPageKey) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[110]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignPageKey.ProtoReflect.Descriptor instead.
+func (*SignPageKey) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{110}
+}
+
+func (x *SignPageKey) GetPageKey() *SealedKey {
+	if x != nil {
+		return x.PageKey
+	}
+	return nil
+}
+
+func (x *SignPageKey) GetKey() *SealedKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *SignPageKey) GetExpiresAt() int64 {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return 0
+}
+
+type PageKeySigned struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Signature     []byte                 `protobuf:"bytes,1,opt,name=signature,proto3" json:"signature,omitempty"` // ASN.1 DER
+	Point         []byte                 `protobuf:"bytes,2,opt,name=point,proto3" json:"point,omitempty"`         // uncompressed
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PageKeySigned) Reset() {
+	*x = PageKeySigned{}
+	mi := &file_wire_wire_proto_msgTypes[111]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PageKeySigned) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PageKeySigned) ProtoMessage() {}
+
+func (x *PageKeySigned) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[111]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PageKeySigned.ProtoReflect.Descriptor instead.
+func (*PageKeySigned) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{111}
+}
+
+func (x *PageKeySigned) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
+func (x *PageKeySigned) GetPoint() []byte {
+	if x != nil {
+		return x.Point
+	}
+	return nil
+}
+
 // Failure is a refusal: a reason and a sentence fixed in the module's code. The
 // reason for a malformed PIN block never has a sentence.
 type Failure struct {
@@ -6645,7 +7020,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_wire_wire_proto_msgTypes[107]
+	mi := &file_wire_wire_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6657,7 +7032,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[107]
+	mi := &file_wire_wire_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6670,7 +7045,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{107}
+	return file_wire_wire_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *Failure) GetReason() uint32 {
@@ -7067,10 +7442,11 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\bApproval\x12\x1a\n" +
 	"\bdocument\x18\x01 \x01(\fR\bdocument\x12\x1c\n" +
 	"\tsignature\x18\x02 \x01(\fR\tsignature\x12\"\n" +
-	"\fcertificates\x18\x03 \x03(\fR\fcertificates\"H\n" +
+	"\fcertificates\x18\x03 \x03(\fR\fcertificates\"^\n" +
 	"\vRecordBlock\x12#\n" +
 	"\x03key\x18\x01 \x01(\v2\x11.keyd.wire.PinKeyR\x03key\x12\x14\n" +
-	"\x05block\x18\x02 \x01(\fR\x05block\"p\n" +
+	"\x05block\x18\x02 \x01(\fR\x05block\x12\x14\n" +
+	"\x05phone\x18\x03 \x01(\fR\x05phone\"p\n" +
 	"\bBeginPin\x121\n" +
 	"\tapprovals\x18\x01 \x03(\v2\x13.keyd.wire.ApprovalR\tapprovals\x121\n" +
 	"\tdatum_key\x18\x02 \x01(\v2\x14.keyd.wire.SealedKeyR\bdatumKey\"8\n" +
@@ -7120,7 +7496,7 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\bterminal\x18\x03 \x01(\tR\bterminal\x12\x1c\n" +
 	"\treference\x18\x04 \x01(\tR\treference\x12\x16\n" +
 	"\x06amount\x18\x05 \x01(\x03R\x06amount\x12\x1a\n" +
-	"\bcurrency\x18\x06 \x01(\rR\bcurrency\"\x81\x02\n" +
+	"\bcurrency\x18\x06 \x01(\rR\bcurrency\"\x97\x02\n" +
 	"\aVoidPin\x12-\n" +
 	"\bincoming\x18\x01 \x01(\v2\x11.keyd.wire.PinKeyR\bincoming\x12\x14\n" +
 	"\x05block\x18\x02 \x01(\fR\x05block\x12*\n" +
@@ -7129,7 +7505,8 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\x06record\x18\x05 \x01(\v2\x14.keyd.wire.RecordPinH\x00R\x06record\x12:\n" +
 	"\n" +
 	"cardholder\x18\x06 \x01(\v2\x18.keyd.wire.CardholderPinH\x00R\n" +
-	"cardholderB\a\n" +
+	"cardholder\x12\x14\n" +
+	"\x05phone\x18\a \x01(\fR\x05phoneB\a\n" +
 	"\x05whose\"V\n" +
 	"\tRecordPin\x12\x16\n" +
 	"\x06record\x18\x01 \x01(\fR\x06record\x121\n" +
@@ -7169,7 +7546,40 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\x03key\x18\x04 \x01(\v2\x14.keyd.wire.SealedKeyR\x03key\"*\n" +
 	"\n" +
 	"CodeSigned\x12\x1c\n" +
-	"\tsignature\x18\x01 \x01(\fR\tsignature\"9\n" +
+	"\tsignature\x18\x01 \x01(\fR\tsignature\"\x9b\x02\n" +
+	"\n" +
+	"SetPasskey\x12\x18\n" +
+	"\apending\x18\x01 \x01(\fR\apending\x121\n" +
+	"\tdatum_key\x18\x02 \x01(\v2\x14.keyd.wire.SealedKeyR\bdatumKey\x12*\n" +
+	"\x04code\x18\x03 \x01(\v2\x16.keyd.wire.RecordBlockR\x04code\x12\x1f\n" +
+	"\vclient_data\x18\x04 \x01(\fR\n" +
+	"clientData\x12-\n" +
+	"\x12authenticator_data\x18\x05 \x01(\fR\x11authenticatorData\x12\x16\n" +
+	"\x06origin\x18\x06 \x01(\tR\x06origin\x12,\n" +
+	"\ademands\x18\a \x01(\v2\x12.keyd.wire.DemandsR\ademands\"@\n" +
+	"\n" +
+	"PasskeySet\x12\x1a\n" +
+	"\bverified\x18\x01 \x01(\bR\bverified\x12\x16\n" +
+	"\x06record\x18\x02 \x01(\fR\x06record\"\xab\x02\n" +
+	"\x12AuthorizeByPasskey\x12-\n" +
+	"\x06fields\x18\x01 \x01(\v2\x15.keyd.wire.VoidFieldsR\x06fields\x12\x1d\n" +
+	"\n" +
+	"expires_at\x18\x02 \x01(\x03R\texpiresAt\x12\x16\n" +
+	"\x06record\x18\x03 \x01(\fR\x06record\x12\x0e\n" +
+	"\x02id\x18\x04 \x01(\fR\x02id\x12\x1f\n" +
+	"\vclient_data\x18\x05 \x01(\fR\n" +
+	"clientData\x12-\n" +
+	"\x12authenticator_data\x18\x06 \x01(\fR\x11authenticatorData\x12\x1c\n" +
+	"\tsignature\x18\a \x01(\fR\tsignature\x121\n" +
+	"\ttoken_key\x18\b \x01(\v2\x14.keyd.wire.SealedKeyR\btokenKey\"\x85\x01\n" +
+	"\vSignPageKey\x12/\n" +
+	"\bpage_key\x18\x01 \x01(\v2\x14.keyd.wire.SealedKeyR\apageKey\x12&\n" +
+	"\x03key\x18\x02 \x01(\v2\x14.keyd.wire.SealedKeyR\x03key\x12\x1d\n" +
+	"\n" +
+	"expires_at\x18\x03 \x01(\x03R\texpiresAt\"C\n" +
+	"\rPageKeySigned\x12\x1c\n" +
+	"\tsignature\x18\x01 \x01(\fR\tsignature\x12\x14\n" +
+	"\x05point\x18\x02 \x01(\fR\x05point\"9\n" +
 	"\aFailure\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\rR\x06reason\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detailB\x18Z\x16keyd/hsm/internal/wireb\x06proto3"
@@ -7186,7 +7596,7 @@ func file_wire_wire_proto_rawDescGZIP() []byte {
 	return file_wire_wire_proto_rawDescData
 }
 
-var file_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 108)
+var file_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 113)
 var file_wire_wire_proto_goTypes = []any{
 	(*SealedKey)(nil),            // 0: keyd.wire.SealedKey
 	(*PinKey)(nil),               // 1: keyd.wire.PinKey
@@ -7295,7 +7705,12 @@ var file_wire_wire_proto_goTypes = []any{
 	(*VoidApproved)(nil),         // 104: keyd.wire.VoidApproved
 	(*SignCode)(nil),             // 105: keyd.wire.SignCode
 	(*CodeSigned)(nil),           // 106: keyd.wire.CodeSigned
-	(*Failure)(nil),              // 107: keyd.wire.Failure
+	(*SetPasskey)(nil),           // 107: keyd.wire.SetPasskey
+	(*PasskeySet)(nil),           // 108: keyd.wire.PasskeySet
+	(*AuthorizeByPasskey)(nil),   // 109: keyd.wire.AuthorizeByPasskey
+	(*SignPageKey)(nil),          // 110: keyd.wire.SignPageKey
+	(*PageKeySigned)(nil),        // 111: keyd.wire.PageKeySigned
+	(*Failure)(nil),              // 112: keyd.wire.Failure
 }
 var file_wire_wire_proto_depIdxs = []int32{
 	0,   // 0: keyd.wire.PinKey.key:type_name -> keyd.wire.SealedKey
@@ -7403,11 +7818,18 @@ var file_wire_wire_proto_depIdxs = []int32{
 	81,  // 102: keyd.wire.ApproveVoid.approval:type_name -> keyd.wire.Approval
 	0,   // 103: keyd.wire.ApproveVoid.token_key:type_name -> keyd.wire.SealedKey
 	0,   // 104: keyd.wire.SignCode.key:type_name -> keyd.wire.SealedKey
-	105, // [105:105] is the sub-list for method output_type
-	105, // [105:105] is the sub-list for method input_type
-	105, // [105:105] is the sub-list for extension type_name
-	105, // [105:105] is the sub-list for extension extendee
-	0,   // [0:105] is the sub-list for field type_name
+	0,   // 105: keyd.wire.SetPasskey.datum_key:type_name -> keyd.wire.SealedKey
+	82,  // 106: keyd.wire.SetPasskey.code:type_name -> keyd.wire.RecordBlock
+	2,   // 107: keyd.wire.SetPasskey.demands:type_name -> keyd.wire.Demands
+	97,  // 108: keyd.wire.AuthorizeByPasskey.fields:type_name -> keyd.wire.VoidFields
+	0,   // 109: keyd.wire.AuthorizeByPasskey.token_key:type_name -> keyd.wire.SealedKey
+	0,   // 110: keyd.wire.SignPageKey.page_key:type_name -> keyd.wire.SealedKey
+	0,   // 111: keyd.wire.SignPageKey.key:type_name -> keyd.wire.SealedKey
+	112, // [112:112] is the sub-list for method output_type
+	112, // [112:112] is the sub-list for method input_type
+	112, // [112:112] is the sub-list for extension type_name
+	112, // [112:112] is the sub-list for extension extendee
+	0,   // [0:112] is the sub-list for field type_name
 }
 
 func init() { file_wire_wire_proto_init() }
@@ -7441,7 +7863,7 @@ func file_wire_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_wire_proto_rawDesc), len(file_wire_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   108,
+			NumMessages:   113,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

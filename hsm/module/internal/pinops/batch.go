@@ -89,6 +89,12 @@ func (b *batch) fail(l *lane, err error) {
 // open unseals the lane's keys and checks everything that can be checked without the
 // block.
 func (b *batch) open(l *lane) {
+	if l.phone != nil {
+		if err := l.checkPhone(); err != nil {
+			b.fail(l, err)
+		}
+		return
+	}
 	named := [3]*hsm.Key{pinKey(l.in), pinKey(l.out), l.pvk}
 	for i, into := range l.keys() {
 		if named[i] == nil {

@@ -37,6 +37,10 @@ func (b *batch) derive(side func(*lane) (*cipher, *sealing.Key, *hsm.PINKey)) {
 		c, k, p := side(l)
 		switch {
 		case p == nil:
+		case l.phone != nil:
+			if err := b.agree(l, c); err != nil {
+				b.fail(l, err)
+			}
 		case k.Header.Usage != "B0":
 			*c = cipher{mechanism: k.Mechanism(), object: k.Object}
 		case k.Header.Algorithm == "T":

@@ -19,6 +19,7 @@ type lane struct {
 	err  error // why it goes no further
 
 	in      *hsm.PINKey // nil: the PIN is made here
+	phone   *Phone      // in place of the incoming key, see [Opening]
 	given   []byte      // the block under it
 	out     *hsm.PINKey // nil: the PIN goes into no block
 	pvk     *hsm.Key    // nil: the PIN is compared with nothing, and nothing is made of it

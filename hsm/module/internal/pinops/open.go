@@ -21,6 +21,7 @@ type Opening struct {
 	In     *hsm.PINKey
 	Block  []byte
 	Number string // of the record's subject, which stands where other blocks have a PAN
+	Phone  *Phone // nil: In is a key that carries such PINs
 	hsm.Demands
 }
 
@@ -44,7 +45,7 @@ func (e *Engine) Open(s *token.Session, openings []Opening, tries []*Try, count 
 	lanes := make([]lane, 0, maxOpen)
 	for i := range openings {
 		o := &openings[i]
-		lanes = append(lanes, lane{op: new(Operation), task: opens, in: o.In, given: o.Block, account: o.Number, demands: o.Demands})
+		lanes = append(lanes, lane{op: new(Operation), task: opens, in: o.In, phone: o.Phone, given: o.Block, account: o.Number, demands: o.Demands})
 		lanes[i].parseAccount()
 	}
 	for _, t := range tries {

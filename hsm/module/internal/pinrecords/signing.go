@@ -53,28 +53,37 @@ func (p *pairs) put(sealed []byte, f foundPair) {
 	p.known[string(sealed)] = f
 }
 
-// signing finds a key pair that signs tokens, or codes, on one of some curves.
-func (e *Engine) signing(s *token.Session, key hsm.Key, curves ...elliptic.Curve) (token.Pair, error) {
+// pair finds a key pair that has a use.
+func (e *Engine) pair(s *token.Session, key hsm.Key, use token.PairUse) (foundPair, error) {
 	f, known := e.pairs.get(key.Sealed)
-	if known {
+	if known && f.pair.Use == use {
 		if f.header.Name != key.Name {
-			return token.Pair{}, fault.New(fault.KeySealInvalid, "")
+			return foundPair{}, fault.New(fault.KeySealInvalid, "")
 		}
 		if err := e.register.Admit(f.header, f.digest); err != nil {
-			return token.Pair{}, err
+			return foundPair{}, err
 		}
 		if !f.header.ValidAt(e.register.Now()) {
-			return token.Pair{}, fault.New(fault.KeyDisabled, "")
+			return foundPair{}, fault.New(fault.KeyDisabled, "")
 		}
-	} else {
-		var err error
-		if f.header, f.pair, err = working.Signing(s, e.masters, e.register, key); err != nil {
-			return token.Pair{}, err
-		}
-		if f.digest, err = ceremony.HeaderDigest(f.header); err != nil {
-			return token.Pair{}, err
-		}
-		e.pairs.put(key.Sealed, f)
+		return f, nil
+	}
+	var err error
+	if f.header, f.pair, err = working.Pair(s, e.masters, e.register, key, use); err != nil {
+		return foundPair{}, err
+	}
+	if f.digest, err = ceremony.HeaderDigest(f.header); err != nil {
+		return foundPair{}, err
+	}
+	e.pairs.put(key.Sealed, f)
+	return f, nil
+}
+
+// signing finds a key pair that signs tokens, or codes, on one of some curves.
+func (e *Engine) signing(s *token.Session, key hsm.Key, curves ...elliptic.Curve) (token.Pair, error) {
+	f, err := e.pair(s, key, token.PairSigns)
+	if err != nil {
+		return token.Pair{}, err
 	}
 	public, ok := f.pair.Public.(*ecdsa.PublicKey)
 	if f.header.Usage != "S0" || !ok || !slices.Contains(curves, public.Curve) {

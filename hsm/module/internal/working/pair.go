@@ -8,10 +8,15 @@ import (
 	"keyd/hsm/module/internal/token"
 )
 
-// Signing finds the key pair in the token that a sealed header names, and which signs, and returns
-// the header too. It fails
-// as [Keys.Open] does, and with [fault.KeyUsageMismatch] where it does not sign.
-func Signing(s *token.Session, masters *sealing.Set, admits Admission, key hsm.Key) (h *hsm.Header, pair token.Pair, err error) {
+// Signing is [Pair] for one that signs.
+func Signing(s *token.Session, masters *sealing.Set, admits Admission, key hsm.Key) (*hsm.Header, token.Pair, error) {
+	return Pair(s, masters, admits, key, token.PairSigns)
+}
+
+// Pair finds the key pair in the token that a sealed header names, and which has a use, and returns
+// the header too. It fails as [Keys.Open] does, and with [fault.KeyUsageMismatch] where it has another
+// use.
+func Pair(s *token.Session, masters *sealing.Set, admits Admission, key hsm.Key, use token.PairUse) (h *hsm.Header, pair token.Pair, err error) {
 	h, pair, err = masters.Pair(s, key.Sealed)
 	if err != nil {
 		return nil, pair, err
@@ -29,8 +34,10 @@ func Signing(s *token.Session, masters *sealing.Set, admits Admission, key hsm.K
 	switch {
 	case !h.ValidAt(admits.Now()):
 		return nil, pair, fault.New(fault.KeyDisabled, "")
-	case pair.Use != token.PairSigns:
+	case pair.Use != use && use == token.PairSigns:
 		return nil, pair, fault.New(fault.KeyUsageMismatch, "this key pair does not sign")
+	case pair.Use != use:
+		return nil, pair, fault.New(fault.KeyUsageMismatch, "this key pair is not for this")
 	}
 	return h, pair, nil
 }
