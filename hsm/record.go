@@ -254,7 +254,7 @@ func voidFields(f *voidtoken.Fields) *wire.VoidFields {
 
 func (p *VoidPIN) wire() *wire.VoidPin {
 	m := &wire.VoidPin{Incoming: new(pinKeyMessage).fill(&p.Key), Block: p.Block, Phone: p.Phone}
-	if p.Phone == nil {
+	if p.Phone == nil || p.MAC != nil {
 		m.MacKey, m.Mac = p.MACKey.wire(), p.MAC
 	}
 	if r := p.Record; r != nil {

@@ -167,6 +167,12 @@ func (s *server) interpret(f wire.Frame) (operation, error) {
 		return other(f, new(wire.ApproveVoid), approveVoid, s.engines.records.Approve, voidApproved)
 	case wire.OpSignCode:
 		return other(f, new(wire.SignCode), signCode, s.engines.records.SignCode, codeSigned)
+	case wire.OpSetPasskey:
+		return other(f, new(wire.SetPasskey), setPasskey, s.engines.records.SetPasskey, passkeySet)
+	case wire.OpAuthorizeByPasskey:
+		return other(f, new(wire.AuthorizeByPasskey), authorizeByPasskey, s.engines.records.AuthorizeByPasskey, voidAuthorized)
+	case wire.OpSignPageKey:
+		return other(f, new(wire.SignPageKey), signPageKey, s.engines.records.SignPageKey, pageKeySigned)
 	case wire.OpSealBackup:
 		return other(f, new(wire.SealBackup), sealBackup, s.sealBackup, backupSealed)
 	case wire.OpDescribe:

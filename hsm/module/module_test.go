@@ -263,6 +263,10 @@ func FuzzInterpret(f *testing.F) {
 		wire.OpLastCheckpoint: &wire.LastCheckpoint{Origin: historyOrigin},
 		wire.OpSignCheckpoint: newHistory("a", "b", "c").request(3, 2),
 		wire.OpVerifyCVV:      &wire.VerifyCvv{Key: key, Value: "123", Input: &wire.CvvInput{Pan: "4012345678909", Expiry: "1228", ServiceCode: "000"}},
+		wire.OpSetPasskey:     &wire.SetPasskey{Pending: make([]byte, 300), DatumKey: key, Code: &wire.RecordBlock{Key: &wire.PinKey{Key: key, Format: 4}, Block: make([]byte, 16)}, ClientData: []byte("{}"), AuthenticatorData: make([]byte, 37), Origin: phoneOrigin},
+		wire.OpAuthorizeByPasskey: &wire.AuthorizeByPasskey{Fields: &wire.VoidFields{Void: strings.Repeat("0a", 16), Merchant: "m", Terminal: "t", Reference: "r", Amount: 1, Currency: 156}, Record: make([]byte, 300), Id: make([]byte, 16), ClientData: []byte("{}"),
+			AuthenticatorData: make([]byte, 37), Signature: make([]byte, 70), TokenKey: key},
+		wire.OpSignPageKey: &wire.SignPageKey{PageKey: key, Key: key},
 	} {
 		b, err := proto.Marshal(m)
 		if err != nil {

@@ -116,8 +116,22 @@ func recordBlock(m *wire.RecordBlock) (b hsm.RecordBlock, err error) {
 	if b.Key, err = pinKey(m.GetKey()); err != nil {
 		return b, err
 	}
+	if b.Phone, err = phonePoint(m.Phone); err != nil {
+		return b, err
+	}
 	b.Block = m.Block
 	return b, checkBlock(b.Block, &b.Key)
+}
+
+// phonePoint is nil where the PIN comes from a terminal.
+func phonePoint(b []byte) ([]byte, error) {
+	if len(b) == 0 {
+		return nil, nil
+	}
+	if _, err := pinrecord.PhonePoint(b); err != nil {
+		return nil, malformed
+	}
+	return b, nil
 }
 
 func voidFields(m *wire.VoidFields) (f voidtoken.Fields, err error) {
@@ -156,8 +170,13 @@ func voidPIN(m *wire.VoidPin) (p hsm.VoidPIN, err error) {
 	if p.Key, err = pinKey(m.Incoming); err != nil {
 		return p, err
 	}
-	if p.MACKey, err = macKey(m.MacKey); err != nil {
+	if p.Phone, err = phonePoint(m.Phone); err != nil {
 		return p, err
+	}
+	if p.Phone == nil || m.MacKey != nil {
+		if p.MACKey, err = macKey(m.MacKey); err != nil {
+			return p, err
+		}
 	}
 	if len(m.Mac) > 32 {
 		return p, malformed

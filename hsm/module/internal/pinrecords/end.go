@@ -21,7 +21,7 @@ func (e *Engine) Revoke(sealed []byte) error {
 	})
 }
 
-// either returns the version of a record or a pending one, which is genuine.
+// either returns the version of a record, a passkey's or a pending one, which is genuine.
 func (e *Engine) either(s *token.Session, sealed []byte) (ledger.Version, error) {
 	if _, _, _, err := pinrecord.ParsePending(sealed); err == nil {
 		p, err := e.pending(s, sealed)
@@ -29,6 +29,13 @@ func (e *Engine) either(s *token.Session, sealed []byte) (ledger.Version, error)
 			return ledger.Version{}, err
 		}
 		return ledger.Version{Subject: p.Subject.Digest(), Number: p.Version}, nil
+	}
+	if _, _, _, err := pinrecord.ParsePasskey(sealed); err == nil {
+		r, err := e.shownPasskey(s, sealed)
+		if err := r.or(err); err != nil {
+			return ledger.Version{}, err
+		}
+		return r.version(), nil
 	}
 	record, err := e.record(s, sealed)
 	if err != nil {
@@ -65,9 +72,17 @@ func (e *Engine) Unblock(sealed []byte, approvals []hsm.Approval) error {
 	})
 }
 
-// Reseal seals a record anew under the present master keys.
+// Reseal seals a record, also a passkey's, anew under the present master keys.
 func (e *Engine) Reseal(sealed []byte) (again []byte, err error) {
 	err = e.do(func(s *token.Session) error {
+		if _, body, _, err := pinrecord.ParsePasskey(sealed); err == nil {
+			r, err := e.shownPasskey(s, sealed)
+			if err := r.or(err); err != nil {
+				return err
+			}
+			again, err = e.seal(s, ofPasskey, body)
+			return err
+		}
 		record, err := e.record(s, sealed)
 		if err != nil {
 			return err

@@ -36,6 +36,9 @@ func (e *Engine) set(s *token.Session, r *hsm.SetPIN, counted *bool, answer *hsm
 	if err != nil {
 		return err
 	}
+	if p.Subject.Kind == pinrecord.Passkey {
+		return fault.New(fault.RequestInvalid, "who has a passkey sets no PIN")
+	}
 	if e.register.Now().Unix() >= p.NotAfter {
 		verdict.refuse(fault.New(fault.ApprovalInvalid, pinrecord.ErrExpired.Error()))
 	}
@@ -48,10 +51,17 @@ func (e *Engine) set(s *token.Session, r *hsm.SetPIN, counted *bool, answer *hsm
 	if err := verdict.asked(e.ledger.Pending(version, approval)); err != nil {
 		return err
 	}
-	openings := []pinops.Opening{opening(&r.Code, &p.Subject, r.Demands), opening(&r.PIN, &p.Subject, r.Demands)}
+	code, err := e.entry(s, &r.Code, &p.Subject, r.Demands, pinrecord.OfCode(approval, &p.Subject))
+	if err != nil {
+		return err
+	}
+	pin, err := e.entry(s, &r.PIN, &p.Subject, r.Demands, pinrecord.OfNewPIN(approval, &p.Subject))
+	if err != nil {
+		return err
+	}
 	count := func() error { return once(counted, func() bool { return e.tries.Code(version.Subject) }) }
 	var made *pinrecord.Record
-	err = e.pins.Open(s, openings, nil, count, func(pins []*pinblock.PIN, room []byte) error {
+	err = e.pins.Open(s, []pinops.Opening{code, pin}, nil, count, func(pins []*pinblock.PIN, room []byte) error {
 		code, pin := pins[0], pins[1]
 		datum, err := codeDatum(s, key.Object, room, code, &p.Subject, p.Version, approval[:])
 		if err != nil || !verdict.live() || !right(datum, p.Code, code) {

@@ -16,6 +16,7 @@ import (
 const (
 	ofRecord  = "pin record"
 	ofPending = "pin pending record"
+	ofPasskey = "passkey record"
 )
 
 var notOurs = fault.New(fault.KeySealInvalid, "the PIN record")

@@ -2,12 +2,10 @@ package pinrecords
 
 import (
 	"crypto/elliptic"
-	"errors"
+	"crypto/sha256"
 	"slices"
 	"strings"
-	"time"
 
-	"keyd/ceremony"
 	"keyd/dukpt"
 	"keyd/fault"
 	"keyd/hsm"
@@ -71,7 +69,11 @@ func (v *voiding) check() error {
 		if (p.Record == nil) == (p.Cardholder == nil) {
 			return fault.New(fault.RequestInvalid, "")
 		}
-		if len(p.MAC) < leastMAC {
+		if p.Phone != nil {
+			if p.Record == nil || len(v.PINs) > 1 || len(p.MAC) > 0 {
+				return fault.New(fault.RequestInvalid, "a phone has one PIN, a supervisor's, and no MAC")
+			}
+		} else if len(p.MAC) < leastMAC {
 			return fault.New(fault.RequestInvalid, "the MAC of a void has 8 bytes or more")
 		}
 		if h := p.Cardholder; h != nil {
@@ -105,6 +107,9 @@ func (e *Engine) authorize(s *token.Session, v *voiding) (answer hsm.AuthorizedV
 	all := true
 	for i := range v.pins {
 		p := &v.pins[i]
+		if p.Phone != nil { // the block's own key is bound to the void
+			continue
+		}
 		bound := pinrecord.Bound(digest, p.Block, p.Key.KSN != dukpt.KSN{})
 		mac, err := e.macs.VerifyOn(s, &hsm.VerifyMAC{Key: p.MACKey, Message: bound, MAC: p.MAC}) // demands are the PIN's
 		if err != nil {
@@ -113,7 +118,7 @@ func (e *Engine) authorize(s *token.Session, v *voiding) (answer hsm.AuthorizedV
 		all = mac.Verified && all
 	}
 	clear(s.Scratch()) // what MACs have left there
-	pins, err := e.compare(s, v)
+	pins, err := e.compare(s, v, digest)
 	if err == nil {
 		err = v.refusal()
 	}
@@ -147,6 +152,9 @@ func (e *Engine) prepare(s *token.Session, v *voiding) (authorizations []voidtok
 			if p.record.Subject.Kind == pinrecord.Supervisor {
 				said.Method = voidtoken.SupervisorPIN
 			}
+			if p.Phone != nil {
+				said.Method = voidtoken.PhonePIN
+			}
 		}
 		if err := e.checkBinding(s, p, &v.Fields); err != nil {
 			return nil, err
@@ -170,6 +178,9 @@ func (e *Engine) prepare(s *token.Session, v *voiding) (authorizations []voidtok
 // is for requests from terminals only; any other is a CMAC, made with a session key of the terminal
 // that the void names.
 func (e *Engine) checkBinding(s *token.Session, p *voidPIN, f *voidtoken.Fields) error {
+	if p.Phone != nil { // its key is of this void alone
+		return nil
+	}
 	unbound := func(detail string) error { return fault.New(fault.KeyUsageMismatch, detail) }
 	underDUKPT := p.Key.KSN != dukpt.KSN{}
 	switch {
@@ -209,7 +220,7 @@ func (e *Engine) checkBinding(s *token.Session, p *voidPIN, f *voidtoken.Fields)
 }
 
 // compare says whether all PINs are right. Each is counted once before.
-func (e *Engine) compare(s *token.Session, v *voiding) (all bool, err error) {
+func (e *Engine) compare(s *token.Session, v *voiding, digest [sha256.Size]byte) (all bool, err error) {
 	var openings []pinops.Opening
 	var records []*voidPIN
 	var tries []*pinops.Try
@@ -220,7 +231,11 @@ func (e *Engine) compare(s *token.Session, v *voiding) (all bool, err error) {
 			continue
 		}
 		records = append(records, p)
-		openings = append(openings, opening(&hsm.RecordBlock{Key: p.Key, Block: p.Block}, &p.record.Subject, v.Demands))
+		o, err := e.entry(s, &hsm.RecordBlock{Key: p.Key, Block: p.Block, Phone: p.Phone}, &p.record.Subject, v.Demands, pinrecord.OfVoid(digest, &p.record.Subject))
+		if err != nil {
+			return false, err
+		}
+		openings = append(openings, o)
 	}
 	count := func() error {
 		for _, p := range records {
@@ -262,57 +277,4 @@ func (v *voiding) release() {
 	for i := range v.pins {
 		v.pins[i].key.Release()
 	}
-}
-
-// Approve signs the token of a void that an approver elsewhere has approved.
-func (e *Engine) Approve(r hsm.ApproveVoid) (text string, err error) {
-	if err := r.Fields.Validate(); err != nil {
-		return "", fault.New(fault.RequestInvalid, err.Error())
-	}
-	err = e.do(func(s *token.Session) (err error) {
-		now := e.register.Now()
-		if err := checkLife(now, r.ExpiresAt); err != nil {
-			return err
-		}
-		epoch, err := e.register.Current()
-		if err != nil {
-			return err
-		}
-		anchors, err := epoch.Anchors(ceremony.UseApprovers, now)
-		if err != nil {
-			return err
-		}
-		signed := pinrecord.Signed(r.Approval)
-		by, err := signed.OpenVoid(&r.Fields, anchors, now)
-		if err != nil {
-			return approvalRefusal(err)
-		}
-		pair, err := e.signing(s, r.TokenKey, elliptic.P256(), elliptic.P384())
-		if err != nil {
-			return err
-		}
-		text, err = voidtoken.Sign(s.Signer(pair), voidtoken.Token{
-			Fields: r.Fields, Authorizations: []voidtoken.Authorization{{Method: voidtoken.RemoteApproval, Subject: by.Name}}, AuthorizedAt: now.Unix(), ExpiresAt: r.ExpiresAt,
-		})
-		return tokenRefusal(err)
-	})
-	if err != nil {
-		return "", err
-	}
-	return text, nil
-}
-
-func checkLife(now time.Time, expires int64) error {
-	if expires <= now.Unix() || expires > now.Add(voidtoken.MaxLife).Unix() {
-		return fault.New(fault.RequestInvalid, "a void token ends after now, and in no more than 24 hours")
-	}
-	return nil
-}
-
-// tokenRefusal is of fields that have been checked already, but for what is in a record.
-func tokenRefusal(err error) error {
-	if errors.Is(err, voidtoken.ErrToken) || errors.Is(err, voidtoken.ErrFields) {
-		return fault.New(fault.RequestInvalid, err.Error())
-	}
-	return err
 }
