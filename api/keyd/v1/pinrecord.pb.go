@@ -31,6 +31,7 @@ const (
 	PinSubject_KIND_UNSPECIFIED PinSubject_Kind = 0
 	PinSubject_SUPERVISOR       PinSubject_Kind = 1
 	PinSubject_CARDHOLDER       PinSubject_Kind = 2
+	PinSubject_PASSKEY          PinSubject_Kind = 3
 )
 
 // Enum value maps for PinSubject_Kind.
@@ -39,11 +40,13 @@ var (
 		0: "KIND_UNSPECIFIED",
 		1: "SUPERVISOR",
 		2: "CARDHOLDER",
+		3: "PASSKEY",
 	}
 	PinSubject_Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED": 0,
 		"SUPERVISOR":       1,
 		"CARDHOLDER":       2,
+		"PASSKEY":          3,
 	}
 )
 
@@ -135,7 +138,7 @@ func (PinRecord_State) EnumDescriptor() ([]byte, []int) {
 	return file_keyd_v1_pinrecord_proto_rawDescGZIP(), []int{1, 0}
 }
 
-// PinSubject is whose PIN it is.
+// PinSubject is whose PIN, or passkey, it is.
 type PinSubject struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Kind          PinSubject_Kind        `protobuf:"varint,1,opt,name=kind,proto3,enum=keyd.v1.PinSubject_Kind" json:"kind,omitempty"`
@@ -429,6 +432,7 @@ type BeginPinResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Record        *PinRecord             `protobuf:"bytes,1,opt,name=record,proto3" json:"record,omitempty"`
 	SealedCode    []byte                 `protobuf:"bytes,2,opt,name=sealed_code,json=sealedCode,proto3" json:"sealed_code,omitempty"` // for the approver that the document names (keyd pin code); empty with UNBLOCK
+	Link          string                 `protobuf:"bytes,3,opt,name=link,proto3" json:"link,omitempty"`                               // of the page on which the subject sets it on a phone; empty where there is none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -475,6 +479,13 @@ func (x *BeginPinResponse) GetSealedCode() []byte {
 		return x.SealedCode
 	}
 	return nil
+}
+
+func (x *BeginPinResponse) GetLink() string {
+	if x != nil {
+		return x.Link
+	}
+	return ""
 }
 
 // PinEntry is a PIN block of a subject's number, under a key that carries PINs of records.
@@ -1242,19 +1253,20 @@ var File_keyd_v1_pinrecord_proto protoreflect.FileDescriptor
 
 const file_keyd_v1_pinrecord_proto_rawDesc = "" +
 	"\n" +
-	"\x17keyd/v1/pinrecord.proto\x12\akeyd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x11keyd/v1/pin.proto\"\xc4\x01\n" +
+	"\x17keyd/v1/pinrecord.proto\x12\akeyd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x11keyd/v1/pin.proto\"\xd1\x01\n" +
 	"\n" +
 	"PinSubject\x12,\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x18.keyd.v1.PinSubject.KindR\x04kind\x12\x1a\n" +
 	"\bmerchant\x18\x02 \x01(\tR\bmerchant\x12\x1a\n" +
 	"\bterminal\x18\x03 \x01(\tR\bterminal\x12\x12\n" +
-	"\x04name\x18\x04 \x01(\tR\x04name\"<\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\"I\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
 	"SUPERVISOR\x10\x01\x12\x0e\n" +
 	"\n" +
-	"CARDHOLDER\x10\x02\"\xa5\x04\n" +
+	"CARDHOLDER\x10\x02\x12\v\n" +
+	"\aPASSKEY\x10\x03\"\xa5\x04\n" +
 	"\tPinRecord\x12-\n" +
 	"\asubject\x18\x01 \x01(\v2\x13.keyd.v1.PinSubjectR\asubject\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\tR\x06number\x12.\n" +
@@ -1283,11 +1295,12 @@ const file_keyd_v1_pinrecord_proto_rawDesc = "" +
 	"\fcertificates\x18\x03 \x03(\fR\fcertificates\"~\n" +
 	"\x0fBeginPinRequest\x122\n" +
 	"\tapprovals\x18\x01 \x03(\v2\x14.keyd.v1.PinApprovalR\tapprovals\x127\n" +
-	"\tnot_after\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\"_\n" +
+	"\tnot_after\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\"s\n" +
 	"\x10BeginPinResponse\x12*\n" +
 	"\x06record\x18\x01 \x01(\v2\x12.keyd.v1.PinRecordR\x06record\x12\x1f\n" +
 	"\vsealed_code\x18\x02 \x01(\fR\n" +
-	"sealedCode\"g\n" +
+	"sealedCode\x12\x12\n" +
+	"\x04link\x18\x03 \x01(\tR\x04link\"g\n" +
 	"\bPinEntry\x12+\n" +
 	"\bincoming\x18\x01 \x01(\v2\x0f.keyd.v1.PinKeyR\bincoming\x12.\n" +
 	"\x13encrypted_pin_block\x18\x02 \x01(\fR\x11encryptedPinBlock\"\x8a\x01\n" +

@@ -1293,6 +1293,50 @@ func (x *GetVoidRequest) GetVoidId() string {
 	return ""
 }
 
+type GetVoidTokenRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	VoidId        string                 `protobuf:"bytes,1,opt,name=void_id,json=voidId,proto3" json:"void_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetVoidTokenRequest) Reset() {
+	*x = GetVoidTokenRequest{}
+	mi := &file_keyd_v1_void_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetVoidTokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetVoidTokenRequest) ProtoMessage() {}
+
+func (x *GetVoidTokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_void_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetVoidTokenRequest.ProtoReflect.Descriptor instead.
+func (*GetVoidTokenRequest) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_void_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *GetVoidTokenRequest) GetVoidId() string {
+	if x != nil {
+		return x.VoidId
+	}
+	return ""
+}
+
 type ListVoidsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Merchant      string                 `protobuf:"bytes,1,opt,name=merchant,proto3" json:"merchant,omitempty"` // needed
@@ -1305,7 +1349,7 @@ type ListVoidsRequest struct {
 
 func (x *ListVoidsRequest) Reset() {
 	*x = ListVoidsRequest{}
-	mi := &file_keyd_v1_void_proto_msgTypes[15]
+	mi := &file_keyd_v1_void_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1317,7 +1361,7 @@ func (x *ListVoidsRequest) String() string {
 func (*ListVoidsRequest) ProtoMessage() {}
 
 func (x *ListVoidsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_void_proto_msgTypes[15]
+	mi := &file_keyd_v1_void_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1330,7 +1374,7 @@ func (x *ListVoidsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVoidsRequest.ProtoReflect.Descriptor instead.
 func (*ListVoidsRequest) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_void_proto_rawDescGZIP(), []int{15}
+	return file_keyd_v1_void_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListVoidsRequest) GetMerchant() string {
@@ -1371,7 +1415,7 @@ type ListVoidsResponse struct {
 
 func (x *ListVoidsResponse) Reset() {
 	*x = ListVoidsResponse{}
-	mi := &file_keyd_v1_void_proto_msgTypes[16]
+	mi := &file_keyd_v1_void_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1383,7 +1427,7 @@ func (x *ListVoidsResponse) String() string {
 func (*ListVoidsResponse) ProtoMessage() {}
 
 func (x *ListVoidsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_void_proto_msgTypes[16]
+	mi := &file_keyd_v1_void_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1396,7 +1440,7 @@ func (x *ListVoidsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVoidsResponse.ProtoReflect.Descriptor instead.
 func (*ListVoidsResponse) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_void_proto_rawDescGZIP(), []int{16}
+	return file_keyd_v1_void_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListVoidsResponse) GetVoids() []*Void {
@@ -1422,7 +1466,7 @@ type WatchVoidRequest struct {
 
 func (x *WatchVoidRequest) Reset() {
 	*x = WatchVoidRequest{}
-	mi := &file_keyd_v1_void_proto_msgTypes[17]
+	mi := &file_keyd_v1_void_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1434,7 +1478,7 @@ func (x *WatchVoidRequest) String() string {
 func (*WatchVoidRequest) ProtoMessage() {}
 
 func (x *WatchVoidRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_void_proto_msgTypes[17]
+	mi := &file_keyd_v1_void_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1447,7 +1491,7 @@ func (x *WatchVoidRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchVoidRequest.ProtoReflect.Descriptor instead.
 func (*WatchVoidRequest) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_void_proto_rawDescGZIP(), []int{17}
+	return file_keyd_v1_void_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *WatchVoidRequest) GetVoidId() string {
@@ -1578,6 +1622,8 @@ const file_keyd_v1_void_proto_rawDesc = "" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x17\n" +
 	"\avoid_id\x18\x02 \x01(\tR\x06voidId\")\n" +
 	"\x0eGetVoidRequest\x12\x17\n" +
+	"\avoid_id\x18\x01 \x01(\tR\x06voidId\".\n" +
+	"\x13GetVoidTokenRequest\x12\x17\n" +
 	"\avoid_id\x18\x01 \x01(\tR\x06voidId\"\x95\x01\n" +
 	"\x10ListVoidsRequest\x12\x1a\n" +
 	"\bmerchant\x18\x01 \x01(\tR\bmerchant\x12)\n" +
@@ -1597,7 +1643,7 @@ const file_keyd_v1_void_proto_rawDesc = "" +
 	"\x0eCARDHOLDER_PIN\x10\x02\x12\x13\n" +
 	"\x0fREMOTE_APPROVAL\x10\x03\x12\x11\n" +
 	"\rPHONE_PASSKEY\x10\x04\x12\r\n" +
-	"\tPHONE_PIN\x10\x052\xc9\x04\n" +
+	"\tPHONE_PIN\x10\x052\x97\x05\n" +
 	"\vVoidService\x12E\n" +
 	"\n" +
 	"CreateVoid\x12\x1a.keyd.v1.CreateVoidRequest\x1a\x1b.keyd.v1.CreateVoidResponse\x123\n" +
@@ -1607,7 +1653,8 @@ const file_keyd_v1_void_proto_rawDesc = "" +
 	"\vConfirmVoid\x12\x1b.keyd.v1.ConfirmVoidRequest\x1a\r.keyd.v1.Void\x127\n" +
 	"\n" +
 	"CancelVoid\x12\x1a.keyd.v1.CancelVoidRequest\x1a\r.keyd.v1.Void\x121\n" +
-	"\aGetVoid\x12\x17.keyd.v1.GetVoidRequest\x1a\r.keyd.v1.Void\x12B\n" +
+	"\aGetVoid\x12\x17.keyd.v1.GetVoidRequest\x1a\r.keyd.v1.Void\x12L\n" +
+	"\fGetVoidToken\x12\x1c.keyd.v1.GetVoidTokenRequest\x1a\x1e.keyd.v1.AuthorizeVoidResponse\x12B\n" +
 	"\tListVoids\x12\x19.keyd.v1.ListVoidsRequest\x1a\x1a.keyd.v1.ListVoidsResponse\x127\n" +
 	"\tWatchVoid\x12\x19.keyd.v1.WatchVoidRequest\x1a\r.keyd.v1.Void0\x01B\x19Z\x17keyd/api/keyd/v1;keydv1b\x06proto3"
 
@@ -1624,7 +1671,7 @@ func file_keyd_v1_void_proto_rawDescGZIP() []byte {
 }
 
 var file_keyd_v1_void_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_keyd_v1_void_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_keyd_v1_void_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_keyd_v1_void_proto_goTypes = []any{
 	(VoidMethod)(0),               // 0: keyd.v1.VoidMethod
 	(Void_State)(0),               // 1: keyd.v1.Void.State
@@ -1643,39 +1690,40 @@ var file_keyd_v1_void_proto_goTypes = []any{
 	(*ConfirmVoidRequest)(nil),    // 14: keyd.v1.ConfirmVoidRequest
 	(*CancelVoidRequest)(nil),     // 15: keyd.v1.CancelVoidRequest
 	(*GetVoidRequest)(nil),        // 16: keyd.v1.GetVoidRequest
-	(*ListVoidsRequest)(nil),      // 17: keyd.v1.ListVoidsRequest
-	(*ListVoidsResponse)(nil),     // 18: keyd.v1.ListVoidsResponse
-	(*WatchVoidRequest)(nil),      // 19: keyd.v1.WatchVoidRequest
-	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
-	(*PinKey)(nil),                // 21: keyd.v1.PinKey
-	(*MacKey)(nil),                // 22: keyd.v1.MacKey
-	(*PinSubject)(nil),            // 23: keyd.v1.PinSubject
-	(*PinMethod)(nil),             // 24: keyd.v1.PinMethod
-	(*PinApproval)(nil),           // 25: keyd.v1.PinApproval
+	(*GetVoidTokenRequest)(nil),   // 17: keyd.v1.GetVoidTokenRequest
+	(*ListVoidsRequest)(nil),      // 18: keyd.v1.ListVoidsRequest
+	(*ListVoidsResponse)(nil),     // 19: keyd.v1.ListVoidsResponse
+	(*WatchVoidRequest)(nil),      // 20: keyd.v1.WatchVoidRequest
+	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
+	(*PinKey)(nil),                // 22: keyd.v1.PinKey
+	(*MacKey)(nil),                // 23: keyd.v1.MacKey
+	(*PinSubject)(nil),            // 24: keyd.v1.PinSubject
+	(*PinMethod)(nil),             // 25: keyd.v1.PinMethod
+	(*PinApproval)(nil),           // 26: keyd.v1.PinApproval
 }
 var file_keyd_v1_void_proto_depIdxs = []int32{
 	1,  // 0: keyd.v1.Void.state:type_name -> keyd.v1.Void.State
 	3,  // 1: keyd.v1.Void.methods:type_name -> keyd.v1.VoidMethods
 	4,  // 2: keyd.v1.Void.authorizations:type_name -> keyd.v1.VoidAuthorization
-	20, // 3: keyd.v1.Void.created_at:type_name -> google.protobuf.Timestamp
-	20, // 4: keyd.v1.Void.changed_at:type_name -> google.protobuf.Timestamp
-	20, // 5: keyd.v1.Void.expires_at:type_name -> google.protobuf.Timestamp
-	20, // 6: keyd.v1.Void.confirm_by:type_name -> google.protobuf.Timestamp
+	21, // 3: keyd.v1.Void.created_at:type_name -> google.protobuf.Timestamp
+	21, // 4: keyd.v1.Void.changed_at:type_name -> google.protobuf.Timestamp
+	21, // 5: keyd.v1.Void.expires_at:type_name -> google.protobuf.Timestamp
+	21, // 6: keyd.v1.Void.confirm_by:type_name -> google.protobuf.Timestamp
 	0,  // 7: keyd.v1.VoidMethods.methods:type_name -> keyd.v1.VoidMethod
 	0,  // 8: keyd.v1.VoidAuthorization.method:type_name -> keyd.v1.VoidMethod
-	20, // 9: keyd.v1.PaymentFacts.paid_at:type_name -> google.protobuf.Timestamp
+	21, // 9: keyd.v1.PaymentFacts.paid_at:type_name -> google.protobuf.Timestamp
 	5,  // 10: keyd.v1.CreateVoidRequest.payment:type_name -> keyd.v1.PaymentFacts
 	2,  // 11: keyd.v1.CreateVoidResponse.void:type_name -> keyd.v1.Void
-	20, // 12: keyd.v1.CreateVoidResponse.code_expires_at:type_name -> google.protobuf.Timestamp
-	21, // 13: keyd.v1.VoidPinEntry.incoming:type_name -> keyd.v1.PinKey
-	22, // 14: keyd.v1.VoidPinEntry.mac_key:type_name -> keyd.v1.MacKey
-	23, // 15: keyd.v1.VoidPinEntry.supervisor:type_name -> keyd.v1.PinSubject
+	21, // 12: keyd.v1.CreateVoidResponse.code_expires_at:type_name -> google.protobuf.Timestamp
+	22, // 13: keyd.v1.VoidPinEntry.incoming:type_name -> keyd.v1.PinKey
+	23, // 14: keyd.v1.VoidPinEntry.mac_key:type_name -> keyd.v1.MacKey
+	24, // 15: keyd.v1.VoidPinEntry.supervisor:type_name -> keyd.v1.PinSubject
 	10, // 16: keyd.v1.VoidPinEntry.cardholder:type_name -> keyd.v1.CardholderPin
-	24, // 17: keyd.v1.CardholderPin.expected:type_name -> keyd.v1.PinMethod
+	25, // 17: keyd.v1.CardholderPin.expected:type_name -> keyd.v1.PinMethod
 	9,  // 18: keyd.v1.AuthorizeVoidRequest.pins:type_name -> keyd.v1.VoidPinEntry
 	5,  // 19: keyd.v1.AuthorizeVoidRequest.payment:type_name -> keyd.v1.PaymentFacts
 	2,  // 20: keyd.v1.AuthorizeVoidResponse.void:type_name -> keyd.v1.Void
-	25, // 21: keyd.v1.ApproveVoidRequest.approval:type_name -> keyd.v1.PinApproval
+	26, // 21: keyd.v1.ApproveVoidRequest.approval:type_name -> keyd.v1.PinApproval
 	5,  // 22: keyd.v1.ApproveVoidRequest.payment:type_name -> keyd.v1.PaymentFacts
 	1,  // 23: keyd.v1.ListVoidsRequest.state:type_name -> keyd.v1.Void.State
 	2,  // 24: keyd.v1.ListVoidsResponse.voids:type_name -> keyd.v1.Void
@@ -1686,19 +1734,21 @@ var file_keyd_v1_void_proto_depIdxs = []int32{
 	14, // 29: keyd.v1.VoidService.ConfirmVoid:input_type -> keyd.v1.ConfirmVoidRequest
 	15, // 30: keyd.v1.VoidService.CancelVoid:input_type -> keyd.v1.CancelVoidRequest
 	16, // 31: keyd.v1.VoidService.GetVoid:input_type -> keyd.v1.GetVoidRequest
-	17, // 32: keyd.v1.VoidService.ListVoids:input_type -> keyd.v1.ListVoidsRequest
-	19, // 33: keyd.v1.VoidService.WatchVoid:input_type -> keyd.v1.WatchVoidRequest
-	7,  // 34: keyd.v1.VoidService.CreateVoid:output_type -> keyd.v1.CreateVoidResponse
-	2,  // 35: keyd.v1.VoidService.ScanVoid:output_type -> keyd.v1.Void
-	12, // 36: keyd.v1.VoidService.AuthorizeVoid:output_type -> keyd.v1.AuthorizeVoidResponse
-	12, // 37: keyd.v1.VoidService.ApproveVoid:output_type -> keyd.v1.AuthorizeVoidResponse
-	2,  // 38: keyd.v1.VoidService.ConfirmVoid:output_type -> keyd.v1.Void
-	2,  // 39: keyd.v1.VoidService.CancelVoid:output_type -> keyd.v1.Void
-	2,  // 40: keyd.v1.VoidService.GetVoid:output_type -> keyd.v1.Void
-	18, // 41: keyd.v1.VoidService.ListVoids:output_type -> keyd.v1.ListVoidsResponse
-	2,  // 42: keyd.v1.VoidService.WatchVoid:output_type -> keyd.v1.Void
-	34, // [34:43] is the sub-list for method output_type
-	25, // [25:34] is the sub-list for method input_type
+	17, // 32: keyd.v1.VoidService.GetVoidToken:input_type -> keyd.v1.GetVoidTokenRequest
+	18, // 33: keyd.v1.VoidService.ListVoids:input_type -> keyd.v1.ListVoidsRequest
+	20, // 34: keyd.v1.VoidService.WatchVoid:input_type -> keyd.v1.WatchVoidRequest
+	7,  // 35: keyd.v1.VoidService.CreateVoid:output_type -> keyd.v1.CreateVoidResponse
+	2,  // 36: keyd.v1.VoidService.ScanVoid:output_type -> keyd.v1.Void
+	12, // 37: keyd.v1.VoidService.AuthorizeVoid:output_type -> keyd.v1.AuthorizeVoidResponse
+	12, // 38: keyd.v1.VoidService.ApproveVoid:output_type -> keyd.v1.AuthorizeVoidResponse
+	2,  // 39: keyd.v1.VoidService.ConfirmVoid:output_type -> keyd.v1.Void
+	2,  // 40: keyd.v1.VoidService.CancelVoid:output_type -> keyd.v1.Void
+	2,  // 41: keyd.v1.VoidService.GetVoid:output_type -> keyd.v1.Void
+	12, // 42: keyd.v1.VoidService.GetVoidToken:output_type -> keyd.v1.AuthorizeVoidResponse
+	19, // 43: keyd.v1.VoidService.ListVoids:output_type -> keyd.v1.ListVoidsResponse
+	2,  // 44: keyd.v1.VoidService.WatchVoid:output_type -> keyd.v1.Void
+	35, // [35:45] is the sub-list for method output_type
+	25, // [25:35] is the sub-list for method input_type
 	25, // [25:25] is the sub-list for extension type_name
 	25, // [25:25] is the sub-list for extension extendee
 	0,  // [0:25] is the sub-list for field type_name
@@ -1723,7 +1773,7 @@ func file_keyd_v1_void_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyd_v1_void_proto_rawDesc), len(file_keyd_v1_void_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   18,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

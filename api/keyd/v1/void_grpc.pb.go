@@ -28,6 +28,7 @@ const (
 	VoidService_ConfirmVoid_FullMethodName   = "/keyd.v1.VoidService/ConfirmVoid"
 	VoidService_CancelVoid_FullMethodName    = "/keyd.v1.VoidService/CancelVoid"
 	VoidService_GetVoid_FullMethodName       = "/keyd.v1.VoidService/GetVoid"
+	VoidService_GetVoidToken_FullMethodName  = "/keyd.v1.VoidService/GetVoidToken"
 	VoidService_ListVoids_FullMethodName     = "/keyd.v1.VoidService/ListVoids"
 	VoidService_WatchVoid_FullMethodName     = "/keyd.v1.VoidService/WatchVoid"
 )
@@ -53,6 +54,9 @@ type VoidServiceClient interface {
 	ConfirmVoid(ctx context.Context, in *ConfirmVoidRequest, opts ...grpc.CallOption) (*Void, error)
 	CancelVoid(ctx context.Context, in *CancelVoidRequest, opts ...grpc.CallOption) (*Void, error)
 	GetVoid(ctx context.Context, in *GetVoidRequest, opts ...grpc.CallOption) (*Void, error)
+	// GetVoidToken returns the token of a void that is AUTHORIZED, for the switch, however it was
+	// authorised: on a phone, say, while the terminal waits.
+	GetVoidToken(ctx context.Context, in *GetVoidTokenRequest, opts ...grpc.CallOption) (*AuthorizeVoidResponse, error)
 	ListVoids(ctx context.Context, in *ListVoidsRequest, opts ...grpc.CallOption) (*ListVoidsResponse, error)
 	// WatchVoid sends the void now and at every change, until it is over.
 	WatchVoid(ctx context.Context, in *WatchVoidRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Void], error)
@@ -136,6 +140,16 @@ func (c *voidServiceClient) GetVoid(ctx context.Context, in *GetVoidRequest, opt
 	return out, nil
 }
 
+func (c *voidServiceClient) GetVoidToken(ctx context.Context, in *GetVoidTokenRequest, opts ...grpc.CallOption) (*AuthorizeVoidResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AuthorizeVoidResponse)
+	err := c.cc.Invoke(ctx, VoidService_GetVoidToken_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *voidServiceClient) ListVoids(ctx context.Context, in *ListVoidsRequest, opts ...grpc.CallOption) (*ListVoidsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListVoidsResponse)
@@ -186,6 +200,9 @@ type VoidServiceServer interface {
 	ConfirmVoid(context.Context, *ConfirmVoidRequest) (*Void, error)
 	CancelVoid(context.Context, *CancelVoidRequest) (*Void, error)
 	GetVoid(context.Context, *GetVoidRequest) (*Void, error)
+	// GetVoidToken returns the token of a void that is AUTHORIZED, for the switch, however it was
+	// authorised: on a phone, say, while the terminal waits.
+	GetVoidToken(context.Context, *GetVoidTokenRequest) (*AuthorizeVoidResponse, error)
 	ListVoids(context.Context, *ListVoidsRequest) (*ListVoidsResponse, error)
 	// WatchVoid sends the void now and at every change, until it is over.
 	WatchVoid(*WatchVoidRequest, grpc.ServerStreamingServer[Void]) error
@@ -219,6 +236,9 @@ func (UnimplementedVoidServiceServer) CancelVoid(context.Context, *CancelVoidReq
 }
 func (UnimplementedVoidServiceServer) GetVoid(context.Context, *GetVoidRequest) (*Void, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetVoid not implemented")
+}
+func (UnimplementedVoidServiceServer) GetVoidToken(context.Context, *GetVoidTokenRequest) (*AuthorizeVoidResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetVoidToken not implemented")
 }
 func (UnimplementedVoidServiceServer) ListVoids(context.Context, *ListVoidsRequest) (*ListVoidsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListVoids not implemented")
@@ -373,6 +393,24 @@ func _VoidService_GetVoid_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _VoidService_GetVoidToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetVoidTokenRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VoidServiceServer).GetVoidToken(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: VoidService_GetVoidToken_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VoidServiceServer).GetVoidToken(ctx, req.(*GetVoidTokenRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _VoidService_ListVoids_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListVoidsRequest)
 	if err := dec(in); err != nil {
@@ -436,6 +474,10 @@ var VoidService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetVoid",
 			Handler:    _VoidService_GetVoid_Handler,
+		},
+		{
+			MethodName: "GetVoidToken",
+			Handler:    _VoidService_GetVoidToken_Handler,
 		},
 		{
 			MethodName: "ListVoids",
