@@ -106,10 +106,10 @@ func load() (*files, error) {
 			return nil, err
 		}
 	}
-	if l.void, err = page("void.js", names); err != nil {
+	if l.void, err = pageOf("void.js", names); err != nil {
 		return nil, err
 	}
-	l.enrolment, err = page("enrolment.js", names)
+	l.enrolment, err = pageOf("enrolment.js", names)
 	return l, err
 }
 
@@ -123,9 +123,9 @@ func (l *files) add(name string, body []byte, kind string) (string, error) {
 	return p, err
 }
 
-// page writes a page, which begins with a script. It names the scripts that this one imports, so
+// pageOf writes a page, which begins with a script. It names the scripts that this one imports, so
 // that a slow network is asked for all of them at once.
-func page(script string, names map[string]string) (*file, error) {
+func pageOf(script string, names map[string]string) (*file, error) {
 	source, err := fs.ReadFile(embedded, "page/page.html")
 	if err != nil {
 		return nil, err

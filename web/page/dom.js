@@ -48,7 +48,7 @@ function draw(moved) {
   drawLanguage();
   if (!moved) return;
   say(""); // the title has the focus, and is read
-  window.scrollTo(0, 0);
+  main.scrollTop = 0;
   (focus ?? heading).focus({ preventScroll: true });
 }
 
