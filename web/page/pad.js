@@ -62,7 +62,7 @@ export function askDigits({ title, lead, above, least, exactly, ok, enter, back 
     );
     return {
       title: title(),
-      content: [above?.(), make("p", null, lead()), dots],
+      content: [above?.(), dots, make("p", null, lead())],
       actions: [make("div.pad", { role: "group", "aria-label": text("pad_keys") }, ...keys), button(ok(), done, "button.primary")],
       leave: () => {
         document.removeEventListener("keydown", key);

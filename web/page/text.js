@@ -271,11 +271,11 @@ const texts = {
     passkey_set: "Your passkey is set",
     passkey_set_more: "Scan a code, and approve voids with this phone. Report a lost phone at once. You can close this page.",
 
-    guide_void: "What is this? What to look at?",
+    guide_void: "What to check first",
     guide_void_what: "A customer's payment is to be taken back on the same day, and a supervisor has to agree. You agree once here, for this one only.",
     guide_void_look: "Look at the address first: is it the one that the acquirer told you? Then at amount and shop. Approve only what the terminal shows as well.",
     guide_void_never: "Never approve a void for others unseen. Never enter a PIN behind a link that somebody sent. Never tell anybody your PIN: the acquirer does not call to ask for it.",
-    guide_set: "What is this? What to look at?",
+    guide_set: "What to check first",
     guide_set_what: "Two approvers have agreed that you set this. The link only says who you are; the code lets you set it.",
     guide_set_look: "Look at the address first: is it the one that the acquirer told you? Then at shop and name: they are yours.",
     guide_set_never: "Never tell anybody the code or the PIN. Never set one for somebody else. Enter nothing at an address that you do not know. The acquirer does not call to ask for a PIN.",
