@@ -26,13 +26,14 @@ type voidDocument struct {
 	Due         int64           `json:"due"`
 	Created     int64           `json:"created"`
 	Changed     int64           `json:"changed"`
+	PaidAt      int64           `json:"paid_at,omitempty"` // in backups from before there were phones: none
 }
 
 // encodeVoid is encode of a void.
 func encodeVoid(b []byte, v *store.VoidRecord) ([]byte, error) {
 	return document(b, kindVoid, &voidDocument{
 		v.ID, v.Merchant, v.Terminal, v.Reference, v.Amount, v.Currency, v.Fee, v.State, v.Version, v.Content, v.Token, v.Code, v.Payload, v.Slip,
-		v.CodeExpires.UnixMicro(), orZero(v.Burnt), v.Request, v.Due.UnixMicro(), v.Created.UnixMicro(), v.Changed.UnixMicro(),
+		v.CodeExpires.UnixMicro(), orZero(v.Burnt), v.Request, v.Due.UnixMicro(), v.Created.UnixMicro(), v.Changed.UnixMicro(), orZero(v.PaidAt),
 	})
 }
 
@@ -48,6 +49,9 @@ func decodeVoid(payload []byte) (*store.VoidRecord, error) {
 	}
 	if d.Burnt != 0 {
 		v.Burnt = at(d.Burnt)
+	}
+	if d.PaidAt != 0 {
+		v.PaidAt = at(d.PaidAt)
 	}
 	return v, nil
 }

@@ -1,12 +1,16 @@
 package store_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
+	"strings"
 	"testing"
+	"time"
 
 	"keyd/store"
 	"keyd/store/storetest"
@@ -146,6 +150,45 @@ func TestUpgrade(t *testing.T) {
 	}
 	if _, err := follow(t.Context(), s); err != nil {
 		t.Error(err)
+	}
+}
+
+// A database from before there were phones keeps its PIN records and voids.
+func TestUpgradeToPhones(t *testing.T) {
+	path := sound(t)
+	s := open(t, path)
+	pin, event, void := storetest.PINRecord(1), storetest.PINEvent("enrol-begun"), storetest.Void(1)
+	void.PaidAt = time.Time{}
+	question := store.VoidQuestion{Request: void.Request, Merchant: void.Merchant, Reference: void.Reference, Since: void.Created}
+	if _, _, err := s.AddVoid(t.Context(), question, func(store.Standing) (store.VoidRecord, error) { return void, nil }); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.AddPINRecord(t.Context(), pin, event); err != nil {
+		t.Fatal(err)
+	}
+	closeStore(t, s)
+	old, err := os.ReadFile("migrations/00007_pinrecords.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(old), "CREATE TABLE pin_records")
+	table, _, _ = strings.Cut(table, "-- What happened")
+	execute("ALTER TABLE pin_records RENAME TO later; DROP INDEX pin_records_by_merchant; DROP INDEX pin_records_by_approval; CREATE TABLE pin_records"+table+
+		"INSERT INTO pin_records SELECT * FROM later; DROP TABLE later; ALTER TABLE voids DROP COLUMN paid_at; DELETE FROM goose_db_version WHERE version_id >= 9")(t, path)
+	s = open(t, path)
+	if got, err := s.PINRecord(t.Context(), pin.Subject); err != nil || !reflect.DeepEqual(got, pin) {
+		t.Errorf("PINRecord = %+v, %v", got, err)
+	}
+	if got, err := s.Void(t.Context(), void.ID); err != nil || !reflect.DeepEqual(got, void) {
+		t.Errorf("Void = %+v, %v", got, err)
+	}
+	passkey := storetest.PendingPIN(2)
+	passkey.Kind = "PASSKEY"
+	if err := s.AddPINRecord(t.Context(), passkey, event); err != nil {
+		t.Error(err)
+	}
+	if got, err := s.PINRecordOfLink(t.Context(), passkey.Approval[:store.PINLink]); err != nil || !bytes.Equal(got.Subject, passkey.Subject) {
+		t.Errorf("PINRecordOfLink = %+v, %v", got, err)
 	}
 }
 

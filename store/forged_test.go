@@ -79,7 +79,7 @@ func TestForgedInventoryIsNotServed(t *testing.T) {
 				"record, receipt, statement, failure, created_at, confirm_by, confirmed_at);"+
 				"DROP TABLE terminal_keys; CREATE TABLE terminal_keys (terminal, name, version, injection, sealed, not_after, created_at);"+
 				"DROP TABLE voids; CREATE TABLE voids (id, merchant, terminal, reference, amount, currency, fee, state, version, content, token, code, payload, slip, code_expires_at, burnt_at, "+
-				"request, due_at, created_at, changed_at);"+
+				"request, due_at, created_at, changed_at, paid_at DEFAULT 0);"+
 				"DROP TABLE key_usage; CREATE TABLE key_usage (name, version, uses, last_used);"+statement)(t, path)
 			s := open(t, path)
 			ctx := t.Context()
@@ -134,7 +134,7 @@ func injectionRow(values string) string {
 }
 
 func voidRow(values string) string {
-	return "INSERT INTO voids VALUES ('" + strings.Repeat("0", 32) + "', 'm', 't', 'r', 1, 156, 0, " + values + ")"
+	return "INSERT INTO voids VALUES ('" + strings.Repeat("0", 32) + "', 'm', 't', 'r', 1, 156, 0, " + values + ", 0)"
 }
 
 func eventRow(values string) string { return "INSERT INTO terminal_events VALUES (" + values + ")" }

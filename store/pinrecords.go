@@ -15,6 +15,7 @@ const (
 	MaxPINTries   = 15        // in a row
 	MaxPINVersion = 1<<32 - 1 // of a record
 	MaxPINEvents  = 1_000_000 // of a record
+	PINLink       = 16        // bytes of an approval by which its record is found
 )
 
 // PINState is what can be done with a PIN record.
@@ -32,10 +33,10 @@ const (
 // Pending reports whether a PIN is to be set.
 func (s PINState) Pending() bool { return s == PINEnrolPending || s == PINResetPending }
 
-// PINRecord is what is kept of a subject's PIN. What is sealed is opaque here.
+// PINRecord is what is kept of a subject's PIN, or of its passkey. What is sealed is opaque here.
 type PINRecord struct {
 	Subject  []byte // digest of what follows, 32 bytes
-	Kind     string // SUPERVISOR or CARDHOLDER
+	Kind     string // SUPERVISOR, CARDHOLDER or PASSKEY
 	Merchant string // at most MaxPINName printable ASCII characters without spaces; may be empty
 	Terminal string // likewise
 	Name     string // likewise, not empty
@@ -122,6 +123,10 @@ type PINRecords interface {
 	// the result.
 	PINRecord(ctx context.Context, subject []byte) (PINRecord, error)
 
+	// PINRecordOfLink returns the record of which the last version was begun by an approval whose digest
+	// begins with PINLink bytes, whatever has become of it. [ErrNotFound] when there is none.
+	PINRecordOfLink(ctx context.Context, link []byte) (PINRecord, error)
+
 	// PINRecords returns the records of a merchant whose subjects come after the given one, in
 	// byte order, at most limit (1 to [MaxList], otherwise [ErrInvalid]); fewer are the last.
 	PINRecords(ctx context.Context, merchant string, after []byte, limit int) ([]PINRecord, error)
@@ -144,8 +149,8 @@ func (r *PINRecord) Validate() error {
 	switch {
 	case len(r.Subject) != sha256.Size:
 		return fmt.Errorf("%w: a PIN record is of a subject, whose digest has %d bytes", ErrInvalid, sha256.Size)
-	case r.Kind != "SUPERVISOR" && r.Kind != "CARDHOLDER":
-		return fmt.Errorf("%w: a PIN record is a supervisor's or a cardholder's", ErrInvalid)
+	case r.Kind != "SUPERVISOR" && r.Kind != "CARDHOLDER" && r.Kind != "PASSKEY":
+		return fmt.Errorf("%w: a PIN record is a supervisor's or a cardholder's, or of a passkey", ErrInvalid)
 	case !validPINName(r.Name) || r.Merchant != "" && !validPINName(r.Merchant) || r.Terminal != "" && !validPINName(r.Terminal):
 		return fmt.Errorf("%w: the names of a PIN record's subject have 1 to %d printable ASCII characters without spaces", ErrInvalid, MaxPINName)
 	case !pending && !live && r.State != PINRevoked:

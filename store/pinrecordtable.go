@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -22,6 +23,8 @@ const (
 		code_tries_left = $10, code_expires_at = $11, not_after = $12, events = $13, revision = $14, changed_at = $15 WHERE subject = $16 AND revision = $17`
 
 	getPIN = `SELECT ` + pinColumns + ` FROM pin_records WHERE subject = $1`
+
+	getPINOfLink = `SELECT ` + pinColumns + ` FROM pin_records WHERE length(approval) > 0 AND approval BETWEEN $1 AND $2 ORDER BY approval LIMIT 1`
 
 	listPINs = `SELECT ` + pinColumns + ` FROM pin_records WHERE merchant = $1 AND subject > $2 ORDER BY subject LIMIT $3`
 
@@ -199,6 +202,15 @@ func (s *tables) PINRecord(ctx context.Context, subject []byte) (PINRecord, erro
 		return PINRecord{}, s.none(ctx)
 	}
 	return one(ctx, s, scanPIN, getPIN, subject)
+}
+
+// PINRecordOfLink implements [PINRecords].
+func (s *tables) PINRecordOfLink(ctx context.Context, link []byte) (PINRecord, error) {
+	if len(link) != PINLink {
+		return PINRecord{}, s.none(ctx)
+	}
+	rest := make([]byte, sha256.Size-PINLink)
+	return one(ctx, s, scanPIN, getPINOfLink, slices.Concat(link, rest), slices.Concat(link, bytes.Repeat([]byte{0xff}, len(rest))))
 }
 
 // PINRecords implements [PINRecords].

@@ -66,6 +66,7 @@ type VoidRecord struct {
 	Slip        []byte    // VoidSlip bytes, opaque here, or none
 	CodeExpires time.Time // as KeyRecord.CreatedAt
 	Burnt       time.Time // when the code was burnt; zero: it was not
+	PaidAt      time.Time // when the payment was made, as it was said at creation; zero of voids from before that was kept
 	Request     []byte    // SHA-256 of who created it by which request
 	Due         time.Time // when a live one has to be looked at again
 	Created     time.Time // as KeyRecord.CreatedAt
@@ -100,7 +101,7 @@ type Voids interface {
 
 	// ChangeVoid keeps what change makes of a void, and returns it. One that comes back with its
 	// version is left as it is; otherwise it has a later one. Identifier, merchant, terminal,
-	// reference, amount, currency, fee, code, request and creation never change, nor does a token
+	// reference, amount, currency, fee, code, payment's time, request and creation never change, nor does a token
 	// that is there ([ErrInvalid]). [ErrNotFound] where there is no such void.
 	ChangeVoid(ctx context.Context, id string, since time.Time, change func(VoidRecord, Standing) (VoidRecord, error)) (VoidRecord, error)
 
@@ -146,7 +147,7 @@ func (r VoidRecord) Validate() error {
 			return fmt.Errorf("%w: void %s: a time is not within the years 1970 to 9999", ErrInvalid, r.ID)
 		}
 	}
-	if !r.Burnt.IsZero() && !validTime(r.Burnt) {
+	if !r.Burnt.IsZero() && !validTime(r.Burnt) || !validTimeOrNone(r.PaidAt) {
 		return fmt.Errorf("%w: void %s: a time is not within the years 1970 to 9999", ErrInvalid, r.ID)
 	}
 	return nil

@@ -12,10 +12,10 @@ import (
 
 const (
 	voidColumns = `id, merchant, terminal, reference, amount, currency, fee, state, version, content, token,
-		code, payload, slip, code_expires_at, burnt_at, request, due_at, created_at, changed_at`
+		code, payload, slip, code_expires_at, burnt_at, request, due_at, created_at, changed_at, paid_at`
 
 	addVoid = `INSERT INTO voids (` + voidColumns + `)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)`
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)`
 
 	getVoid = `SELECT ` + voidColumns + ` FROM voids WHERE id = $1`
 
@@ -46,6 +46,7 @@ func voidValues(r *VoidRecord) []any {
 	return []any{
 		r.ID, r.Merchant, r.Terminal, r.Reference, r.Amount, int64(r.Currency), r.Fee, string(r.State), int64(r.Version), r.Content, r.Token,
 		r.Code, r.Payload, notNull(r.Slip), r.CodeExpires.UnixMicro(), micros(r.Burnt), r.Request, r.Due.UnixMicro(), r.Created.UnixMicro(), r.Changed.UnixMicro(),
+		micros(r.PaidAt),
 	}
 }
 
@@ -59,7 +60,7 @@ func scanVoid(from scanner) (VoidRecord, error) {
 }
 
 // voidWidth is how many columns a void has.
-const voidWidth = 20
+const voidWidth = 21
 
 // voidIn reads the columns of a void.
 func voidIn(r *row) (VoidRecord, error) {
@@ -68,7 +69,7 @@ func voidIn(r *row) (VoidRecord, error) {
 		ID: r.text(0), Merchant: r.text(1), Terminal: r.text(2), Reference: r.text(3), Amount: column[int64](r, 4), Currency: uint16(min(currency, maxCurrency+1)), Fee: column[int64](r, 6),
 		State: VoidState(r.text(7)), Version: r.number(8), Content: r.bytes(9), Token: r.text(10),
 		Code: r.bytes(11), Payload: r.bytes(12), Slip: r.bytes(13), CodeExpires: r.time(14), Burnt: r.timeOrNone(15), Request: r.bytes(16),
-		Due: r.time(17), Created: r.time(18), Changed: r.time(19),
+		Due: r.time(17), Created: r.time(18), Changed: r.time(19), PaidAt: r.timeOrNone(20),
 	}
 	if err := r.end(v.Validate()); err != nil {
 		return VoidRecord{}, err
@@ -217,7 +218,7 @@ func (r *VoidRecord) follows(before *VoidRecord) error {
 	}
 	same := r.ID == before.ID && r.Merchant == before.Merchant && r.Terminal == before.Terminal && r.Reference == before.Reference && r.Amount == before.Amount &&
 		r.Currency == before.Currency && r.Fee == before.Fee && bytes.Equal(r.Code, before.Code) && bytes.Equal(r.Payload, before.Payload) && bytes.Equal(r.Slip, before.Slip) &&
-		bytes.Equal(r.Request, before.Request) && r.Created.Equal(before.Created) && r.CodeExpires.Equal(before.CodeExpires)
+		bytes.Equal(r.Request, before.Request) && r.Created.Equal(before.Created) && r.CodeExpires.Equal(before.CodeExpires) && r.PaidAt.Equal(before.PaidAt)
 	burnt := before.Burnt.IsZero() || r.Burnt.Equal(before.Burnt)
 	if !same || !burnt || r.Version < before.Version || !before.State.Live() || before.Token != "" && r.Token != before.Token {
 		return fmt.Errorf("%w: void %s: what never changes has changed", ErrInvalid, r.ID)

@@ -25,6 +25,7 @@ var pinTests = []test{
 	{"PINCodes", testPINCodes},
 	{"PINContest", testPINContest},
 	{"PINPages", testPINPages},
+	{"PINLinks", testPINLinks},
 	{"PINApprovalsAreUsedOnce", testPINRequests},
 	{"PINsInvalid", testPINsInvalid},
 	{"PINTriesAgainstModel", testPINModel},
@@ -432,6 +433,48 @@ func testPINPages(t *testing.T, s store.Store) {
 	}
 	if _, err := s.PINRecords(t.Context(), "no merchant", nil, 1); !errors.Is(err, store.ErrInvalid) {
 		t.Errorf("of no merchant: %v, want ErrInvalid", err)
+	}
+}
+
+// What was begun by an approval is found by the begin of its digest, until another version is, and so
+// is a passkey's.
+func testPINLinks(t *testing.T, s store.Store) {
+	first := PendingPIN(1)
+	first.Kind = "PASSKEY"
+	addPIN(t, s, first)
+	addPIN(t, s, PINRecord(2))
+	none := PINRecord(3)
+	none.Approval = nil
+	addPIN(t, s, none)
+	found := func(link []byte, want *store.PINRecord) {
+		t.Helper()
+		got, err := s.PINRecordOfLink(t.Context(), link)
+		switch {
+		case want == nil && !errors.Is(err, store.ErrNotFound):
+			t.Errorf("link %x: %+v, %v", link, got, err)
+		case want != nil && (err != nil || !reflect.DeepEqual(got, *want)):
+			t.Errorf("link %x: %+v, %v, want %+v", link, got, err, *want)
+		}
+	}
+	second := pinOf(t, s, 2)
+	found(first.Approval[:store.PINLink], &first)
+	found(second.Approval[:store.PINLink], &second)
+	other := bytes.Clone(first.Approval[:store.PINLink])
+	other[store.PINLink-1] ^= 1
+	for _, link := range [][]byte{nil, {}, make([]byte, store.PINLink), bytes.Repeat([]byte{0xff}, store.PINLink), other, first.Approval, first.Approval[:store.PINLink-1]} {
+		found(link, nil)
+	}
+	for _, approval := range [][]byte{
+		append(bytes.Repeat([]byte{7}, store.PINLink), make([]byte, 16)...), append(bytes.Repeat([]byte{7}, store.PINLink), bytes.Repeat([]byte{0xff}, 16)...),
+	} {
+		now := pinOf(t, s, 1)
+		now.Approval, now.Version = approval, now.Version+1
+		kept, err := s.UpdatePINRecord(t.Context(), now, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found(approval[:store.PINLink], &kept)
+		found(first.Approval[:store.PINLink], nil)
 	}
 }
 

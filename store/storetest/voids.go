@@ -37,7 +37,7 @@ func Void(n int) store.VoidRecord {
 	return store.VoidRecord{
 		ID: fmt.Sprintf("%x", id[:16]), Merchant: "m-1", Terminal: "t-1", Reference: fmt.Sprint("ref-", n), Amount: 12300, Currency: 156, Fee: 74,
 		State: store.VoidCreated, Version: 1, Content: fmt.Append(nil, "content ", n), Code: id[16:], Payload: make([]byte, store.VoidPayload), Slip: make([]byte, store.VoidSlip),
-		CodeExpires: at.Add(time.Minute), Request: request[:], Due: at.Add(10 * time.Minute), Created: at, Changed: at,
+		CodeExpires: at.Add(time.Minute), PaidAt: at.Add(-time.Minute), Request: request[:], Due: at.Add(10 * time.Minute), Created: at, Changed: at,
 	}
 }
 
