@@ -77,6 +77,7 @@ var Methods = []Method{
 	{Name: "VoidService/ConfirmVoid"},
 	{Name: "VoidService/CancelVoid"},
 	{Name: "VoidService/GetVoid"},
+	{Name: "VoidService/GetVoidToken"},
 	{Name: "VoidService/ListVoids"},
 	{Name: "VoidService/WatchVoid"},
 	{Name: "BackupService/CreateBackup"},

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"keyd/passkey"
 	"keyd/voids/code"
 	"keyd/voids/fees"
 	"keyd/voids/flow"
@@ -22,10 +23,21 @@ type Voids struct {
 	CodeLife  time.Duration // of a code on a screen
 	SlipLife  time.Duration // of a code on paper; 0: none is made
 	CodeHost  string        // of the URL form of codes; empty: there is none
+	Phone     *Phone        // nil: nothing is approved or set on a phone
 
 	Rules *flow.Rules // which payments may be voided, and how
 	Fees  *fees.Table // nil: no fee is said
 }
+
+// Phone is what a policy says of supervisors' phones. There is a CodeHost then, at which they have
+// passkeys.
+type Phone struct {
+	PageKey string // reference to the key pair with which phones agree on a key for a PIN
+	SetPIN  bool   // a supervisor's PIN may be set on a phone, and not only a passkey
+}
+
+// Origin is how a phone names the site of the pages, at which its passkeys are.
+func (v *Voids) Origin() string { return "https://" + strings.ToLower(v.CodeHost) }
 
 // Voids returns what the policy says of void requests. It is nil, and nothing may be voided, where
 // the file has no section about them. Nobody changes what it returns.
@@ -46,13 +58,15 @@ var voidSets = [][]voidtoken.Method{
 	{voidtoken.CardholderPIN},
 	{voidtoken.SupervisorPIN, voidtoken.CardholderPIN},
 	{voidtoken.RemoteApproval},
+	{voidtoken.PhonePasskey},
+	{voidtoken.PhonePIN},
 }
 
-const voidSetsAdvice = "a set is [SUPERVISOR_PIN], [CARDHOLDER_PIN], [SUPERVISOR_PIN, CARDHOLDER_PIN] or [REMOTE_APPROVAL]"
+const voidSetsAdvice = "a set is [SUPERVISOR_PIN], [CARDHOLDER_PIN], [SUPERVISOR_PIN, CARDHOLDER_PIN], [REMOTE_APPROVAL], [PHONE_PASSKEY] or [PHONE_PIN]"
 
 // parseVoids reads the top level's voids.
 func parseVoids(n node) (*Voids, error) {
-	fields, err := n.fields("token_key", "code_key", "other_code_keys", "token_life", "code_life", "slip_life", "code_host", "default", "merchants", "fees")
+	fields, err := n.fields("token_key", "code_key", "other_code_keys", "token_life", "code_life", "slip_life", "code_host", "phone", "default", "merchants", "fees")
 	if err != nil {
 		return nil, err
 	}
@@ -84,6 +98,11 @@ func parseVoids(n node) (*Voids, error) {
 			return nil, err
 		}
 	}
+	if f, ok := fields["phone"]; ok {
+		if v.Phone, err = v.phone(f); err != nil {
+			return nil, err
+		}
+	}
 	if f, ok := fields["default"]; ok {
 		if v.Rules.Default, err = v.limits(f.node); err != nil {
 			return nil, err
@@ -107,7 +126,7 @@ func parseVoids(n node) (*Voids, error) {
 
 // keyReference returns the name of a key: what can be one is for the inventory to say.
 func (s fieldSet) keyReference(name string) (string, error) {
-	f, err := s.need(name, "name the key pair, of usage S0, that officers have made for it")
+	f, err := s.need(name, "name the key pair that officers have made for it")
 	if err != nil {
 		return "", err
 	}
@@ -183,6 +202,30 @@ func (f field) codeHost() (string, error) {
 	return host, nil
 }
 
+// phone reads what is said of phones. Their passkeys are at a host that has a name.
+func (v *Voids) phone(f field) (*Phone, error) {
+	if v.CodeHost == "" {
+		return nil, f.keyFault("what is done on phones needs code_host, where they find the pages")
+	}
+	if !passkey.ValidOrigin(v.Origin()) {
+		return nil, f.keyFault("phones have passkeys only for a DNS name: code_host is %q", v.CodeHost)
+	}
+	fields, err := f.fields("page_key", "set_pin")
+	if err != nil {
+		return nil, err
+	}
+	p := new(Phone)
+	if p.PageKey, err = fields.keyReference("page_key"); err != nil {
+		return nil, err
+	}
+	set, err := fields.need("set_pin", "write whether supervisors may set PINs on phones")
+	if err != nil {
+		return nil, err
+	}
+	p.SetPIN, err = set.boolean()
+	return p, err
+}
+
 func (v *Voids) merchants(n node) error {
 	list, err := n.anyFields()
 	if err != nil {
@@ -252,7 +295,7 @@ func (v *Voids) limits(n node) (*flow.Limits, error) {
 		return nil, err
 	}
 	for _, entry := range tiers {
-		tier, err := parseTier(entry)
+		tier, err := v.tier(entry)
 		if err != nil {
 			return nil, err
 		}
@@ -267,7 +310,7 @@ func (v *Voids) limits(n node) (*flow.Limits, error) {
 	return l, nil
 }
 
-func parseTier(n node) (*flow.Tier, error) {
+func (v *Voids) tier(n node) (*flow.Tier, error) {
 	fields, err := n.fields("up_to", "methods")
 	if err != nil {
 		return nil, err
@@ -307,6 +350,9 @@ func parseTier(n node) (*flow.Tier, error) {
 		}
 		if slices.ContainsFunc(t.Methods, func(other []voidtoken.Method) bool { return slices.Equal(other, voidSets[at]) }) {
 			return nil, entry.fault("this set stands here twice; remove one")
+		}
+		if v.Phone == nil && slices.ContainsFunc(voidSets[at], voidtoken.Method.OnPhone) {
+			return nil, entry.fault("nothing is approved on a phone without the section phone, which names page_key")
 		}
 		t.Methods = append(t.Methods, slices.Clone(voidSets[at]))
 	}

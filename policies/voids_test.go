@@ -19,6 +19,7 @@ const goodVoids = `voids:
   code_life: 120
   slip_life: 3600
   code_host: void.example.com:8443
+  phone: {page_key: page, set_pin: true}
   merchants:
     m-17:
       currency: 156
@@ -30,7 +31,7 @@ const goodVoids = `voids:
       confirm: 301
       tiers:
         - {up_to: 50000, methods: [[SUPERVISOR_PIN], [REMOTE_APPROVAL]]}
-        - {up_to: 60000, methods: [[CARDHOLDER_PIN, SUPERVISOR_PIN]]}
+        - {up_to: 60000, methods: [[CARDHOLDER_PIN, SUPERVISOR_PIN], [PHONE_PASSKEY]]}
   fees:
     currency: 156
     categories: {standard: {rate: 0.60%}, debit: {rate: 0.5%, cap: 2500}}
@@ -48,6 +49,9 @@ func TestVoids(t *testing.T) {
 	v := mustParse(t, []byte(voidsHead+goodVoids)).Voids()
 	if v.TokenKey != "token" || v.CodeKey != "code?version=2" || v.TokenLife != 5*time.Minute || v.CodeLife != 2*time.Minute || v.SlipLife != time.Hour || v.CodeHost != "void.example.com:8443" || v.Rules.Default != nil {
 		t.Errorf("%+v", v)
+	}
+	if v.Phone == nil || *v.Phone != (Phone{PageKey: "page", SetPIN: true}) || v.Origin() != "https://void.example.com:8443" {
+		t.Errorf("%+v, %s", v.Phone, v.Origin())
 	}
 	l := v.Rules.Merchants["m-17"]
 	if l.Currency != voidtoken.CNY || l.PerDay != 20 || l.DayBegins != -3600 || l.Confirm != 301 || len(l.Tiers) != 2 || l.Tiers[1].Methods[0][0] != voidtoken.SupervisorPIN || l.Tiers[1].Methods[0][1] != voidtoken.CardholderPIN {
@@ -86,13 +90,22 @@ func TestVoidsAreStrict(t *testing.T) {
 		"too many tries":        {"tries: 3", "tries: 11", "out of range"},
 		"no confirmation time":  {"confirm: 301", "confirm: 300", "longer to answer than a token lives"},
 		"falling tiers":         {"up_to: 60000", "up_to: 50000", "rising amounts"},
-		"no tiers":              {"      tiers:\n        - {up_to: 50000, methods: [[SUPERVISOR_PIN], [REMOTE_APPROVAL]]}\n        - {up_to: 60000, methods: [[CARDHOLDER_PIN, SUPERVISOR_PIN]]}\n", "      tiers: []\n", "at least one tier"},
+		"no tiers":              {"      tiers:\n        - {up_to: 50000, methods: [[SUPERVISOR_PIN], [REMOTE_APPROVAL]]}\n        - {up_to: 60000, methods: [[CARDHOLDER_PIN, SUPERVISOR_PIN], [PHONE_PASSKEY]]}\n", "      tiers: []\n", "at least one tier"},
 		"an empty set":          {"[SUPERVISOR_PIN], ", "[], ", "cannot be authorised by this set"},
 		"an unknown method":     {"[SUPERVISOR_PIN], ", "[SUPERVISOR], ", "cannot be authorised by this set"},
 		"an approval and a PIN": {"[SUPERVISOR_PIN], ", "[SUPERVISOR_PIN, REMOTE_APPROVAL], ", "cannot be authorised by this set"},
-		"a PIN on the phone":    {"[SUPERVISOR_PIN], ", "[PHONE_PIN], ", "cannot be authorised by this set"},
+		"a phone and a PIN":     {"[PHONE_PASSKEY]", "[PHONE_PASSKEY, SUPERVISOR_PIN]", "cannot be authorised by this set"},
+		"a phone twice":         {"[PHONE_PASSKEY]", "[PHONE_PASSKEY, PHONE_PIN]", "cannot be authorised by this set"},
+		"no section of phones":  {"  phone: {page_key: page, set_pin: true}\n", "", "without the section phone"},
+		"phones without a host": {"  code_host: void.example.com:8443\n", "", "needs code_host"},
+		"phones at an address":  {"void.example.com:8443", "192.0.2.1", "only for a DNS name"},
+		"phones at port 443":    {"void.example.com:8443", "void.example.com:443", "host is malformed"},
+		"no page key":           {"page_key: page, ", "", `"page_key" is missing`},
+		"no word about PINs":    {", set_pin: true", "", `"set_pin" is missing`},
+		"perhaps":               {"set_pin: true", `set_pin: "true"`, "true or false"},
+		"unknown key of phones": {"set_pin: true", "set_pin: true, pins: 3", `unknown key "pins"`},
 		"a set twice":           {"[SUPERVISOR_PIN], ", "[REMOTE_APPROVAL], ", "stands here twice"},
-		"one person twice":      {"[[CARDHOLDER_PIN, SUPERVISOR_PIN]]", "[[SUPERVISOR_PIN, SUPERVISOR_PIN]]", "cannot be authorised by this set"},
+		"one person twice":      {"[CARDHOLDER_PIN, SUPERVISOR_PIN]", "[SUPERVISOR_PIN, SUPERVISOR_PIN]", "cannot be authorised by this set"},
 		"a rate as number":      {"0.60%", "0.006", "a text"},
 		"a broken cap":          {"cap: 2500", "cap: 25.00", "an integer"},
 		"no such category":      {"standard: {rate: 0.60%}", "gold: {rate: 0.60%}", `"gold" is no category`},

@@ -271,6 +271,14 @@ func (n node) isTrue() bool {
 	return ok && b.Value
 }
 
+func (n node) boolean() (bool, error) {
+	b, ok := n.ast.(*ast.BoolNode)
+	if !ok {
+		return false, n.wrongType("true or false")
+	}
+	return b.Value, nil
+}
+
 // expression returns a text and the line on which it begins. It may be a block that
 // begins with |: line breaks and comments mean nothing in an expression, and a long one
 // is unreadable on one line.

@@ -23,6 +23,9 @@ func Methods() []Method { return slices.Clone(methods) }
 // Valid reports whether a method is one of those above.
 func (m Method) Valid() bool { return slices.Contains(methods, m) }
 
+// OnPhone reports whether it is a way that begins with a code that a phone scans.
+func (m Method) OnPhone() bool { return m == PhonePasskey || m == PhonePIN }
+
 // Authorization is a method and who used it.
 type Authorization struct {
 	Method  Method `json:"method"`

@@ -1,6 +1,9 @@
 package code
 
-import "time"
+import (
+	"crypto/ecdsa"
+	"time"
+)
 
 // MaxSkew is by how much clocks may differ at most.
 const MaxSkew = 2 * time.Minute
@@ -15,20 +18,38 @@ func (p *Payload) Verify(keys Keys, audience Audience, now time.Time, skew time.
 	if skew < 0 || skew > MaxSkew {
 		return Code{}, ErrSkewOutOfRange
 	}
+	c, _, err := p.Authentic(keys)
+	if err != nil {
+		return Code{}, err
+	}
+	return c.check(audience, now, skew, LongestLive)
+}
+
+// Authentic returns what a live code says, if one of the keys has signed it, whoever it is for and
+// whether it has expired or not; which of the keys it was, key says. [Code.CheckTime] is about the time.
+// Errors are [ErrNoAuthority], [ErrUnknownKey] and [ErrSignature].
+func (p *Payload) Authentic(keys Keys) (c Code, key *ecdsa.PublicKey, err error) {
 	if p.Kind() != Live {
-		return Code{}, ErrNoAuthority
+		return Code{}, nil, ErrNoAuthority
 	}
 	candidates := keys.keys[p.keyID()]
 	if len(candidates) == 0 {
-		return Code{}, ErrUnknownKey
+		return Code{}, nil, ErrUnknownKey
 	}
 	digest := digestOf(p.signed())
 	for _, key := range candidates {
 		if verifies(key, digest, p.signature()) {
-			return p.code().check(audience, now, skew, LongestLive)
+			return p.code(), key, nil
 		}
 	}
-	return Code{}, ErrSignature
+	return Code{}, nil, ErrSignature
+}
+
+// CheckTime checks that a live code has not expired, and that it ends no later than one can. Errors are
+// [ErrExpired] and [ErrEndsTooLate].
+func (c Code) CheckTime(now time.Time) error {
+	_, err := c.check(c.Audience, now, 0, LongestLive)
+	return err
 }
 
 // Reference reads a slip's code. Nobody signed it: the identifier is worth what is known

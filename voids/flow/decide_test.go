@@ -139,7 +139,12 @@ func TestRulesThatAreNone(t *testing.T) {
 		"rising": func(l *Limits) { l.Tiers[1].UpTo = l.Tiers[0].UpTo }, "rising ": func(l *Limits) { l.Tiers[0].UpTo = 0 },
 		"set": func(l *Limits) { l.Tiers[0].Methods = nil }, "set ": func(l *Limits) { l.Tiers[0].Methods = [][]voidtoken.Method{{}} },
 		"unknown": func(l *Limits) { l.Tiers[0].Methods = [][]voidtoken.Method{{"PIN"}} },
-		"once":    func(l *Limits) { l.Tiers[0].Methods = [][]voidtoken.Method{{voidtoken.PhonePIN, voidtoken.PhonePIN}} },
+		"by itself": func(l *Limits) {
+			l.Tiers[0].Methods = [][]voidtoken.Method{{voidtoken.SupervisorPIN, voidtoken.PhonePasskey}}
+		},
+		"once": func(l *Limits) {
+			l.Tiers[0].Methods = [][]voidtoken.Method{{voidtoken.CardholderPIN, voidtoken.CardholderPIN}}
+		},
 	} {
 		limits := someLimits()
 		change(&limits)

@@ -4,6 +4,8 @@
 //	CREATED ──scan──▶ SCANNED ──approve──▶ AUTHORIZED ──confirm──▶ CONFIRMED
 //
 //	from        to         when
+//	CREATED     AUTHORIZED somebody approves on a phone, which burns the code
+//	CREATED     DECLINED   likewise as from SCANNED, by what is tried on a phone
 //	CREATED     EXPIRED    it was not authorised in time
 //	CREATED     CANCELLED  somebody gives up
 //	SCANNED     EXPIRED    likewise

@@ -17,7 +17,7 @@ func someLimits() Limits {
 	return Limits{
 		Currency: voidtoken.CNY,
 		Tiers: []Tier{
-			{20_000, [][]voidtoken.Method{{voidtoken.SupervisorPIN}, {voidtoken.RemoteApproval}}},
+			{20_000, [][]voidtoken.Method{{voidtoken.SupervisorPIN}, {voidtoken.RemoteApproval}, {voidtoken.PhonePasskey}}},
 			{500_000, [][]voidtoken.Method{{voidtoken.SupervisorPIN, voidtoken.CardholderPIN}, {voidtoken.RemoteApproval}}},
 		},
 		PerDay: 20, Age: 4 * 3600, DayBegins: 8 * 3600, Tries: 3, Life: 300, Confirm: 900,

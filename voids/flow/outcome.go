@@ -129,10 +129,10 @@ func nextOf(v *Void, result Result, refusal Refusal, used voidtoken.Method) []Ne
 }
 
 // another reports whether the void can be authorised by a method that was neither used yet nor is
-// this one.
+// this one. Of a code that is burnt a phone has no use.
 func (v *Void) another(method voidtoken.Method) bool {
 	for _, m := range voidtoken.Methods() {
-		if m != method && !v.used(m) && v.fits(m) {
+		if m != method && !v.used(m) && v.fits(m) && (v.State == Created || !m.OnPhone()) {
 			return true
 		}
 	}

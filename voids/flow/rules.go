@@ -97,7 +97,7 @@ func (l *Limits) problem() string {
 		}
 		for _, set := range tier.Methods {
 			if !validSet(set) {
-				return "a set has at least one method, each once, and none that is unknown"
+				return "a set has at least one method, each once, none that is unknown, and that of a phone by itself"
 			}
 		}
 	}
@@ -106,7 +106,7 @@ func (l *Limits) problem() string {
 
 func validSet(set []voidtoken.Method) bool {
 	for i, m := range set {
-		if !m.Valid() || slices.Contains(set[:i], m) {
+		if !m.Valid() || slices.Contains(set[:i], m) || m.OnPhone() && len(set) > 1 {
 			return false
 		}
 	}

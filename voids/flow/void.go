@@ -127,11 +127,9 @@ func (v Void) Apply(e Event, rules *Rules) (Void, Outcome, error) {
 }
 
 func (v Void) approve(e *Event, rules *Rules, now int64) (Void, Outcome, error) {
-	switch {
-	case v.State == Created:
-		return v.stay(ResultNotScanned, e)
-	case v.State == Authorized:
-		return v.stay(ResultAlreadyAuthorized, e)
+	switch result := v.begun(e); {
+	case result != "":
+		return v.stay(result, e)
 	case v.used(e.Method):
 		return v.stay(ResultMethodUsed, e)
 	case slices.ContainsFunc(v.Authorizations, func(a voidtoken.Authorization) bool { return a.Subject == e.Subject }):
@@ -163,11 +161,9 @@ func (v Void) approve(e *Event, rules *Rules, now int64) (Void, Outcome, error) 
 }
 
 func (v Void) fail(e *Event, now int64) (Void, Outcome, error) {
-	switch {
-	case v.State == Created:
-		return v.stay(ResultNotScanned, e)
-	case v.State == Authorized:
-		return v.stay(ResultAlreadyAuthorized, e)
+	switch result := v.begun(e); {
+	case result != "":
+		return v.stay(result, e)
 	case v.used(e.Method):
 		return v.stay(ResultMethodUsed, e)
 	case !v.fits(e.Method):
@@ -181,9 +177,23 @@ func (v Void) fail(e *Event, now int64) (Void, Outcome, error) {
 	}
 	v.Tries--
 	if v.Tries > 0 {
-		return v.move(Scanned, ResultWrong, e, now)
+		return v.move(v.State, ResultWrong, e, now)
 	}
 	return v.move(Declined, ResultTriesUsedUp, e, now)
+}
+
+// begun returns why the code does not allow a method now, empty if it does. A terminal burns the code
+// before it asks for anybody's PIN; a phone burns it by the approval.
+func (v Void) begun(e *Event) Result {
+	switch {
+	case v.State == Authorized:
+		return ResultAlreadyAuthorized
+	case e.Method.OnPhone() && v.State != Created:
+		return ResultCodeUsed
+	case !e.Method.OnPhone() && v.State == Created:
+		return ResultNotScanned
+	}
+	return ""
 }
 
 // stay answers an event that changes nothing.

@@ -54,7 +54,8 @@ func TestTransitions(t *testing.T) {
 	events := map[string]Event{
 		"scan": event(EventScan, "x", now+10), "approve": approval("x", now+10, voidtoken.SupervisorPIN, "supervisor"), "wrong": failure("x", now+10, voidtoken.SupervisorPIN, NotVerified),
 		"unavailable": failure("x", now+10, voidtoken.SupervisorPIN, Unavailable), "rejected": failure("x", now+10, voidtoken.RemoteApproval, Rejected),
-		"not allowed": approval("x", now+10, voidtoken.PhonePIN, "supervisor"), "confirm": event(EventConfirm, "x", now+10), "reject": event(EventReject, "x", now+10),
+		"not allowed": approval("x", now+10, voidtoken.CardholderPIN, "supervisor"), "by phone": approval("x", now+10, voidtoken.PhonePasskey, "supervisor"),
+		"wrong on a phone": failure("x", now+10, voidtoken.PhonePasskey, NotVerified), "not on a phone": approval("x", now+10, voidtoken.PhonePIN, "supervisor"), "confirm": event(EventConfirm, "x", now+10), "reject": event(EventReject, "x", now+10),
 		"cancel": event(EventCancel, "x", now+10), "expire": event(EventExpire, "x", now+10), "expire late": event(EventExpire, "x", now+10_000), "scan late": event(EventScan, "x", now+10_000),
 		"approve late": approval("x", now+300, voidtoken.SupervisorPIN, "supervisor"), "confirm late": event(EventConfirm, "x", now+10_000),
 	}
@@ -69,13 +70,16 @@ func TestTransitions(t *testing.T) {
 			"scan": {Scanned, ResultScanned, []Next{Authorize, OtherMeans}}, "cancel": {Cancelled, ResultCancelled, begin},
 			"expire late": {Expired, ResultExpired, begin}, "scan late": {Expired, ResultExpired, begin}, "approve late": {Expired, ResultExpired, begin}, "confirm late": {Expired, ResultExpired, begin},
 			"approve": {Created, ResultNotScanned, []Next{Scan, OtherMeans}}, "wrong": {Created, ResultNotScanned, []Next{Scan, OtherMeans}}, "unavailable": {Created, ResultNotScanned, []Next{Scan, OtherMeans}},
-			"rejected": {Created, ResultNotScanned, []Next{Scan, OtherMeans}}, "not allowed": {Created, ResultNotScanned, []Next{Scan, OtherMeans}},
+			"by phone": {Authorized, ResultAuthorized, []Next{Reverse}}, "wrong on a phone": {Created, ResultWrong, []Next{TryAgain, OtherMethod, OtherMeans}},
+			"not on a phone": {Created, ResultMethodNotAllowed, []Next{OtherMethod, OtherMeans}},
+			"rejected":       {Created, ResultNotScanned, []Next{Scan, OtherMeans}}, "not allowed": {Created, ResultNotScanned, []Next{Scan, OtherMeans}},
 			"confirm": {Created, ResultNotAuthorized, []Next{Scan, OtherMeans}}, "reject": {Created, ResultNotAuthorized, []Next{Scan, OtherMeans}}, "expire": {Created, ResultNotDue, []Next{Scan, OtherMeans}},
 		},
 		Scanned: {
 			"approve": {Authorized, ResultAuthorized, []Next{Reverse}}, "wrong": {Scanned, ResultWrong, []Next{TryAgain, OtherMethod, OtherMeans}},
 			"unavailable": {Scanned, ResultUnavailable, []Next{TryAgain, OtherMethod, OtherMeans}}, "rejected": {Declined, ResultRejected, over}, "cancel": {Cancelled, ResultCancelled, begin},
-			"not allowed": {Scanned, ResultMethodNotAllowed, []Next{OtherMethod, OtherMeans}},
+			"not allowed": {Scanned, ResultMethodNotAllowed, []Next{OtherMethod, OtherMeans}}, "by phone": {Scanned, ResultCodeUsed, []Next{Authorize, OtherMeans}},
+			"wrong on a phone": {Scanned, ResultCodeUsed, []Next{Authorize, OtherMeans}}, "not on a phone": {Scanned, ResultCodeUsed, []Next{Authorize, OtherMeans}},
 			"expire late": {Expired, ResultExpired, begin}, "scan late": {Expired, ResultExpired, begin}, "approve late": {Expired, ResultExpired, begin}, "confirm late": {Expired, ResultExpired, begin},
 			"scan": {Scanned, ResultCodeUsed, []Next{Authorize, OtherMeans}}, "confirm": {Scanned, ResultNotAuthorized, []Next{Authorize, OtherMeans}},
 			"reject": {Scanned, ResultNotAuthorized, []Next{Authorize, OtherMeans}}, "expire": {Scanned, ResultNotDue, []Next{Authorize, OtherMeans}},
@@ -85,7 +89,9 @@ func TestTransitions(t *testing.T) {
 			"expire late": {Expired, ResultUnconfirmed, []Next{AskSwitch}}, "expire": {Authorized, ResultNotDue, []Next{Reverse}}, "cancel": {Authorized, ResultTokenIsOut, []Next{Reverse, AskSwitch}},
 			"scan": {Authorized, ResultCodeUsed, []Next{Reverse}}, "scan late": {Authorized, ResultCodeUsed, []Next{Reverse}}, "approve": {Authorized, ResultAlreadyAuthorized, []Next{Reverse}},
 			"approve late": {Authorized, ResultAlreadyAuthorized, []Next{Reverse}}, "wrong": {Authorized, ResultAlreadyAuthorized, []Next{Reverse}}, "unavailable": {Authorized, ResultAlreadyAuthorized, []Next{Reverse}},
-			"rejected": {Authorized, ResultAlreadyAuthorized, []Next{Reverse}}, "not allowed": {Authorized, ResultAlreadyAuthorized, []Next{Reverse}},
+			"by phone": {Authorized, ResultAlreadyAuthorized, []Next{Reverse}}, "wrong on a phone": {Authorized, ResultAlreadyAuthorized, []Next{Reverse}},
+			"not on a phone": {Authorized, ResultAlreadyAuthorized, []Next{Reverse}},
+			"rejected":       {Authorized, ResultAlreadyAuthorized, []Next{Reverse}}, "not allowed": {Authorized, ResultAlreadyAuthorized, []Next{Reverse}},
 		},
 	}
 	for state, next := range map[State][]Next{Confirmed: {GoOn}, Declined: over, Expired: begin, Cancelled: begin} {
@@ -150,17 +156,18 @@ func TestFuturesAreApart(t *testing.T) {
 	rules, fields, facts := someRules(), someFields, someFacts()
 	fields.Amount, facts.Amount = 300_000, 300_000
 	rules.Default.Tries = MaxTries
-	rules.Default.Tiers[1].Methods = [][]voidtoken.Method{voidtoken.Methods()}
+	together := voidtoken.Methods()[:3] // a phone's stand alone
+	rules.Default.Tiers[1].Methods = [][]voidtoken.Method{together}
 	v := create(t, fields, facts, rules)
 	v, _ = apply(t, v, event(EventScan, "scan", now), rules)
 	approve := func(request string, i int) Event {
-		e := approval(request, now+1, voidtoken.Methods()[i], fmt.Sprintf("s%d", i))
+		e := approval(request, now+1, together[i], fmt.Sprintf("s%d", i))
 		e.Facts = facts
 		return e
 	}
-	for i := range len(voidtoken.Methods()) - 1 {
+	for i := range len(together) - 1 {
 		for j := range 2 { // however much room there is behind the lists
-			v, _ = apply(t, v, failure(fmt.Sprintf("fail-%d-%d", i, j), now+1, voidtoken.Methods()[i], NotVerified), rules)
+			v, _ = apply(t, v, failure(fmt.Sprintf("fail-%d-%d", i, j), now+1, together[i], NotVerified), rules)
 			one, _ := apply(t, v, approve("one", i), rules)
 			text := fmt.Sprintf("%+v", one)
 			if _, outcome := apply(t, v, approve("two", i+1), rules); outcome.Result != ResultPartly && outcome.Result != ResultAuthorized {
@@ -210,7 +217,7 @@ func TestDecidedAnew(t *testing.T) {
 	// A set that suffices is the whole of what was used: no more of it is left over for a switch to
 	// wonder about.
 	changed := someRules()
-	changed.Default.Tiers[0].Methods = [][]voidtoken.Method{{voidtoken.SupervisorPIN}, {voidtoken.SupervisorPIN, voidtoken.CardholderPIN, voidtoken.PhonePasskey}}
+	changed.Default.Tiers[0].Methods = [][]voidtoken.Method{{voidtoken.SupervisorPIN}, {voidtoken.SupervisorPIN, voidtoken.CardholderPIN, voidtoken.RemoteApproval}}
 	partly, _ := apply(t, v, approval("x", now+10, voidtoken.CardholderPIN, "cardholder"), stricter)
 	if got, outcome := apply(t, partly, approval("y", now+10, voidtoken.SupervisorPIN, "supervisor"), changed); got.State != Scanned || outcome.Result != ResultPartly {
 		t.Errorf("%+v", outcome)
@@ -388,9 +395,9 @@ func TestModel(t *testing.T) {
 	model := func(t *rapid.T) {
 		rules, fields, facts := someRules(), someFields, someFacts()
 		rules.Default.Tiers[1].Methods = rapid.SampledFrom([][][]voidtoken.Method{
-			{{voidtoken.SupervisorPIN}, {voidtoken.RemoteApproval}, {voidtoken.CardholderPIN, voidtoken.PhonePIN}},
+			{{voidtoken.SupervisorPIN}, {voidtoken.RemoteApproval}, {voidtoken.PhonePIN}},
 			{{voidtoken.SupervisorPIN, voidtoken.CardholderPIN}},
-			{{voidtoken.SupervisorPIN, voidtoken.RemoteApproval, voidtoken.PhonePasskey}, {voidtoken.RemoteApproval, voidtoken.CardholderPIN}},
+			{{voidtoken.SupervisorPIN, voidtoken.RemoteApproval, voidtoken.CardholderPIN}, {voidtoken.RemoteApproval, voidtoken.CardholderPIN}, {voidtoken.PhonePasskey}},
 		}).Draw(t, "methods")
 		rules.Default.Tries = rapid.IntRange(1, 4).Draw(t, "tries")
 		fields.Amount, facts.Amount = 300_000, 300_000
@@ -399,7 +406,7 @@ func TestModel(t *testing.T) {
 			t.Fatal(outcome, err)
 		}
 		allowed := map[State][]State{
-			Created: {Scanned, Expired, Cancelled}, Scanned: {Scanned, Authorized, Declined, Expired, Cancelled}, Authorized: {Confirmed, Declined, Expired},
+			Created: {Created, Scanned, Authorized, Declined, Expired, Cancelled}, Scanned: {Scanned, Authorized, Declined, Expired, Cancelled}, Authorized: {Confirmed, Declined, Expired},
 		}
 		type answered struct {
 			event   Event
@@ -483,7 +490,13 @@ func TestModel(t *testing.T) {
 					t.Fatalf("%+v authorises: %v by %v, %d failed, once before: %t", e, right, people, failed, authorized > 1)
 				}
 			}
-			if failed >= rules.Default.Tries && after.State == Scanned {
+			if before.State == Created && e.Kind != EventScan && !e.Method.OnPhone() && (after.State == Created || after.State == Authorized || after.State == Declined) {
+				t.Fatalf("%+v leads from %s to %s although no code was scanned", e, before.State, after.State)
+			}
+			if e.Method.OnPhone() && before.State != Created && after.State != Expired {
+				t.Fatalf("%+v changes a void that is %s: its code is burnt", e, before.State)
+			}
+			if failed >= rules.Default.Tries && (after.State == Scanned || after.State == Created) {
 				t.Fatalf("%d of %d tries have failed", failed, rules.Default.Tries)
 			}
 			v = after
@@ -509,7 +522,7 @@ func TestAllShortSequences(t *testing.T) {
 	rules.Default.Tries = 2
 	var alphabet []Event
 	for _, at := range []int64{now + 1, now + 299, now + 300, now + 2000} {
-		alphabet = append(alphabet, event(EventScan, "", at), approval("", at, voidtoken.SupervisorPIN, "a"), approval("", at, voidtoken.RemoteApproval, "b"), failure("", at, voidtoken.SupervisorPIN, NotVerified),
+		alphabet = append(alphabet, event(EventScan, "", at), approval("", at, voidtoken.SupervisorPIN, "a"), approval("", at, voidtoken.RemoteApproval, "b"), approval("", at, voidtoken.PhonePasskey, "c"), failure("", at, voidtoken.SupervisorPIN, NotVerified),
 			event(EventConfirm, "", at), event(EventReject, "", at), event(EventCancel, "", at), event(EventExpire, "", at))
 	}
 	tried := 0
