@@ -32,7 +32,7 @@ type Attempt struct {
 // [Attempt.Settle] answers like after a wrong PIN. Nothing is counted while no module is attached
 // ([fault.ModuleUnavailable]).
 func (s *Service) Attempt(ctx context.Context, actor string, subject *pinrecord.Subject) (*Attempt, error) {
-	if err := checkSubject(subject); err != nil {
+	if err := checkPIN(subject); err != nil {
 		return nil, err
 	}
 	if s.modules.Attached() == 0 {

@@ -20,6 +20,7 @@ import (
 type Begun struct {
 	Record *Record
 	Code   []byte // sealed to who hands it over; nil of an UNBLOCK
+	Link   string // by which it is set on a phone, see [LinkOf]; empty of an UNBLOCK
 }
 
 // approved is what two approvers have approved.
@@ -164,7 +165,7 @@ func (s *Service) mark(ctx context.Context, a *approved, notAfter time.Time) (*s
 // answers to the same approval one is kept.
 func (s *Service) code(ctx context.Context, a *approved, r *store.PINRecord) (*Begun, error) {
 	if len(r.Pending) > 0 {
-		return &Begun{s.record(r), r.Code}, nil
+		return &Begun{s.record(r), r.Code, LinkOf(a.digest)}, nil
 	}
 	k, err := s.key(ctx, DatumKey)
 	if err != nil {
@@ -184,13 +185,13 @@ func (s *Service) code(ctx context.Context, a *approved, r *store.PINRecord) (*B
 		case !bytes.Equal(now.Approval, a.digest) || !now.State.Pending():
 			return nil, fault.New(fault.Conflict, "another version was begun, or the record was revoked, meanwhile")
 		case len(now.Pending) > 0:
-			return &Begun{s.record(&now), now.Code}, nil
+			return &Begun{s.record(&now), now.Code, LinkOf(a.digest)}, nil
 		}
 		now.Pending, now.Code = begun.Pending, begun.Code
 		kept, err := s.store.UpdatePINRecord(keep, now, nil)
 		switch {
 		case err == nil:
-			return &Begun{s.record(&kept), kept.Code}, nil
+			return &Begun{s.record(&kept), kept.Code, LinkOf(a.digest)}, nil
 		case !errors.Is(err, store.ErrConflict) || turn == mostTurns:
 			return nil, refused(keep, err)
 		}
@@ -200,6 +201,9 @@ func (s *Service) code(ctx context.Context, a *approved, r *store.PINRecord) (*B
 // unblock gives tries back, in the modules first: they use the approval up. Where they have done that
 // already, and the database knows nothing of it, an earlier call was broken off between the two.
 func (s *Service) unblock(ctx context.Context, a *approved) (*Begun, error) {
+	if a.Subject.Kind == pinrecord.Passkey {
+		return nil, ended("a passkey has no tries that could be given back: what is lost is RESET")
+	}
 	subject := digestOf(&a.Subject)
 	r, err := s.store.PINRecord(ctx, subject)
 	if err != nil {

@@ -46,8 +46,11 @@ func Summary(s *pinrecord.Subject) string {
 		return "no subject"
 	}
 	of := "PIN of cardholder "
-	if s.Kind == pinrecord.Supervisor {
+	switch s.Kind {
+	case pinrecord.Supervisor:
 		of = "PIN of supervisor "
+	case pinrecord.Passkey:
+		of = "passkey of supervisor "
 	}
 	text := of + s.Name
 	if s.Terminal != "" {

@@ -45,6 +45,7 @@ type Modules interface {
 	Attached() int
 	BeginPIN(ctx context.Context, r hsm.BeginPIN) (hsm.BegunPIN, error)
 	SetPIN(ctx context.Context, r hsm.SetPIN) (hsm.SetRecord, error)
+	SetPasskey(ctx context.Context, r hsm.SetPasskey) (hsm.SetRecord, error)
 	VerifyRecord(ctx context.Context, r hsm.VerifyRecord) (verified bool, err error)
 	ChangeRecord(ctx context.Context, r hsm.ChangeRecord) (hsm.SetRecord, error)
 	RevokeRecord(ctx context.Context, record []byte) error
@@ -88,6 +89,7 @@ const (
 	EventEnrolBegun = "enrol-begun"
 	EventResetBegun = "reset-begun"
 	EventSet        = "pin-set"
+	EventPasskeySet = "passkey-set"
 	EventChanged    = "changed"
 	EventBlocked    = "blocked"    // the last try was taken
 	EventRight      = "last-right" // and was right: the record is active again
@@ -100,6 +102,17 @@ const (
 func checkSubject(subject *pinrecord.Subject) error {
 	if err := subject.Validate(); err != nil {
 		return keyuse.Invalid("subject: " + strings.TrimPrefix(err.Error(), pinrecord.ErrSubject.Error()+": "))
+	}
+	return nil
+}
+
+// checkPIN refuses what is none, and who has a passkey: that is set and used on a phone.
+func checkPIN(subject *pinrecord.Subject) error {
+	if err := checkSubject(subject); err != nil {
+		return err
+	}
+	if subject.Kind == pinrecord.Passkey {
+		return keyuse.Invalid("subject: a passkey is no PIN; it is set and used on its owner's phone")
 	}
 	return nil
 }

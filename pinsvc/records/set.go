@@ -18,7 +18,7 @@ import (
 // stays good. A PIN whose answer was lost may be set again by the same request.
 func (s *Service) Set(ctx context.Context, actor string, subject *pinrecord.Subject, code, pin Entry) (verified bool, r *Record, err error) {
 	about(s.used.Entry(ctx), Summary(subject))
-	if err := checkSubject(subject); err != nil {
+	if err := checkPIN(subject); err != nil {
 		return false, nil, err
 	}
 	in, err := s.enter(ctx, ActionSet, named{"code", code}, named{"pin", pin})
@@ -58,14 +58,22 @@ func (s *Service) set(ctx context.Context, actor string, subject *pinrecord.Subj
 		}
 		return false, err
 	}
+	return s.setTaken(ctx, &taken, s.event(EventSet, actor, ""), func(pending []byte, datum hsm.Key) (hsm.SetRecord, error) {
+		request.Pending, request.DatumKey = pending, datum
+		return s.modules.SetPIN(ctx, request)
+	})
+}
+
+// setTaken has ask set what is pending, once a try of its code was taken, and keeps it with the event.
+func (s *Service) setTaken(ctx context.Context, taken *store.PINRecord, e store.PINEvent, ask func(pending []byte, datum hsm.Key) (hsm.SetRecord, error)) (bool, error) {
 	pending, _, _, err := pinrecord.ParsePending(taken.Pending)
 	if err != nil {
 		return false, fault.Wrap(fault.StoreUnavailable, fmt.Errorf("a pending PIN record: %w", store.ErrCorrupt))
 	}
 	var answer hsm.SetRecord
-	request.Pending = taken.Pending
-	if request.DatumKey, err = s.datumKey(ctx, &pending.Key); err == nil {
-		answer, err = s.modules.SetPIN(ctx, request)
+	datum, err := s.datumKey(ctx, &pending.Key)
+	if err == nil {
+		answer, err = ask(taken.Pending, datum)
 	}
 	keep, cancel := afterwards(ctx)
 	defer cancel()
@@ -76,7 +84,7 @@ func (s *Service) set(ctx context.Context, actor string, subject *pinrecord.Subj
 			return false, nil
 		}
 		if reason == fault.PINWeak || uncompared(err) {
-			if e := s.store.GivePINCode(keep, taken); e != nil && reason == fault.PINWeak {
+			if e := s.store.GivePINCode(keep, *taken); e != nil && reason == fault.PINWeak {
 				return false, refused(keep, e)
 			}
 		}
@@ -84,7 +92,6 @@ func (s *Service) set(ctx context.Context, actor string, subject *pinrecord.Subj
 	case !answer.Verified:
 		return false, nil
 	}
-	e := s.event(EventSet, actor, "")
 	_, err = s.change(keep, taken.Subject, func(r *store.PINRecord) (*store.PINEvent, error) {
 		if r.Version == taken.Version && bytes.Equal(r.Record, answer.Record) {
 			return nil, nil // the same at the same moment

@@ -17,7 +17,7 @@ import (
 // same answer, as long as the same version lives.
 func (s *Service) Verify(ctx context.Context, actor string, subject *pinrecord.Subject, pin Entry) (verified bool, err error) {
 	about(s.used.Entry(ctx), Summary(subject))
-	if err := checkSubject(subject); err != nil {
+	if err := checkPIN(subject); err != nil {
 		return false, err
 	}
 	in, err := s.enter(ctx, ActionVerify, named{"pin", pin})
@@ -68,7 +68,7 @@ func (s *Service) lives(ctx context.Context, subject *pinrecord.Subject) (uint32
 // asked for again.
 func (s *Service) Change(ctx context.Context, actor string, subject *pinrecord.Subject, current, pin Entry) (verified bool, err error) {
 	about(s.used.Entry(ctx), Summary(subject))
-	if err := checkSubject(subject); err != nil {
+	if err := checkPIN(subject); err != nil {
 		return false, err
 	}
 	in, err := s.enter(ctx, ActionChange, named{"current", current}, named{"pin", pin})
