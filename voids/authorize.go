@@ -327,6 +327,9 @@ func (a *authorization) keep(ctx context.Context, token string) (*Authorized, er
 	v, err := a.transact(ctx, a.void, a.merchant, a.settings, a.approve, func(r *store.VoidRecord, outcome *flow.Outcome) {
 		if kept = ""; outcome.Result == flow.ResultAuthorized {
 			r.Token, kept = token, token
+			if r.Burnt.IsZero() { // on a phone the approval burns the code
+				r.Burnt = r.Changed
+			}
 		}
 	})
 	if err != nil {

@@ -57,6 +57,28 @@ func (s *Service) Get(ctx context.Context, id string) (*Void, error) {
 	return seen(&r)
 }
 
+// Token returns the token of a void that is AUTHORIZED, however it was; of any other the void alone.
+func (s *Service) Token(ctx context.Context, id string) (*Authorized, error) {
+	r, err := s.Store.Void(ctx, id)
+	if err != nil {
+		return nil, refused(ctx, err)
+	}
+	answer := new(Authorized)
+	if due(&r, s.now()) {
+		answer.Void, err = s.expire(ctx, &r)
+	} else {
+		answer.Void, err = seen(&r)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if answer.Void.State == flow.Authorized && r.State == store.VoidAuthorized {
+		answer.Verified, answer.Token = true, r.Token
+	}
+	s.note(ctx, answer.Void)
+	return answer, nil
+}
+
 func due(r *store.VoidRecord, now time.Time) bool { return r.State.Live() && !now.Before(r.Due) }
 
 // expire looks at the time. What comes of it needs no rules.

@@ -75,6 +75,9 @@ func (s *Service) Create(ctx context.Context, actor string, r Create) (*Created,
 		ID: fields.Void, Merchant: fields.Merchant, Terminal: fields.Terminal, Reference: fields.Reference, Amount: fields.Amount, Currency: uint16(fields.Currency),
 		Request: digest[:], Created: now,
 	}
+	if r.Payment.PaidAt > 0 {
+		record.PaidAt = time.Unix(r.Payment.PaidAt, 0).UTC()
+	}
 	var err error
 	if record.Fee, err = fee(settings, &r, fields); err != nil {
 		return nil, err

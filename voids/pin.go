@@ -109,6 +109,9 @@ func (p *PIN) checkWhose(field string) error {
 		if err := p.Subject.Validate(); err != nil {
 			return keyuse.Invalid(field + ": " + strings.TrimPrefix(err.Error(), pinrecord.ErrSubject.Error()+": "))
 		}
+		if p.Subject.Kind == pinrecord.Passkey {
+			return keyuse.Invalid(field + ": a passkey is no PIN; it is used on a phone")
+		}
 		return nil
 	}
 	h := p.Cardholder

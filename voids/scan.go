@@ -111,26 +111,45 @@ func (s *Service) codeRefused(ctx context.Context, own bool, why error) error {
 	return fault.New(fault.VoidCodeRefused, "")
 }
 
-// codeKeys are the keys whose codes are believed: that of now and those of other hosts, and of each
-// the version before it, since a code may have been shown before the key was replaced. Of others those
-// are left out that cannot be used.
+// codeKeys are the keys whose codes are believed.
 func (s *Service) codeKeys(ctx context.Context, settings *policies.Voids) (code.Keys, error) {
-	pair, err := s.pair(ctx, settings.CodeKey, "codes")
+	pairs, err := s.codePairs(ctx, settings)
 	if err != nil {
 		return code.Keys{}, err
+	}
+	var public []*ecdsa.PublicKey
+	for i := range pairs {
+		public = append(public, pairs[i].public)
+	}
+	return keysOf(code.NewKeys(public...))
+}
+
+// codePair is a key pair that signs codes.
+type codePair struct {
+	keys.Key
+	public *ecdsa.PublicKey
+}
+
+// codePairs are that of now, which is the first, and those of other hosts, and of each the version before
+// it, since a code may have been shown before the key was replaced. Of others those are left out that
+// cannot be used.
+func (s *Service) codePairs(ctx context.Context, settings *policies.Voids) ([]codePair, error) {
+	pair, err := s.pair(ctx, settings.CodeKey, "codes")
+	if err != nil {
+		return nil, err
 	}
 	public, err := publicOf(&pair)
 	if err != nil {
-		return code.Keys{}, err
+		return nil, err
 	}
-	list := []*ecdsa.PublicKey{public}
+	list := []codePair{{pair, public}}
 	add := func(reference string) *keys.Key {
 		k, err := s.pair(ctx, reference, "codes")
 		if err != nil {
 			return nil
 		}
 		if public, err := publicOf(&k); err == nil && public.Curve == elliptic.P256() {
-			list = append(list, public)
+			list = append(list, codePair{k, public})
 		}
 		return &k
 	}
@@ -143,14 +162,14 @@ func (s *Service) codeKeys(ctx context.Context, settings *policies.Voids) (code.
 	for _, reference := range settings.CodeKeys {
 		before(reference, add(reference))
 	}
-	if err := ctx.Err(); err != nil {
-		return code.Keys{}, err
-	}
-	known, err := code.NewKeys(list...)
+	return list, ctx.Err()
+}
+
+func keysOf(k code.Keys, err error) (code.Keys, error) {
 	if err != nil {
-		return known, fault.New(fault.KeyUsageMismatch, "codes are signed with a key pair of usage S0 on P-256")
+		return k, fault.New(fault.KeyUsageMismatch, "codes are signed with a key pair of usage S0 on P-256")
 	}
-	return known, nil
+	return k, nil
 }
 
 // apply applies an event to a void of a merchant, in one transaction, and keeps what comes of it. change

@@ -28,6 +28,7 @@ const (
 	ActionConfirm   = "VoidService/ConfirmVoid"
 	ActionCancel    = "VoidService/CancelVoid"
 	ActionGet       = "VoidService/GetVoid"
+	ActionToken     = "VoidService/GetVoidToken"
 	ActionList      = "VoidService/ListVoids"
 	ActionWatch     = "VoidService/WatchVoid"
 )
@@ -37,6 +38,8 @@ type Modules interface {
 	AuthorizeVoid(ctx context.Context, r hsm.AuthorizeVoid) (hsm.AuthorizedVoid, error)
 	ApproveVoid(ctx context.Context, r hsm.ApproveVoid) (token string, err error)
 	SignCode(ctx context.Context, r hsm.SignCode) (signature []byte, err error)
+	AuthorizeByPasskey(ctx context.Context, r hsm.AuthorizeByPasskey) (hsm.AuthorizedVoid, error)
+	SignPageKey(ctx context.Context, r hsm.SignPageKey) (hsm.SignedPageKey, error)
 }
 
 // Keys finds keys of the inventory; [keys.Inventory] does.
@@ -55,6 +58,17 @@ type Records interface {
 	// Attempt counts a try of a subject's PIN for actor, durably. Of a subject whose PIN cannot be
 	// tried there is an attempt as well, so that nobody learns which subjects there are.
 	Attempt(ctx context.Context, actor string, subject *pinrecord.Subject) (Attempt, error)
+
+	// Passkey returns the passkey at origin of the subject with a digest, for a void. Of a subject that
+	// has none there is one as well.
+	Passkey(ctx context.Context, subject []byte, f *voidtoken.Fields, origin string) (Passkey, error)
+}
+
+// Passkey is what an assertion is verified with.
+type Passkey interface {
+	Sealed() []byte // pinrecord.PasskeyRecord; a module is asked with it once
+	Owner() string  // as the token names who has approved
+	Settle(verified bool, err error) (bool, error)
 }
 
 // Attempt is a try that has been counted.
@@ -85,12 +99,13 @@ type Config struct {
 }
 
 // Service keeps void requests in a database. It is safe for concurrent use, also by several
-// processes; what it remembers is who watches.
+// processes; what it remembers is who watches, and what modules have signed for some minutes.
 type Service struct {
 	Config
 
 	clock    func() time.Time
 	watchers watchers
+	pageKeys pageKeys
 }
 
 // New returns the service.

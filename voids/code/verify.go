@@ -1,9 +1,6 @@
 package code
 
-import (
-	"crypto/ecdsa"
-	"time"
-)
+import "time"
 
 // MaxSkew is by how much clocks may differ at most.
 const MaxSkew = 2 * time.Minute
@@ -18,7 +15,7 @@ func (p *Payload) Verify(keys Keys, audience Audience, now time.Time, skew time.
 	if skew < 0 || skew > MaxSkew {
 		return Code{}, ErrSkewOutOfRange
 	}
-	c, _, err := p.Authentic(keys)
+	c, err := p.Authentic(keys)
 	if err != nil {
 		return Code{}, err
 	}
@@ -26,23 +23,23 @@ func (p *Payload) Verify(keys Keys, audience Audience, now time.Time, skew time.
 }
 
 // Authentic returns what a live code says, if one of the keys has signed it, whoever it is for and
-// whether it has expired or not; which of the keys it was, key says. [Code.CheckTime] is about the time.
-// Errors are [ErrNoAuthority], [ErrUnknownKey] and [ErrSignature].
-func (p *Payload) Authentic(keys Keys) (c Code, key *ecdsa.PublicKey, err error) {
+// whether it has expired or not; [Code.CheckTime] is about the time. Errors are [ErrNoAuthority],
+// [ErrUnknownKey] and [ErrSignature].
+func (p *Payload) Authentic(keys Keys) (Code, error) {
 	if p.Kind() != Live {
-		return Code{}, nil, ErrNoAuthority
+		return Code{}, ErrNoAuthority
 	}
 	candidates := keys.keys[p.keyID()]
 	if len(candidates) == 0 {
-		return Code{}, nil, ErrUnknownKey
+		return Code{}, ErrUnknownKey
 	}
 	digest := digestOf(p.signed())
 	for _, key := range candidates {
 		if verifies(key, digest, p.signature()) {
-			return p.code(), key, nil
+			return p.code(), nil
 		}
 	}
-	return Code{}, nil, ErrSignature
+	return Code{}, ErrSignature
 }
 
 // CheckTime checks that a live code has not expired, and that it ends no later than one can. Errors are
