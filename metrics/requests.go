@@ -20,11 +20,13 @@ const other = "other"
 // without a deadline waits at most (server.DefaultDeadline).
 var buckets = []float64{.00005, .0001, .0002, .0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5}
 
-// methods are the labels of methods: the policies' table, what needs no policy, and the rest.
+// methods are the labels of methods: the policies' table, what phones ask for, what needs no policy, and the
+// rest.
 var methods = func() (names []string) {
 	for _, m := range policies.Methods {
 		names = append(names, m.Name)
 	}
+	names = append(names, server.PageMethods()...)
 	return append(names, "health", "reflection", other)
 }()
 

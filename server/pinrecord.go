@@ -70,7 +70,11 @@ func (b recordBinding) BeginPin(ctx context.Context, r *keydv1.BeginPinRequest) 
 	if err != nil {
 		return nil, err
 	}
-	return &keydv1.BeginPinResponse{Record: recordMessage(begun.Record), SealedCode: begun.Code}, nil
+	answer := &keydv1.BeginPinResponse{Record: recordMessage(begun.Record), SealedCode: begun.Code}
+	if begun.Link != "" && settableOnPhone(ctx, begun.Record.Subject.Kind) {
+		answer.Link = voidSettings(ctx).Origin() + "/p#" + begun.Link
+	}
+	return answer, nil
 }
 
 // SetPin implements keyd.v1.PinRecordService.
@@ -197,6 +201,7 @@ func subjectOf(s *keydv1.PinSubject) *pinrecord.Subject {
 var kindsOf = map[keydv1.PinSubject_Kind]pinrecord.Kind{
 	keydv1.PinSubject_SUPERVISOR: pinrecord.Supervisor,
 	keydv1.PinSubject_CARDHOLDER: pinrecord.Cardholder,
+	keydv1.PinSubject_PASSKEY:    pinrecord.Passkey,
 }
 
 func pinEntry(e *keydv1.PinEntry) records.Entry {

@@ -108,6 +108,7 @@ type Server struct {
 	draining chan struct{}
 	drain    sync.Once
 	voids    *voids.Service
+	pages    pages
 
 	connections *connections
 	refusals    *refusals
@@ -147,6 +148,7 @@ func New(c Config) (*Server, error) {
 		Store: c.Voids, Used: used, Keys: c.Keys, Records: tries{pinRecords}, Authorities: c.Officers, Modules: c.Modules, Settings: voidSettings,
 	})
 	keydv1.RegisterVoidServiceServer(s.grpc, voidBinding{access: access, steps: s.steps, draining: s.draining, watching: make(chan struct{}, maxWatchers), voids: s.voids})
+	s.pages = pages{newPhones(c, s.inForce, s.clients), s.voids, pinRecords}
 	keydv1.RegisterFleetServiceServer(s.grpc, fleetBinding{access: access, officers: c.Officers})
 	keydv1.RegisterAuditServiceServer(s.grpc, auditBinding{access: access, log: c.Audit})
 	keydv1.RegisterBackupServiceServer(s.grpc, backupBinding{

@@ -54,6 +54,23 @@ func (t tries) Attempt(ctx context.Context, actor string, subject *pinrecord.Sub
 	return try{a}, nil
 }
 
+// Passkey implements [voids.Records].
+func (t tries) Passkey(ctx context.Context, subject []byte, f *voidtoken.Fields, origin string) (voids.Passkey, error) {
+	p, err := t.records.Passkey(ctx, subject, f, origin)
+	if err != nil {
+		return nil, err
+	}
+	return ofPhone{p}, nil
+}
+
+type ofPhone struct{ *records.Passkey }
+
+// Sealed implements [voids.Passkey].
+func (p ofPhone) Sealed() []byte { return p.Record }
+
+// Owner implements [voids.Passkey].
+func (p ofPhone) Owner() string { return p.Name }
+
 type try struct{ *records.Attempt }
 
 // Sealed implements [voids.Attempt].
@@ -174,6 +191,14 @@ func (b voidBinding) GetVoid(ctx context.Context, r *keydv1.GetVoidRequest) (*ke
 		return nil, err
 	}
 	return told(b.voids.Get(ctx, r.GetVoidId()))
+}
+
+// GetVoidToken implements keyd.v1.VoidService.
+func (b voidBinding) GetVoidToken(ctx context.Context, r *keydv1.GetVoidTokenRequest) (*keydv1.AuthorizeVoidResponse, error) {
+	if err := b.about(ctx, voids.ActionToken, r.GetVoidId()); err != nil {
+		return nil, err
+	}
+	return authorizedMessage(b.voids.Token(ctx, r.GetVoidId()))
 }
 
 // ListVoids implements keyd.v1.VoidService.
