@@ -63,6 +63,9 @@ type Config struct {
 	// Admin is a second listener for this machine: metrics, health, profiles.
 	Admin Admin `yaml:"admin"`
 
+	// Web is a listener for the pages that codes and links open on phones.
+	Web Web `yaml:"web"`
+
 	// Tracing sends spans of requests to an OpenTelemetry collector.
 	Tracing Tracing `yaml:"tracing"`
 
@@ -145,6 +148,19 @@ type TLS struct {
 type Admin struct {
 	// Listen is IP:PORT, of a loopback address. Nothing is served when it is not set.
 	Listen string `yaml:"listen"`
+}
+
+// Web is HTTPS, TLS 1.2 or newer, without client certificates, for phones at the host that the policy
+// names (voids.code_host). Nothing is served when Listen is not set, and only refusals where the policy
+// lets nothing be done on phones.
+type Web struct {
+	// Listen is HOST:PORT.
+	Listen string `yaml:"listen"`
+
+	// Certificate and Key are the files, in PEM, with which phones are shown the host's name: one of
+	// an authority that phones believe. They are read again with those of TLS.
+	Certificate string `yaml:"certificate"` // the chain, leaf first
+	Key         string `yaml:"key"`         // readable by the front's user alone
 }
 
 // Tracing is about OpenTelemetry traces. Nothing is traced, and the front can connect to

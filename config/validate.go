@@ -55,6 +55,9 @@ func (c *Config) validate() error {
 	if c.Tracing.CA != "" {
 		paths = append(paths, struct{ name, value string }{"tracing.ca", c.Tracing.CA})
 	}
+	if c.Web.Listen != "" {
+		paths = append(paths, struct{ name, value string }{"web.certificate", c.Web.Certificate}, struct{ name, value string }{"web.key", c.Web.Key})
+	}
 	if p := c.Database.Postgres; p != nil {
 		for _, f := range []struct{ name, value string }{
 			{"database.postgres.password_file", p.PasswordFile}, {"database.postgres.ca", p.CA},
@@ -126,6 +129,9 @@ func (c *Config) validate() error {
 	}
 	if err := CheckAdmin(c.Admin.Listen); err != nil {
 		return fmt.Errorf("admin.listen: %w", err)
+	}
+	if err := c.Web.validate(); err != nil {
+		return fmt.Errorf("web.%w", err)
 	}
 	if err := c.Tracing.validate(); err != nil {
 		return fmt.Errorf("tracing: %w", err)
@@ -220,6 +226,22 @@ func CheckAdmin(listen string) error {
 	}
 	if !at.Addr().Unmap().IsLoopback() {
 		return fmt.Errorf("%s is no loopback address: whoever reaches it reads metrics and profiles without a certificate; use 127.0.0.1, and let a program on this machine pass them on", at.Addr())
+	}
+	return nil
+}
+
+func (w Web) validate() error {
+	if w.Listen == "" {
+		if w != (Web{}) {
+			return errors.New("listen is missing: without it certificate and key are without effect")
+		}
+		return nil
+	}
+	if _, _, err := net.SplitHostPort(w.Listen); err != nil {
+		return fmt.Errorf("listen: %q is not HOST:PORT", w.Listen)
+	}
+	if w.Certificate == "" || w.Key == "" {
+		return errors.New("certificate and web.key are both needed with web.listen")
 	}
 	return nil
 }

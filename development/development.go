@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"keyd/config"
-	"keyd/policies"
 )
 
 // SampleKeys is a file of test keys with published values, in the form that
@@ -106,6 +105,7 @@ func (s *Service) config(listen, library string) *config.Config {
 			Key:         s.path("config", "server.key"),
 			ClientCA:    s.path("certs", "ca.crt"),
 		},
+		Web: s.web(),
 		Token: config.Token{
 			Library:     library,
 			Label:       TokenLabel,
@@ -198,7 +198,7 @@ func (s *Service) files(host string) error {
 	if err := replaceFile(s.path("token", "softhsm2.conf"), []byte(conf), 0o600); err != nil {
 		return err
 	}
-	if _, err := createFile(s.path("config", "policy.yaml"), policies.Dev, 0o644); err != nil {
+	if err := s.policy(); err != nil {
 		return err
 	}
 	if err := s.terminals(); err != nil {

@@ -38,6 +38,7 @@ type Options struct {
 	ControlFD   int // control socket (package child)
 	ListenFD    int // bound TCP socket
 	AdminFD     int // the same for metrics, health and profiles, or -1
+	WebFD       int // the same for pages for phones, or -1
 	ProvisionFD int // sealed keys of a provisioning process, or -1
 
 	VaultReportFD int // what the unlock process says of Vault (package vault/report), or -1
@@ -47,6 +48,9 @@ type Options struct {
 	Certificate string // PEM files of the server's identity
 	Key         string
 	ClientCA    string
+
+	WebCertificate string // PEM files of the pages for phones, where they are served
+	WebKey         string
 
 	// Postgres is the database that the nodes of a fleet share; without a host it is an SQLite
 	// file in State. Node is this keyd's name among them.
@@ -113,6 +117,9 @@ func setUp(err error) error { return fmt.Errorf("%w: %w", ErrSetUp, err) }
 func confineFiles(o Options, supervisor int) (*confine.Confinement, error) {
 	var connect []uint16
 	files := []string{o.Policy, o.Certificate, o.Key, o.ClientCA}
+	if o.WebFD >= 0 {
+		files = append(files, o.WebCertificate, o.WebKey)
+	}
 	if o.Trace.Collector != "" {
 		at, err := netip.ParseAddrPort(o.Trace.Collector)
 		if err != nil {
@@ -149,6 +156,8 @@ type front struct {
 	Options
 	listener  net.Listener
 	admin     net.Listener // nil where there is none
+	web       net.Listener // likewise
+	phones    *phonePages  // likewise
 	database  store.Store
 	log       *audit.Log
 	inventory *keys.Inventory
@@ -181,6 +190,11 @@ func open(o Options) (_ *front, err error) {
 	if o.AdminFD >= 0 {
 		if f.admin, err = listener(o.AdminFD); err != nil {
 			return nil, fmt.Errorf("admin socket: %w", err)
+		}
+	}
+	if o.WebFD >= 0 {
+		if f.web, err = listener(o.WebFD); err != nil {
+			return nil, fmt.Errorf("socket of the pages for phones: %w", err)
 		}
 	}
 	if o.VaultReportFD >= 0 {
@@ -347,6 +361,17 @@ func (f *front) serve(control *child.Control, report confine.Report) error {
 	if err != nil {
 		return setUp(err)
 	}
+	if f.phones, err = f.openPages(service.Pages(), policy); err != nil {
+		return setUp(err)
+	}
+	if f.phones != nil {
+		go func() {
+			if err := f.phones.serve(f.web); err != nil {
+				f.Log.Error("the pages for phones are not served any more", "cause", err)
+			}
+		}()
+		defer f.phones.http.Close() //nolint:errcheck // what it answers is worth nothing any more
+	}
 	if f.admin != nil {
 		pages := f.pages(service, processes)
 		defer pages.Close() //nolint:errcheck // what it answers is worth nothing any more
@@ -393,6 +418,9 @@ func (f *front) serve(control *child.Control, report confine.Report) error {
 		case <-control.Stopping():
 			ctx, cancel := context.WithTimeout(context.Background(), f.DrainTimeout)
 			defer cancel()
+			if f.phones != nil {
+				f.phones.drain(ctx)
+			}
 			if err := service.Drain(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 				return err
 			}

@@ -23,6 +23,9 @@ const (
 	FileCertificate = "certificate"
 	FileKey         = "key"
 	FileClientCA    = "client_ca"
+
+	FileWebCertificate = "web_certificate"
+	FileWebKey         = "web_key"
 )
 
 // current is what this front goes by at the moment.
@@ -76,7 +79,8 @@ type inUse interface {
 }
 
 // reload takes up what the supervisor has opened anew: the policy, or nothing of it; and
-// certificate, key and client authorities together, or nothing of them. What is wrong is
+// certificate, key and client authorities together, or nothing of them; likewise those of the pages for
+// phones. What is wrong is
 // left, said in log, audit log and status, and the old stays in use. It reports whether
 // all is in use now, and closes the files.
 func (f *front) reload(s inUse, opened child.Opened) (all bool) {
@@ -96,7 +100,13 @@ func (f *front) reload(s inUse, opened child.Opened) (all bool) {
 		f.kept("certificate, key and client authorities", tlsErr)
 		f.current.set(func(u *server.InUse) { u.TLS.Failed = server.FailedReload{At: time.Now(), Why: tlsErr.Error()} })
 	}
-	return policyErr == nil && tlsErr == nil
+	var webErr error
+	if f.phones != nil && opened.Has(FileWebCertificate) {
+		if webErr = f.reloadWeb(opened); webErr != nil {
+			f.kept("certificate and key of the pages for phones", webErr)
+		}
+	}
+	return policyErr == nil && tlsErr == nil && webErr == nil
 }
 
 func (f *front) reloadPolicy(s inUse, opened child.Opened) error {
@@ -113,6 +123,11 @@ func (f *front) reloadPolicy(s inUse, opened child.Opened) error {
 		return err // what is decided by must be on record
 	}
 	s.SetPolicy(policy)
+	if f.phones != nil {
+		if err := f.phones.use(policy); err != nil {
+			return err // the policy was checked
+		}
+	}
 	f.usePolicy(policy)
 	f.Log.Info("policy loaded", "digest", policy.Digest(), "before", before)
 	return nil

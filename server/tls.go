@@ -83,21 +83,9 @@ func (i *TLSIdentity) CheckTime(now time.Time) error {
 //
 // Errors name the file and what is wrong with it; they hold nothing of a key.
 func ReadTLS(files OpenTLSFiles) (*TLSIdentity, error) {
-	chain, err := readPEM(files.Certificate, 0)
+	pair, err := readPair(files.Certificate, files.Key)
 	if err != nil {
-		return nil, fmt.Errorf("server certificate: %w", err)
-	}
-	key, err := readPEM(files.Key, 0o027)
-	if err != nil {
-		return nil, fmt.Errorf("server key: %w", err)
-	}
-	pair, err := tls.X509KeyPair(chain, key)
-	clear(key)
-	if err != nil {
-		return nil, fmt.Errorf("server certificate %s and key %s: %w", files.Certificate.Name(), files.Key.Name(), err)
-	}
-	if err := checkPurpose(pair.Leaf); err != nil {
-		return nil, fmt.Errorf("server certificate %s: %w", files.Certificate.Name(), err)
+		return nil, err
 	}
 	authorities, err := readPEM(files.ClientCA, 0)
 	if err != nil {
@@ -125,6 +113,27 @@ func ReadTLS(files OpenTLSFiles) (*TLSIdentity, error) {
 		SessionTicketsDisabled: true,
 	}
 	return identity, nil
+}
+
+// readPair reads a server's certificate and key.
+func readPair(certificate, private *os.File) (pair tls.Certificate, err error) {
+	chain, err := readPEM(certificate, 0)
+	if err != nil {
+		return pair, fmt.Errorf("server certificate: %w", err)
+	}
+	key, err := readPEM(private, 0o027)
+	if err != nil {
+		return pair, fmt.Errorf("server key: %w", err)
+	}
+	pair, err = tls.X509KeyPair(chain, key)
+	clear(key)
+	if err != nil {
+		return pair, fmt.Errorf("server certificate %s and key %s: %w", certificate.Name(), private.Name(), err)
+	}
+	if err := checkPurpose(pair.Leaf); err != nil {
+		return pair, fmt.Errorf("server certificate %s: %w", certificate.Name(), err)
+	}
+	return pair, nil
 }
 
 // checkPurpose refuses a certificate that every client would refuse.

@@ -28,8 +28,9 @@ func Check(c *config.Config) (problems []error) {
 		}
 	}
 	add(checkTLS(c))
-	_, err := policies.Load(c.Policy)
+	policy, err := policies.Load(c.Policy)
 	add(err)
+	add(checkWeb(c, policy))
 	add(checkLibrary(c))
 	if _, err := net.ResolveTCPAddr("tcp", c.Listen); err != nil {
 		add(fmt.Errorf("listen: %w", err))
@@ -82,6 +83,10 @@ func Check(c *config.Config) (problems []error) {
 	}
 	const own, open = "chown it to that user", "chmod 644 it"
 	public := []string{c.Policy, c.TLS.Certificate, c.TLS.ClientCA}
+	if c.Web.Listen != "" {
+		public = append(public, c.Web.Certificate)
+		add(checkAccess("users.front", users.front, c.Web.Key, read, own))
+	}
 	if c.Tracing.CA != "" {
 		public = append(public, c.Tracing.CA)
 	}
@@ -123,6 +128,30 @@ func checkTLS(c *config.Config) error {
 		return fmt.Errorf("tls.certificate, tls.key, tls.client_ca: %w", err)
 	}
 	return nil
+}
+
+// checkWeb reads the files of the pages as a front does, and wants a certificate for the host that the
+// policy, which may be nil, sends phones to.
+func checkWeb(c *config.Config, policy *policies.Policy) error {
+	if c.Web.Listen == "" {
+		return nil
+	}
+	if _, err := net.ResolveTCPAddr("tcp", c.Web.Listen); err != nil {
+		return fmt.Errorf("web.listen: %w", err)
+	}
+	identity, err := server.LoadWebTLS(c.Web.Certificate, c.Web.Key)
+	if err == nil {
+		err = identity.CheckTime(time.Now())
+	}
+	if err == nil {
+		if v := policy.Voids(); v != nil && v.Phone != nil {
+			err = identity.CheckHost(v.CodeHost)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("web.certificate, web.key: %w", err)
+	}
+	return checkPrivate("web.key", c.Web.Key)
 }
 
 func checkLibrary(c *config.Config) error {

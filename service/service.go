@@ -71,6 +71,7 @@ func Run(ctx context.Context, c *config.Config, o Options) error {
 		DrainTimeout: time.Duration(c.DrainTimeout),
 		LongestPause: time.Duration(c.RestartPause),
 		Admin:        c.Admin.Listen,
+		Web:          c.Web.Listen,
 		OnReady:      o.OnReady,
 		OnAdmin:      o.OnAdmin,
 		Files:        reloadable(c),
@@ -112,12 +113,16 @@ func Run(ctx context.Context, c *config.Config, o Options) error {
 
 // reloadable is what can be replaced while the service runs.
 func reloadable(c *config.Config) []supervisor.Reloadable {
-	return []supervisor.Reloadable{
+	list := []supervisor.Reloadable{
 		{Name: front.FilePolicy, Path: c.Policy},
 		{Name: front.FileCertificate, Path: c.TLS.Certificate, Renewed: true},
 		{Name: front.FileKey, Path: c.TLS.Key, Renewed: true},
 		{Name: front.FileClientCA, Path: c.TLS.ClientCA, Renewed: true},
 	}
+	if c.Web.Listen != "" {
+		list = append(list, supervisor.Reloadable{Name: front.FileWebCertificate, Path: c.Web.Certificate}, supervisor.Reloadable{Name: front.FileWebKey, Path: c.Web.Key})
+	}
+	return list
 }
 
 // The flags of the internal commands are read in cmd/keyd/internal.go.
@@ -145,6 +150,9 @@ func frontArgs(c *config.Config, o Options, u processUsers) []string {
 		"--separated=" + strconv.FormatBool(u.separated()),
 	}
 	args = append(args, databaseArgs(c)...)
+	if w := c.Web; w.Listen != "" {
+		args = append(args, "--web-certificate", w.Certificate, "--web-key", w.Key)
+	}
 	if t := c.Tracing; t.OTLP != "" {
 		args = append(args, "--trace-collector", t.OTLP, "--trace-ca", t.CA, "--trace-sample", strconv.FormatFloat(t.Sample, 'g', -1, 64))
 	}

@@ -58,6 +58,10 @@ type Config struct {
 	// metrics, health, profiles. Empty for none. Likewise bound here, see Listen.
 	Admin string
 
+	// Web is the address, "host:port", at which the front serves pages for phones. Empty for none.
+	// Likewise bound here, see Listen.
+	Web string
+
 	// Files are opened anew at each value that comes from Reload, and handed to the
 	// front, which is confined and could not open what has taken their place. They are
 	// never read here. At most child.MaxFiles.

@@ -9,7 +9,7 @@
 //	unlock     --pin-fd [--input-fd] [files]       writes the token PIN, see package pinfile
 //	renew      [--input-fd] [files]                runs at intervals, where there is something to renew
 //	provision  --pin-fd --output-fd [--input-fd] [files]   runs once, before the first front
-//	front      --control-fd --listen-fd [--admin-fd] [--provision-fd] [files]
+//	front      --control-fd --listen-fd [--admin-fd] [--web-fd] [--provision-fd] [files]
 //	module     --control-fd --pin-fd [files] --module I
 //
 // Standard input and output of a child are /dev/null and standard error. The control

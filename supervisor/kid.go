@@ -133,6 +133,12 @@ func (s *supervisor) launch(k *kid, control *os.File) (*os.Process, error) {
 		}
 		grants = append(grants, grant{"--admin-fd", s.admin.file})
 	}
+	if s.web != nil {
+		if err := s.mend(s.web); err != nil {
+			return nil, err
+		}
+		grants = append(grants, grant{"--web-fd", s.web.file})
+	}
 	if s.provisioned != nil {
 		if _, err := s.provisioned.Seek(0, 0); err != nil {
 			return nil, err

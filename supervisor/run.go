@@ -81,6 +81,11 @@ func (s *supervisor) prepare(ctx context.Context) (err error) {
 			s.OnAdmin(s.admin.address)
 		}
 	}
+	if s.Web != "" {
+		if s.web, err = bind(ctx, s.Web); err != nil {
+			return err
+		}
+	}
 	// The parent's process group, because only that may read from the terminal.
 	if err := s.launcher.oneShot(ctx, "unlock", &s.Unlock, append([]grant{{"--pin-fd", s.pin}}, s.Unlock.inherited()...), syscall.SysProcAttr{}, s.time.oneShotStop); err != nil {
 		return err
@@ -106,6 +111,7 @@ type supervisor struct {
 	pinMemory   string
 	listening   *bound
 	admin       *bound   // nil where there is none
+	web         *bound   // likewise
 	provisioned *os.File // nil once a front has become ready
 	lockable    bool     // the supervisor can hand CAP_IPC_LOCK on
 
@@ -135,6 +141,7 @@ func (s *supervisor) release() {
 	}
 	s.listening.close()
 	s.admin.close()
+	s.web.close()
 	for _, f := range []*os.File{s.pin, s.provisioned} {
 		if f != nil {
 			_ = f.Close()
