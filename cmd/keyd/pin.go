@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -18,7 +19,7 @@ func pinCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "pin",
 		GroupID: "client",
-		Short:   "PINs of supervisors, and of cardholders where keyd keeps them",
+		Short:   "PINs and passkeys of supervisors, and PINs of cardholders where keyd keeps them",
 		Args:    cobra.NoArgs,
 		RunE:    needsSubcommand,
 	}
@@ -29,7 +30,20 @@ func pinCommand() *cobra.Command {
 // subject holds the flags that say whose PIN it is.
 type subject struct {
 	merchant, terminal, name string
+	kind                     string
 	cardholder               bool
+}
+
+// kinds are the values of --kind.
+var kinds = map[string]pinrecord.Kind{"supervisor": pinrecord.Supervisor, "cardholder": pinrecord.Cardholder, "passkey": pinrecord.Passkey}
+
+// kindFlags are the flags that say what it is that the subject has.
+func (s *subject) kindFlags(c *cobra.Command) {
+	f := c.Flags()
+	f.StringVar(&s.kind, "kind", "supervisor", "what it is: a supervisor's PIN, a cardholder's, or the passkey on a supervisor's phone (supervisor, cardholder, passkey)")
+	f.BoolVar(&s.cardholder, "cardholder", false, "it is a cardholder's, and no supervisor's: --kind cardholder")
+	completeFlag(c, "kind", "supervisor\ta supervisor's PIN", "cardholder\ta cardholder's PIN", "passkey\tthe passkey on a supervisor's phone")
+	c.MarkFlagsMutuallyExclusive("kind", "cardholder")
 }
 
 func (s *subject) flags(c *cobra.Command) {
@@ -37,14 +51,18 @@ func (s *subject) flags(c *cobra.Command) {
 	f.StringVar(&s.merchant, "merchant", "", "the merchant")
 	f.StringVar(&s.terminal, "terminal", "", "the terminal, of a supervisor of one (default: every one of the merchant)")
 	f.StringVar(&s.name, "name", "", "whose PIN it is: a name, and no card number")
-	f.BoolVar(&s.cardholder, "cardholder", false, "it is a cardholder's, and no supervisor's")
+	s.kindFlags(c)
 	if err := c.MarkFlagRequired("name"); err != nil {
 		panic(err) // the flag is defined above
 	}
 }
 
 func (s *subject) record() (*pinrecord.Subject, error) {
-	r := &pinrecord.Subject{Kind: pinrecord.Supervisor, Merchant: s.merchant, Terminal: s.terminal, Name: s.name}
+	kind, ok := kinds[s.kind]
+	if !ok {
+		return nil, errors.New("--kind is supervisor, cardholder or passkey")
+	}
+	r := &pinrecord.Subject{Kind: kind, Merchant: s.merchant, Terminal: s.terminal, Name: s.name}
 	if s.cardholder {
 		r.Kind = pinrecord.Cardholder
 	}
@@ -207,6 +225,7 @@ func pinHistory() *cobra.Command {
 func pinTable(r *keydv1.PinRecord) func(io.Writer) {
 	return func(w io.Writer) {
 		row(w, "name", printable(r.GetSubject().GetName()))
+		row(w, "kind", strings.ToLower(r.GetSubject().GetKind().String()))
 		row(w, "merchant", printable(r.GetSubject().GetMerchant()))
 		if t := r.GetSubject().GetTerminal(); t != "" {
 			row(w, "terminal", printable(t))
@@ -214,7 +233,9 @@ func pinTable(r *keydv1.PinRecord) func(io.Writer) {
 		row(w, "number", printable(r.GetNumber()))
 		row(w, "state", word(r.GetState().String()))
 		row(w, "version", fmt.Sprint(r.GetVersion()))
-		row(w, "tries left", fmt.Sprint(r.GetTriesLeft()))
+		if r.GetSubject().GetKind() != keydv1.PinSubject_PASSKEY { // nobody guesses one
+			row(w, "tries left", fmt.Sprint(r.GetTriesLeft()))
+		}
 		if r.GetCodeExpiresAt() != nil {
 			row(w, "code good until", instant(r.CodeExpiresAt))
 		}

@@ -74,13 +74,14 @@ func pinApprove() *cobra.Command {
 		Use:   "approve --out FILE",
 		Short: "Approve, as one of two, what happens to a PIN",
 		Long: `Writes an approval and signs it, on the approver's own machine: that a subject gets a first PIN
-(--action enrol), another PIN (reset), or its tries back (unblock). The second approver signs the
+or passkey (--action enrol), another (reset), or the PIN's tries back (unblock). The second approver signs the
 same paper (--paper). What is signed is shown, and confirmed at the terminal.
 
 Whoever is named by --deliver-to (a public key in PEM; by default the first approver's own) is
 the one who can read the code that the subject is given. An approval is good for at most 24
 hours, and once.`,
 		Example: `  keyd pin approve --action enrol --merchant m-17 --name dora --version 1 --officer-key anna.key --certificate anna.crt --out dora.1
+  keyd pin approve --action enrol --kind passkey --merchant m-17 --name dora --version 1 --officer-key anna.key --certificate anna.crt --out phone.1
   keyd pin approve --paper dora.1 --officer-key bert.key --certificate bert.crt --out dora.2`,
 		Args: cobra.NoArgs,
 	}
@@ -90,7 +91,7 @@ hours, and once.`,
 	f.StringVar(&whose.merchant, "merchant", "", "the merchant")
 	f.StringVar(&whose.terminal, "terminal", "", "the terminal, of a supervisor of one")
 	f.StringVar(&whose.name, "name", "", "whose PIN it is")
-	f.BoolVar(&whose.cardholder, "cardholder", false, "it is a cardholder's, and no supervisor's")
+	whose.kindFlags(c)
 	f.Uint32Var(&version, "version", 0, "the version that the PIN will have (keyd pin status: its version and one); of unblock: that it has")
 	f.StringVar(&deliver, "deliver-to", "", "PEM file of the public key of who hands the code over (default: the approver)")
 	f.DurationVar(&validFor, "valid-for", time.Hour, "how long the approval, and the code, is good")
@@ -185,7 +186,11 @@ func newApproval(action string, whose *subject, version uint32, deliver string, 
 
 // showApproval shows an approver what is going to be signed.
 func showApproval(w io.Writer, a *pinrecord.Approval, by *pinrecord.Approver) error {
-	what := map[pinrecord.Action]string{pinrecord.Enrol: "gets a first PIN", pinrecord.Reset: "loses its PIN at once, and gets another", pinrecord.Unblock: "gets its tries back, and keeps its PIN"}
+	has := "PIN"
+	if a.Subject.Kind == pinrecord.Passkey {
+		has = "passkey"
+	}
+	what := map[pinrecord.Action]string{pinrecord.Enrol: "gets a first " + has, pinrecord.Reset: "loses its " + has + " at once, and gets another", pinrecord.Unblock: "gets its tries back, and keeps its PIN"}
 	text := fmt.Sprintf("%s %s", strings.ToLower(string(a.Subject.Kind)), a.Subject.Name)
 	if a.Subject.Terminal != "" {
 		text += ", terminal " + a.Subject.Terminal
@@ -214,6 +219,8 @@ func pinBegin() *cobra.Command {
 		Short: "Hand in what two approvers have signed",
 		Long: `Hands two approvals over the same paper in, and keeps the sealed code in a file: for who was named
 in the approval, and nobody else (keyd pin code). The same approvals again have the same code.
+Where the policy lets it be set on a phone, the link of the page is printed: it is for the subject,
+and no secret that would be of use without the code.
 With a reset the PIN that was is dead from then on.`,
 		Example: `  keyd pin begin dora.1 dora.2 --code-out dora.code --dir ./dev`,
 		Args:    twoApprovals,
@@ -249,7 +256,12 @@ With a reset the PIN that was is dead from then on.`,
 		if err := file.finish(a.SealedCode); err != nil {
 			return err
 		}
-		return out.print(a, pinTable(a.Record))
+		return out.print(a, func(w io.Writer) {
+			pinTable(a.Record)(w)
+			if a.Link != "" {
+				row(w, "link", printable(a.Link))
+			}
+		})
 	}
 	return c
 }

@@ -27,7 +27,7 @@ func voidCommand() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE:    needsSubcommand,
 	}
-	c.AddCommand(voidPrepare(), voidCreate(), voidQR(), voidScan(), voidAuthorize(), voidApprove(), voidConfirm(), voidCancel(), voidShow(), voidList(), voidWatch(), voidVerify())
+	c.AddCommand(voidPrepare(), voidCreate(), voidQR(), voidScan(), voidAuthorize(), voidApprove(), voidConfirm(), voidCancel(), voidShow(), voidToken(), voidList(), voidWatch(), voidVerify())
 	return c
 }
 
@@ -35,9 +35,10 @@ func voidPrepare() *cobra.Command {
 	return prepares(&cobra.Command{
 		Use:   "prepare",
 		Short: "Make a development service ready to void payments",
-		Long: `Does what officers do for a service in production: it has the development officers make the two key
-pairs that the policy names, void-tokens and void-codes, by the same ceremonies as elsewhere, and
-writes their public keys (DIR/voids), as switches and scanners get them. What is there stays.`,
+		Long: `Does what officers do for a service in production: it has the development officers make the key
+pairs that the policy names, void-tokens, void-codes and void-page, by the same ceremonies as
+elsewhere, and writes the public keys of the first two (DIR/voids), as switches and scanners get
+them. What is there stays.`,
 		Example: `  keyd void prepare --dir ./dev`,
 	}, injecting.PrepareVoids)
 }
@@ -181,7 +182,8 @@ func voidCreate() *cobra.Command {
 		Use:   "create",
 		Short: "Create a void request and its code",
 		Long: `Creates a void request by what the switch knows of the payment, and prints the code that is
-shown (keyd void qr draws it). Where the rules refuse the void, it says why and what to do.`,
+shown (keyd void qr draws it), and the same as the URL that a phone opens, where the policy has pages
+for phones. Where the rules refuse the void, it says why and what to do.`,
 		Example: `  keyd void create --merchant m-17 --terminal t-1 --reference pay-0001 --amount 12300 --fee-category standard --dir ./dev`,
 		Args:    cobra.NoArgs,
 	}
@@ -302,6 +304,34 @@ func voidCancel() *cobra.Command {
 			return err
 		}
 		return out.print(v, func(w io.Writer) { writeVoid(w, v) })
+	}
+	return c
+}
+
+func voidToken() *cobra.Command {
+	var conn connection
+	var out output
+	c := &cobra.Command{
+		Use:   "token VOID",
+		Short: "Get, as the switch, the token of a void that is authorised",
+		Long: `Prints the token of a void that is authorised, however that was done: on a phone, say, while the
+terminal waits (keyd void watch). Of any other it prints how the void stands, and there is no token.`,
+		Example: `  keyd void token 0a1b… --dir ./dev`,
+		Args:    oneVoid,
+	}
+	conn.flags(c, "switch")
+	out.flag(c)
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		a, err := call(cmd, &conn, keydv1.NewVoidServiceClient, keydv1.VoidServiceClient.GetVoidToken, &keydv1.GetVoidTokenRequest{VoidId: args[0]})
+		if err != nil {
+			return err
+		}
+		return out.print(a, func(w io.Writer) {
+			writeVoid(w, a.Void)
+			if a.Token != "" {
+				row(w, "token", printable(a.Token))
+			}
+		})
 	}
 	return c
 }

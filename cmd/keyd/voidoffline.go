@@ -14,7 +14,7 @@ import (
 )
 
 func voidQR() *cobra.Command {
-	var format, to string
+	var format, to, host string
 	var scale int
 	var ascii, inverse bool
 	c := &cobra.Command{
@@ -23,12 +23,14 @@ func voidQR() *cobra.Command {
 		Long: `Reads a code, or its URL, from one line of standard input, and draws it: as text for this
 terminal, or as PNG or SVG into a file. Nothing is asked of a service.`,
 		Example: `  echo "$CODE" | keyd void qr
+  echo "$CODE" | keyd void qr --url void.example.com
   echo "$CODE" | keyd void qr --format png --scale 8 --out code.png`,
 		Args: cobra.NoArgs,
 	}
 	f := c.Flags()
 	f.StringVar(&format, "format", "text", "text, png or svg")
 	f.StringVar(&to, "out", "", "file to write, which does not exist yet; needed for png and svg")
+	f.StringVar(&host, "url", "", "draw the code as the URL that a phone opens, at this host (code_host of the policy)")
 	f.IntVar(&scale, "scale", 8, "pixels per module of a PNG, 1 to 64")
 	f.BoolVar(&ascii, "ascii", false, "text without UTF-8")
 	f.BoolVar(&inverse, "inverse", false, "text without colours, for a dark background")
@@ -37,6 +39,15 @@ terminal, or as PNG or SVG into a file. Nothing is asked of a service.`,
 		text, err := oneLine("the code")
 		if err != nil {
 			return err
+		}
+		if host != "" {
+			p, err := code.Scan(text, host)
+			if err == nil {
+				text, err = p.URL(host)
+			}
+			if err != nil {
+				return err
+			}
 		}
 		s, err := code.NewSymbol(text)
 		if err != nil {

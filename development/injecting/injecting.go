@@ -230,9 +230,11 @@ func (p *preparation) pair(ctx context.Context, name, algorithm string, length u
 	if err != nil || there != nil {
 		return false, err
 	}
-	return true, p.ceremony(ctx, &ceremony.Definition{Kind: ceremony.Create, Key: &ceremony.KeySpec{
-		Name: name, Version: 1, Usage: "S0", Algorithm: algorithm, Length: length, Mode: "S", Exportability: "N", Peers: peers,
-	}})
+	return true, p.create(ctx, &ceremony.KeySpec{Name: name, Version: 1, Usage: "S0", Algorithm: algorithm, Length: length, Mode: "S", Exportability: "N", Peers: peers})
+}
+
+func (p *preparation) create(ctx context.Context, k *ceremony.KeySpec) error {
+	return p.ceremony(ctx, &ceremony.Definition{Kind: ceremony.Create, Key: k})
 }
 
 // key returns the key of a name, nil where there is none.

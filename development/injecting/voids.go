@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 
 	keydv1 "keyd/api/keyd/v1"
+	"keyd/ceremony"
+	"keyd/hsm"
 	"keyd/simulator"
 )
 
@@ -26,8 +28,8 @@ var voidPairs = []struct{ name, what string }{
 	{"void-codes", "for codes (P-256)"},
 }
 
-// PrepareVoids has officers make the key pairs of void tokens and codes, and writes their public
-// keys. What is there stays; a public key's file that is of another key is written anew.
+// PrepareVoids has officers make the key pairs of void tokens and codes, and that of phones, and writes the
+// public keys of the first two. What is there stays; a public key's file that is of another key is written anew.
 func PrepareVoids(ctx context.Context, dir string, officers []Officer) ([]Step, error) {
 	if len(officers) == 0 {
 		return nil, errors.New("there is no officer")
@@ -46,7 +48,23 @@ func PrepareVoids(ctx context.Context, dir string, officers []Officer) ([]Step, 
 			return p.steps, err
 		}
 	}
-	return p.steps, nil
+	return p.steps, p.page(ctx)
+}
+
+// pageName is the key pair that the development policy names for phones.
+const pageName = "void-page"
+
+// page has officers make the key pair with which phones agree on a key for a PIN.
+func (p *preparation) page(ctx context.Context) error {
+	k, err := p.key(ctx, pageName)
+	if err == nil && k == nil {
+		err = p.create(ctx, &ceremony.KeySpec{Name: pageName, Version: 1, Usage: "K3", Algorithm: "E", Length: 32, Mode: "X", Exportability: "N", PINKind: hsm.PINRecord})
+	}
+	if err != nil {
+		return fmt.Errorf("key pair %s: %w", pageName, err)
+	}
+	p.step(k == nil, "key pair %s for phones (P-256), by a ceremony of officers", pageName)
+	return nil
 }
 
 // publicKey writes that of a key pair.
