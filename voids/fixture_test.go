@@ -9,8 +9,10 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/binary"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -84,8 +86,10 @@ type entryKey struct{}
 // boundary stands for modules: it verifies and signs as they do, with keys of its own, and keeps the
 // promise on which the front relies: a token is of the fields that PIN and MAC were bound to.
 type boundary struct {
-	token, code *ecdsa.PrivateKey
-	now         func() time.Time
+	token, code, page *ecdsa.PrivateKey
+	now               func() time.Time
+	pageKeys          atomic.Int32 // that were signed
+	forgePage         bool
 
 	asked, signed atomic.Int32
 
@@ -126,6 +130,9 @@ func (b *boundary) AuthorizeVoid(_ context.Context, r hsm.AuthorizeVoid) (hsm.Au
 				return hsm.AuthorizedVoid{}, fault.New(fault.KeySealInvalid, "")
 			}
 			by = voidtoken.Authorization{Method: voidtoken.SupervisorPIN, Subject: string(p.Record.Record[len("sealed "):])}
+		}
+		if p.Phone != nil {
+			by.Method, p.MAC = voidtoken.PhonePIN, macOf(digest, p.Block, false) // the key is bound to the void
 		}
 		if p.Block[0] != right || !bytes.Equal(p.MAC, macOf(digest, p.Block, p.Key.KSN != (dukpt.KSN{}))) {
 			return hsm.AuthorizedVoid{}, nil
@@ -171,12 +178,54 @@ func (b *boundary) SignCode(_ context.Context, r hsm.SignCode) (signature []byte
 	return signature, err
 }
 
+// assertionOf is a passkey's over a void, here.
+func assertionOf(name string, digest [32]byte) []byte {
+	sum := sha256.Sum256(append([]byte("assertion of "+name), digest[:]...))
+	return sum[:]
+}
+
+func (b *boundary) AuthorizeByPasskey(_ context.Context, r hsm.AuthorizeByPasskey) (hsm.AuthorizedVoid, error) {
+	b.asked.Add(1)
+	digest, err := r.Fields.Digest()
+	if err != nil {
+		return hsm.AuthorizedVoid{}, err
+	}
+	name, genuine := strings.CutPrefix(string(r.Record), "passkey of ")
+	if !genuine {
+		return hsm.AuthorizedVoid{}, fault.New(fault.KeySealInvalid, "")
+	}
+	if !bytes.Equal(r.Assertion.Signature, assertionOf(name, digest)) {
+		return hsm.AuthorizedVoid{}, nil
+	}
+	text, err := b.sign(voidtoken.Token{
+		Fields: r.Fields, AuthorizedAt: b.now().Unix(), ExpiresAt: r.ExpiresAt, Authorizations: []voidtoken.Authorization{{Method: voidtoken.PhonePasskey, Subject: name}},
+	})
+	return hsm.AuthorizedVoid{Verified: err == nil, Token: text}, err
+}
+
+func (b *boundary) SignPageKey(_ context.Context, r hsm.SignPageKey) (s hsm.SignedPageKey, err error) {
+	b.pageKeys.Add(1)
+	if s.Point, err = b.page.PublicKey.Bytes(); err != nil {
+		return s, err
+	}
+	message := binary.BigEndian.AppendUint64(append([]byte(hsm.PageKeyText), s.Point...), uint64(r.ExpiresAt))
+	digest := sha256.Sum256(message)
+	signer := b.code
+	if b.forgePage {
+		signer = b.token
+	}
+	s.Signature, err = signer.Sign(rand.Reader, digest[:], crypto.SHA256)
+	return s, err
+}
+
 // counted stands for the PIN records: tries of one subject, on whichever front.
 type counted struct {
 	mu     sync.Mutex
 	left   int
 	taken  int
 	decoys map[string]bool // who has no PIN
+
+	revoked bool // dora's passkey
 }
 
 // Turn lets everybody try at once, as on as many hosts.
@@ -193,6 +242,35 @@ func (c *counted) Attempt(_ context.Context, _ string, s *pinrecord.Subject) (At
 	c.left--
 	c.taken++
 	return &counting{c, "sealed " + s.Name, false}, nil
+}
+
+// Passkey is that of dora or, of whoever else, one that no module has sealed.
+func (c *counted) Passkey(_ context.Context, subject []byte, f *voidtoken.Fields, origin string) (Passkey, error) {
+	dora := phoneOf("dora")
+	switch {
+	case !bytes.Equal(subject, dora[:]):
+		return onPhone{"nobody", "decoy"}, nil
+	case f.Merchant != "m-17" || origin != "https://void.example.com" || c.revoked:
+		return onPhone{"dora", "decoy"}, nil
+	}
+	return onPhone{"dora", "passkey of dora"}, nil
+}
+
+// phoneOf is whose passkey it is.
+func phoneOf(name string) [32]byte {
+	s := pinrecord.Subject{Kind: pinrecord.Passkey, Merchant: "m-17", Name: name}
+	return s.Digest()
+}
+
+type onPhone struct{ owner, record string }
+
+func (p onPhone) Sealed() []byte { return []byte(p.record) }
+func (p onPhone) Owner() string  { return p.owner }
+func (p onPhone) Settle(verified bool, err error) (bool, error) {
+	if p.record == "decoy" && fault.Of(err).Reason == fault.KeySealInvalid {
+		return false, nil
+	}
+	return verified && err == nil, err
 }
 
 type counting struct {
@@ -293,10 +371,11 @@ func newBench(t testing.TB, open func() store.Store) *bench {
 	t.Helper()
 	b := &bench{t: t, open: open, store: open(), records: &counted{left: 1 << 30, decoys: map[string]bool{"nobody": true}}}
 	b.at.Store(moment.UnixMicro())
-	b.boundary = &boundary{token: newKey(t), code: newKey(t), now: b.now}
+	b.boundary = &boundary{token: newKey(t), code: newKey(t), page: newKey(t), now: b.now}
 	b.setPolicy(policyText)
 	b.put("token", "S0", &b.boundary.token.PublicKey)
 	b.put("code", "S0", &b.boundary.code.PublicKey)
+	b.put("page", "K3", &b.boundary.page.PublicKey)
 	b.put("bdk", "B0", nil)
 	b.put("pvk", "V2", nil)
 	return b
@@ -331,6 +410,9 @@ func (b *bench) putAs(state store.State, name, usage string, public *ecdsa.Publi
 			b.t.Fatal(err)
 		}
 		h.Public, h.Object, h.Algorithm, h.Mode, parts = der, "object", "E", "S", nil
+		if usage == "K3" {
+			h.Mode, h.PINKind = "X", hsm.PINRecord
+		}
 	}
 	body, err := hsm.SealedBody(h, parts)
 	if err != nil {
