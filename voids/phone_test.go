@@ -95,8 +95,10 @@ func TestByPasskey(t *testing.T) {
 				t.Fatalf("%d: %+v, %v", i, a, err)
 			}
 			b.good(a.Token, a.Void.Fields, voidtoken.PhonePasskey)
-			b.records.revoked = i == 1 // what was approved stays so
-			b.sleep(time.Hour / 10 * time.Duration(i))
+			if i == 1 { // what was approved stays so
+				b.records.revoked = true
+				b.sleep(3 * time.Minute) // the code's time is over
+			}
 		}
 		if n := b.boundary.signed.Load(); n != 1 {
 			t.Errorf("%d tokens were signed", n)

@@ -134,6 +134,37 @@ func (m *modules) SetPIN(_ context.Context, r hsm.SetPIN) (a hsm.SetRecord, err 
 	return a, err
 }
 
+// SetPasskey takes for a passkey whatever begins with the right origin.
+func (m *modules) SetPasskey(_ context.Context, r hsm.SetPasskey) (a hsm.SetRecord, err error) {
+	defer m.request()()
+	p, _, sealed, err := pinrecord.ParsePending(r.Pending)
+	if err != nil || !bytes.Equal(sealed, mac) {
+		return a, fault.New(fault.KeySealInvalid, "")
+	}
+	if !bytes.HasPrefix(r.ClientData, []byte(r.Origin)) {
+		return a, fault.New(fault.RequestInvalid, "no passkey")
+	}
+	if m.begun[p.Subject.Digest()] != p.Version {
+		return a, fault.New(fault.PINRecordEnded, "")
+	}
+	m.compared++
+	if read(r.Code) != theCode {
+		return a, nil
+	}
+	made, err := decoyPasskey(p.Subject.Merchant, r.Origin)
+	if err != nil {
+		return a, err
+	}
+	record, _, _, err := pinrecord.ParsePasskey(made)
+	if err != nil {
+		return a, err
+	}
+	record.Subject, record.Version = p.Subject, p.Version
+	body, err := record.Encode()
+	a.Verified, a.Record = err == nil, append(body, mac...)
+	return a, err
+}
+
 func (m *modules) compare(sealed []byte, pin hsm.RecordBlock) (*pinrecord.Record, bool, error) {
 	r, _, with, err := pinrecord.Parse(sealed)
 	if err != nil || !bytes.Equal(with, mac) {
@@ -179,6 +210,8 @@ func (m *modules) RevokeRecord(_ context.Context, sealed []byte) error {
 		subject, version = r.Subject, r.Version
 	} else if p, _, _, err := pinrecord.ParsePending(sealed); err == nil {
 		subject, version = p.Subject, p.Version
+	} else if k, _, _, err := pinrecord.ParsePasskey(sealed); err == nil {
+		subject, version = k.Subject, k.Version
 	} else {
 		return fault.New(fault.KeySealInvalid, "")
 	}

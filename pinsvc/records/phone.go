@@ -53,10 +53,19 @@ func (s *Service) Enrolment(ctx context.Context, link string) (*Enrolment, error
 	return &Enrolment{s.record(r), [sha256.Size]byte(r.Approval)}, nil
 }
 
-func (s *Service) linked(ctx context.Context, link string) (*store.PINRecord, error) {
+// parseLink reads what [LinkOf] has written.
+func parseLink(link string) ([]byte, error) {
 	name, err := linkEncoding.DecodeString(link)
 	if err != nil || len(name) != store.PINLink || linkEncoding.EncodeToString(name) != link {
 		return nil, fault.New(fault.PINRecordNotFound, "")
+	}
+	return name, nil
+}
+
+func (s *Service) linked(ctx context.Context, link string) (*store.PINRecord, error) {
+	name, err := parseLink(link)
+	if err != nil {
+		return nil, err
 	}
 	r, err := s.store.PINRecordOfLink(ctx, name)
 	if err != nil {

@@ -1,0 +1,205 @@
+package records
+
+import (
+	"bytes"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"keyd/fault"
+	"keyd/hsm"
+	"keyd/pinrecord"
+	"keyd/voidtoken"
+)
+
+const origin = "https://void.example.com"
+
+var page = hsm.Key{Name: "page"}
+
+func onAPhone(digits string) Typed { return Typed{Point: make([]byte, 65), Block: typed(digits)} }
+
+func withPasskey(name string) *pinrecord.Subject {
+	return &pinrecord.Subject{Kind: pinrecord.Passkey, Merchant: "merchant-8", Name: name}
+}
+
+func (o *office) setsPIN(front int, link, code, pin string) (bool, error) {
+	return o.fronts[front].SetPINOnPhone(o.Context(), "page", link, page, onAPhone(code), onAPhone(pin))
+}
+
+func (o *office) setsPasskey(front int, link, code, made string) (bool, error) {
+	return o.fronts[front].SetPasskeyOnPhone(o.Context(), "page", link, origin, page, NewPasskey{Code: onAPhone(code), ClientData: []byte(origin + made), AuthenticatorData: []byte(made)})
+}
+
+// By a link a PIN is set on whichever front; the tries of its code are counted as at a terminal, and what
+// was set once is set by nothing else.
+func TestAPINByLink(t *testing.T) {
+	onBoth(t, func(o *office) {
+		s := supervisor("dora")
+		two := o.approvals(pinrecord.Enrol, s, 1)
+		begun := o.begin(two)
+		if again := o.begin(two); again.Link != begun.Link || len(begun.Link) != 26 {
+			o.Fatalf("%q and %q", begun.Link, again.Link)
+		}
+		e, err := o.fronts[1].Enrolment(o.Context(), begun.Link)
+		if err != nil || e.Record.Subject != *s || LinkOf(e.Approval[:]) != begun.Link {
+			o.Fatalf("%+v, %v", e, err)
+		}
+		for _, link := range []string{"", "A", strings.Repeat("A", 26), strings.ToLower(begun.Link), begun.Link + "A", begun.Link[:25] + "1", begun.Link[:25] + "B"} {
+			_, look := o.fronts[0].Enrolment(o.Context(), link)
+			o.refused(link, look, fault.PINRecordNotFound)
+			_, set := o.setsPIN(0, link, theCode, "493817")
+			o.refused(link, set, fault.PINRecordNotFound)
+		}
+		_, err = o.setsPasskey(0, begun.Link, theCode, "key")
+		o.refused("a passkey for a PIN", err, fault.RequestInvalid)
+		if verified, err := o.setsPIN(0, begun.Link, "00000000", "493817"); verified || err != nil {
+			o.Errorf("a wrong code: %v, %v", verified, err)
+		}
+		_, err = o.setsPIN(1, begun.Link, theCode, "123456")
+		o.refused("a weak PIN", err, fault.PINWeak)
+		for front := range 2 {
+			if verified, err := o.setsPIN(front, begun.Link, theCode, "493817"); !verified || err != nil {
+				o.Errorf("%d: %v, %v", front, verified, err)
+			}
+		}
+		_, err = o.setsPIN(0, begun.Link, theCode, "771203")
+		o.refused("set by something else", err, fault.PINRecordState)
+		_, err = o.fronts[0].Enrolment(o.Context(), begun.Link)
+		o.refused("a link that was used", err, fault.PINRecordState)
+		o.tries(s, "493817", true)
+		o.tries(s, "771203", false)
+
+		reset := o.begin(o.approvals(pinrecord.Reset, s, 2))
+		_, err = o.fronts[0].Enrolment(o.Context(), begun.Link)
+		o.refused("the link before", err, fault.PINRecordNotFound)
+		o.tries(s, "493817", false)
+		for range CodeTries {
+			if verified, err := o.setsPIN(0, reset.Link, "00000000", "771203"); verified || err != nil {
+				o.Errorf("a wrong code: %v, %v", verified, err)
+			}
+		}
+		_, err = o.setsPIN(0, reset.Link, theCode, "771203")
+		o.refused("the tries are used up", err, fault.PINRecordState)
+		late := o.begin(o.approvals(pinrecord.Reset, s, 3))
+		o.now = o.now.Add(2 * time.Hour)
+		_, err = o.setsPIN(0, late.Link, theCode, "771203")
+		o.refused("over", err, fault.PINRecordState)
+	})
+}
+
+// A passkey is enrolled, found, reset and revoked as a PIN is, and is no PIN.
+func TestAPasskeysLife(t *testing.T) {
+	onBoth(t, func(o *office) {
+		s := withPasskey("dora")
+		digest := s.Digest()
+		f := &voidtoken.Fields{Merchant: "merchant-8", Terminal: "t-1"}
+		live := func(want bool) []byte {
+			o.Helper()
+			for _, front := range o.fronts {
+				p, err := front.Passkey(o.Context(), digest[:], f, origin)
+				if err != nil || p.decoy == want || len(p.Record) == 0 {
+					o.Fatalf("%+v, %v; live is %v", p, err, want)
+				}
+				if want {
+					return p.Record
+				}
+				if _, _, sealed, err := pinrecord.ParsePasskey(p.Record); err != nil || bytes.Equal(sealed, mac) {
+					o.Errorf("the decoy: %v", err)
+				}
+				if verified, err := p.Settle(true, fault.New(fault.KeySealInvalid, "")); verified || err != nil {
+					o.Errorf("%v, %v", verified, err)
+				}
+			}
+			return nil
+		}
+		live(false)
+		first := o.begin(o.approvals(pinrecord.Enrol, s, 1))
+		live(false)
+		_, err := o.setsPIN(0, first.Link, theCode, "493817")
+		o.refused("a PIN for a passkey", err, fault.RequestInvalid)
+		_, err = o.fronts[0].SetPasskeyOnPhone(o.Context(), "page", first.Link, "https://evil.example", page, NewPasskey{Code: onAPhone(theCode), ClientData: []byte(origin)})
+		o.refused("made elsewhere", err, fault.RequestInvalid)
+		for n := range 2 {
+			if verified, err := o.setsPasskey(n, first.Link, theCode, "one"); !verified || err != nil {
+				o.Fatalf("%v, %v", verified, err)
+			}
+		}
+		o.is(s, Active, 1)
+		record := live(true)
+		for what, other := range map[string]*voidtoken.Fields{"another merchant": {Merchant: "merchant-9", Terminal: "t-1"}} {
+			if p, err := o.fronts[0].Passkey(o.Context(), digest[:], other, origin); err != nil || !p.decoy || p.Name != "dora" {
+				o.Errorf("%s: %+v, %v", what, p, err)
+			}
+		}
+		_, _, err = o.fronts[0].Set(o.Context(), actor, s, entry(theCode), entry("493817"))
+		o.refused("set at a terminal", err, fault.RequestInvalid)
+		_, err = o.fronts[0].Verify(o.Context(), actor, s, entry("493817"))
+		o.refused("verified at a terminal", err, fault.RequestInvalid)
+		_, err = o.fronts[0].Change(o.Context(), actor, s, entry("493817"), entry("602914"))
+		o.refused("changed at a terminal", err, fault.RequestInvalid)
+		_, err = o.fronts[0].Attempt(o.Context(), actor, s)
+		o.refused("tried", err, fault.RequestInvalid)
+		_, err = o.fronts[0].Begin(o.Context(), actor, o.approvals(pinrecord.Unblock, s, 1), time.Time{})
+		o.refused("unblocked", err, fault.PINRecordState)
+
+		second := o.begin(o.approvals(pinrecord.Reset, s, 2))
+		live(false) // at once
+		if verified, err := o.setsPasskey(1, second.Link, theCode, "two"); !verified || err != nil {
+			o.Fatalf("%v, %v", verified, err)
+		}
+		if bytes.Equal(live(true), record) {
+			o.Error("the passkey before is there")
+		}
+		list, _, err := o.fronts[0].List(o.Context(), "merchant-8", "", 10)
+		if err != nil || len(list) != 1 || list[0].Subject != *s {
+			o.Errorf("%+v, %v", list, err)
+		}
+		if _, err := o.fronts[0].Revoke(o.Context(), actor, s, "the phone was lost"); err != nil {
+			o.Fatal(err)
+		}
+		live(false)
+		o.modules.away = true
+		_, err = o.fronts[0].Passkey(o.Context(), digest[:], f, origin)
+		o.refused("no module", err, fault.ModuleUnavailable)
+		_, err = o.setsPasskey(1, second.Link, theCode, "two")
+		o.refused("the link is over", err, fault.PINRecordNotFound)
+	})
+}
+
+// A hundred wrong codes at the same moment on two fronts are three comparisons.
+func TestNoFourthCodeByLink(t *testing.T) {
+	onBoth(t, func(o *office) {
+		begun := o.begin(o.approvals(pinrecord.Enrol, withPasskey("dora"), 1))
+		before := o.modules.compared
+		var all sync.WaitGroup
+		for n := range 100 {
+			all.Go(func() {
+				if verified, err := o.setsPasskey(n%2, begun.Link, "00000000", "key"); verified || err != nil && fault.Of(err).Reason != fault.PINRecordState && fault.Of(err).Reason != fault.Conflict {
+					o.Errorf("%v, %v", verified, err)
+				}
+			})
+		}
+		all.Wait()
+		if n := o.modules.compared - before; n != CodeTries {
+			o.Errorf("%d were compared", n)
+		}
+	})
+}
+
+func FuzzLink(f *testing.F) {
+	f.Add(LinkOf(make([]byte, 32)))
+	f.Add(strings.Repeat("=", 26))
+	f.Fuzz(func(t *testing.T, link string) {
+		name, err := parseLink(link)
+		if err != nil {
+			if name != nil || fault.Of(err).Reason != fault.PINRecordNotFound {
+				t.Errorf("%x, %v", name, err)
+			}
+			return
+		}
+		if LinkOf(name) != link {
+			t.Errorf("%q is %x", link, name)
+		}
+	})
+}
