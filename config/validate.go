@@ -55,8 +55,10 @@ func (c *Config) validate() error {
 	if c.Tracing.CA != "" {
 		paths = append(paths, struct{ name, value string }{"tracing.ca", c.Tracing.CA})
 	}
-	if c.Web.Listen != "" {
-		paths = append(paths, struct{ name, value string }{"web.certificate", c.Web.Certificate}, struct{ name, value string }{"web.key", c.Web.Key})
+	for _, f := range []struct{ name, value string }{{"web.certificate", c.Web.Certificate}, {"web.key", c.Web.Key}} {
+		if f.value != "" {
+			paths = append(paths, f)
+		}
 	}
 	if p := c.Database.Postgres; p != nil {
 		for _, f := range []struct{ name, value string }{
@@ -241,7 +243,7 @@ func (w Web) validate() error {
 		return fmt.Errorf("listen: %q is not HOST:PORT", w.Listen)
 	}
 	if w.Certificate == "" || w.Key == "" {
-		return errors.New("certificate and web.key are both needed with web.listen")
+		return errors.New("listen needs certificates: web.certificate and web.key are missing, or one of them")
 	}
 	return nil
 }
