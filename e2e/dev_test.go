@@ -16,7 +16,7 @@ import (
 )
 
 // samples is how many sample keys every keyd dev has.
-const samples = 11
+const samples = 12
 
 // TestDirectoryIsUsedAgain starts a service twice in one directory: certificates and
 // keys stay, --keys replaces keys of the same names, and a name joins the certificate.
