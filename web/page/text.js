@@ -50,7 +50,6 @@ const texts = {
     pad_erase: "删除一位",
     pad_keys: "数字键盘",
     done: "完成",
-    cancel: "取消",
     back: "返回",
     again: "再试一次",
     send_again: "重新发送",
@@ -84,7 +83,6 @@ const texts = {
     busy_more: "什么都没有丢失。请稍等片刻，再发送同一个请求。",
     no_answer: "没有收到应答",
     no_answer_more: "还不知道结果。可以放心重新发送：同一个请求只算一次。",
-    no_answer_look: "请检查网络，然后再试。",
     offline: "没有网络",
     offline_more: "手机没有联网。连上网络后再发送，同一个请求只算一次。",
     internal: "服务出错",
@@ -190,7 +188,6 @@ const texts = {
     pad_erase: "Delete one digit",
     pad_keys: "Number pad",
     done: "Done",
-    cancel: "Cancel",
     back: "Back",
     again: "Try again",
     send_again: "Send again",
@@ -224,7 +221,6 @@ const texts = {
     busy_more: "Nothing is lost. Wait a moment, then send the same request again.",
     no_answer: "No answer yet",
     no_answer_more: "The outcome is not known. You can safely send it again: the same request counts once.",
-    no_answer_look: "Check the network, and try again.",
     offline: "Offline",
     offline_more: "The phone has no network. Send it again when it has; the same request counts once.",
     internal: "The service failed",
@@ -307,8 +303,11 @@ export const keys = (l) => Object.keys(texts[l]);
 
 // Numbers and times as the language writes them.
 
+// An amount in minor units, exactly: a division would round what is large.
 export function number(amount, digits) {
-  return new Intl.NumberFormat(tag(), { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(amount / 10 ** digits);
+  const text = String(amount).padStart(digits + 1, "0");
+  const whole = new Intl.NumberFormat(tag()).format(BigInt(text.slice(0, text.length - digits)));
+  return digits ? `${whole}.${text.slice(-digits)}` : whole;
 }
 
 export function time(when) {
