@@ -7,8 +7,8 @@
 #
 #   run    build and run keyd: a C compiler, SoftHSM
 #   test   run its tests: OpenSC's pkcs11-tool and pkcs11-spy, openssl, setpriv, PostgreSQL's
-#          programs (no cluster is made, and no server of the system is started); and a real
-#          Vault, which is built once, in some ten minutes (scripts/vault.sh)
+#          programs (no cluster is made, and no server of the system is started), Chromium, which
+#          opens the pages for phones; and a real Vault, which is built once, in some ten minutes (scripts/vault.sh)
 #   check  run its checks: shellcheck, protoc
 #
 # Go itself is not among them: go.mod says which version keyd needs.
@@ -53,6 +53,7 @@ need_for() {
     need opensc has_command pkcs11-tool
     need openssl has_command openssl
     need util-linux has_command setpriv
+    need chromium has_command chromium
     need postgresql has_file /usr/lib/postgresql/*/bin/postgres
     need strace has_command strace
     need opensc-pkcs11 has_file /usr/lib/*/pkcs11-spy.so /usr/lib/*/pkcs11/pkcs11-spy.so /usr/lib64/pkcs11-spy.so

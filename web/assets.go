@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 //go:embed page
@@ -75,6 +76,9 @@ type files struct {
 
 // modules are the scripts, each behind those that it imports.
 var modules = []string{"text.js", "bytes.js", "crypto.js", "dom.js", "ask.js", "pad.js", "guide.js", "page.js", "void.js", "enrolment.js"}
+
+// loaded is what [load] returns; it is the same for everybody.
+var loaded = sync.OnceValues(load)
 
 // load names what is embedded by its hash, and writes these names where others name it.
 func load() (*files, error) {

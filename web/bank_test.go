@@ -57,6 +57,7 @@ type testLink struct {
 	code     string
 	tries    int
 	expires  time.Time
+	lie      func(*Enrolment)
 }
 
 func newBank(t testing.TB) *bank {
@@ -284,6 +285,9 @@ func (b *bank) Enrolment(ctx context.Context, link string) (*Enrolment, error) {
 	if l.subject.Kind == pinrecord.Passkey {
 		challenge := pinrecord.PasskeyChallenge(l.approval, &l.subject)
 		e.Kind, e.Challenge = "PASSKEY", challenge[:]
+	}
+	if l.lie != nil {
+		l.lie(e)
 	}
 	return e, nil
 }

@@ -63,9 +63,9 @@ func serve(t *testing.T) *served {
 		}
 	})
 	s := &served{b, l.Addr().String(), base64.StdEncoding.EncodeToString(hash[:]), map[string]string{}}
-	loaded, err := load()
+	all, err := loaded()
 	must(t, err)
-	for path := range loaded.assets {
+	for path := range all.assets {
 		if !strings.HasSuffix(path, ".js") {
 			continue
 		}

@@ -14,7 +14,7 @@ func New(c Config) (http.Handler, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	served, err := load()
+	served, err := loaded()
 	if err != nil {
 		return nil, err
 	}

@@ -143,7 +143,7 @@ func TestPagesAndTheirHeaders(t *testing.T) {
 
 // A page with its style and its scripts is small enough for a slow network.
 func TestPagesAreSmall(t *testing.T) {
-	l, err := load()
+	l, err := loaded()
 	must(t, err)
 	for name, c := range map[string]struct {
 		page  *file
@@ -379,6 +379,7 @@ func TestABackendThatFails(t *testing.T) {
 // Whatever comes is answered, and by what it has to be.
 func FuzzRequest(f *testing.F) {
 	b := newBank(f)
+	h := newHandler(f, b).(*handler)
 	f.Add("POST", "/api/void", host, "same-origin", []byte(`{"code":"A"}`))
 	f.Add("POST", "/api/void/pin", host, "same-origin", []byte(pinBody()))
 	f.Add("GET", "/V/A", host, "", []byte(nil))
@@ -393,7 +394,8 @@ func FuzzRequest(f *testing.F) {
 		r.RequestURI, r.Host, r.RemoteAddr = path, at, "203.0.113.7:1"
 		r.Header.Set("Content-Type", "application/json")
 		r.Header.Set("Sec-Fetch-Site", site)
-		got := answer(newHandler(t, b), r)
+		h.filesOf, h.asksOf, h.asks = newLimiter(filesOfOne), newLimiter(asksOfOne), newLimiter(asksOfAll)
+		got := answer(h, r)
 		asked := b.calls()
 		if len(asked) > 0 && (method != "POST" || at != host || site != "same-origin" || !strings.HasPrefix(path, "/api/") || !json.Valid(body)) {
 			t.Errorf("%s %q at %q from %q asked %q", method, path, at, site, asked)

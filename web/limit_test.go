@@ -196,6 +196,29 @@ func TestConnectionsThatAreCutOff(t *testing.T) {
 			}
 		})
 	}
+	t.Run("half a body over HTTP/2", func(t *testing.T) {
+		t.Parallel()
+		var protocols http.Protocols
+		protocols.SetHTTP2(true)
+		client := http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, Protocols: &protocols} //nolint:gosec // its key is not what is tested
+		defer client.CloseIdleConnections()
+		body, more := io.Pipe()
+		defer func() { _ = more.Close() }()
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+s.address+"/api/void", body)
+		must(t, err)
+		r.Host = host
+		r.Header = http.Header{"Content-Type": {"application/json"}, "Origin": {"https://" + host}}
+		answer, err := client.RoundTrip(r) // returns when the server has had enough
+		if err == nil {
+			defer func() { _ = answer.Body.Close() }()
+		}
+		if err == nil && (answer.StatusCode != http.StatusRequestTimeout || answer.ProtoMajor != 2) {
+			t.Errorf("%s %s", answer.Proto, answer.Status)
+		}
+		if asked := s.calls(); asked != nil {
+			t.Errorf("the backend was asked %q", asked)
+		}
+	})
 	t.Run("no handshake", func(t *testing.T) {
 		t.Parallel()
 		conn, err := net.Dial("tcp", s.address)

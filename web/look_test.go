@@ -26,7 +26,7 @@ type looks struct {
 	Small     []string // controls that are smaller than they have to be
 	Faint     []string // texts without contrast
 	Hidden    []string // controls that lie under others, where they are scrolled to
-	Unnamed   int      // groups
+	Unnamed   int      // groups and regions
 	Announced int      // live regions
 }
 
@@ -63,7 +63,7 @@ const measure = `(() => {
 	document.querySelector("main").scrollTop = 0;
 	return {
 		Wide: ["html", "body", "main"].map((e) => document.querySelector(e)).some((e) => e.scrollWidth > e.clientWidth),
-		Small: small, Faint: faint, Hidden: hidden, Unnamed: document.querySelectorAll("[role=group]:not([aria-label])").length,
+		Small: small, Faint: faint, Hidden: hidden, Unnamed: document.querySelectorAll("[role=group]:not([aria-label]), [role=region]:not([hidden]):not([aria-label])").length,
 		Announced: document.querySelectorAll("[role=status][aria-live=polite]").length,
 	};
 })()`

@@ -227,6 +227,7 @@ func TestKeysThatAreNotBelieved(t *testing.T) {
 		"a signer that is none":         func(v *Void) { v.CodeKey = []byte("no key") },
 		"a signature that has expired":  func(v *Void) { v.Key = p.signedKey(time.Now().Add(-16 * time.Minute)) },
 		"another end":                   func(v *Void) { v.Key.ExpiresAt++ },
+		"another merchant":              func(v *Void) { v.Merchant = "m-18" },
 		"another point":                 func(v *Void) { v.Key.Point = other.pageKey.PublicKey().Bytes() },
 	} {
 		p.openVoid(p.newVoid(change))
@@ -234,6 +235,21 @@ func TestKeysThatAreNotBelieved(t *testing.T) {
 		p.tap("Use PIN")
 		p.title("Do not enter a PIN")
 		if got := p.calls(); !slices.Equal(got, []string{"Void"}) {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	for name, lie := range map[string]func(*Enrolment){
+		"another's name":       func(e *Enrolment) { e.Name = "emil" },
+		"another's number":     func(e *Enrolment) { e.Subject[0] ^= 1 },
+		"another approval":     func(e *Enrolment) { e.Approval = make([]byte, 32) },
+		"another's signature":  func(e *Enrolment) { e.Key = other.signedKey(time.Now().Add(time.Minute)) },
+		"a signature that was": func(e *Enrolment) { e.Key = p.signedKey(time.Now().Add(-16 * time.Minute)) },
+	} {
+		link := p.newLink(dora)
+		p.links[link].lie = lie
+		p.openLink(link)
+		p.title("Do not enter a PIN")
+		if got := p.calls(); !slices.Equal(got, []string{"Enrolment"}) {
 			t.Errorf("%s: %q", name, got)
 		}
 	}

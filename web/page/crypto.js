@@ -62,6 +62,12 @@ export async function hasSigned(codeKey, code) {
   return equal(identifier, code.subarray(2, 6)) && signed(codeKey, code.subarray(34), join(ascii("keyd void code 1\0"), code.subarray(0, 34)));
 }
 
+// Whether a code is for a merchant.
+export async function isFor(merchant, code) {
+  const audience = (await sha256(ascii("keyd void audience 1\0"), ascii(merchant))).subarray(0, 8);
+  return equal(audience, code.subarray(26, 34));
+}
+
 async function signed(codeKey, signature, text) {
   try {
     const key = await crypto.subtle.importKey("spki", codeKey, { name: "ECDSA", namedCurve: "P-256" }, false, ["verify"]);

@@ -1,7 +1,7 @@
 // The page behind a link: somebody sets a PIN or a passkey, by a code that was read out.
 
-import { fromBase32, fromText, toText } from "./bytes.js";
-import { available, encipher, forCode, forNewPIN, forPasskey, isPageKey } from "./crypto.js";
+import { equal, fromBase32, fromText, toText } from "./bytes.js";
+import { available, encipher, forCode, forNewPIN, forPasskey, isPageKey, subjectDigest } from "./crypto.js";
 import { button, facts, make, show } from "./dom.js";
 import { guide } from "./guide.js";
 import { askDigits } from "./pad.js";
@@ -30,8 +30,12 @@ async function look() {
     ended("old", "bad");
     return;
   }
-  // The link names no signer, unlike a code: that this key is the modules' is the service's word.
-  if (await isPageKey(e.key, fromText(e.code_key))) begin({ ...e, subject: fromText(e.subject), approval: fromText(e.approval) });
+  const [subject, approval] = [fromText(e.subject), fromText(e.approval)];
+  // What is shown is what the code and the PIN are enciphered for. The link names no signer, unlike a
+  // code: that the key is the modules' is the service's word.
+  const kind = e.kind === "PIN" ? "SUPERVISOR" : e.kind;
+  const shown = await subjectDigest({ kind, merchant: e.merchant, terminal: e.terminal ?? "", name: e.name });
+  if (equal(shown, subject) && equal(approval.subarray(0, 16), fromBase32(link, 16)) && (await isPageKey(e.key, fromText(e.code_key)))) begin({ ...e, subject, approval });
   else ended("forged", "bad");
 }
 

@@ -2,7 +2,7 @@
 
 import { now } from "./ask.js";
 import { fromBase32, fromText, toText } from "./bytes.js";
-import { available, encipher, forVoid, hasSigned, isPageKey, subjectDigest } from "./crypto.js";
+import { available, encipher, forVoid, hasSigned, isFor, isPageKey, subjectDigest } from "./crypto.js";
 import { button, facts, make, say, show } from "./dom.js";
 import { guide } from "./guide.js";
 import { askDigits } from "./pad.js";
@@ -128,11 +128,11 @@ async function approveByPasskey(v) {
 // By PIN.
 
 // Nobody is asked for a PIN before it is known that the code and the modules' key are of the same
-// signer.
+// signer, and that the code is for the merchant who is shown.
 async function checkKeys(v) {
   waiting("loading");
   const codeKey = fromText(v.code_key);
-  if ((await hasSigned(codeKey, bytes)) && (await isPageKey(v.key, codeKey))) askWho(v);
+  if ((await hasSigned(codeKey, bytes)) && (await isPageKey(v.key, codeKey)) && (await isFor(v.merchant, bytes))) askWho(v);
   else ended("forged", "bad");
 }
 
