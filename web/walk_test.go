@@ -41,13 +41,6 @@ func (p *phone) failing(reasons ...fault.Reason) {
 	}
 }
 
-// set changes the void of a code.
-func (p *phone) set(code string, change func(*testVoid)) {
-	p.lock.Lock()
-	defer p.lock.Unlock()
-	change(p.voids[code])
-}
-
 // walk goes through every state of both pages, and calls visit in each.
 func (p *phone) walk(visit func(state string)) {
 	p.t.Helper()
@@ -286,7 +279,7 @@ func (p *phone) walkRefusals(visit func(string)) {
 	p.openVoid(p.newVoid(nil))
 	p.at("old")
 	visit("old")
-	call(p, page.RemoveScriptToEvaluateOnNewDocument, page.RemoveScriptToEvaluateOnNewDocumentParams{Identifier: old.Identifier})
+	call(p, page.RemoveScriptToEvaluateOnNewDocument, page.RemoveScriptToEvaluateOnNewDocumentParams(old))
 }
 
 // unreachable has requests fail as on a network that loses them.
