@@ -17,8 +17,8 @@ import (
 // are always the same.
 func TestThePagesCryptography(t *testing.T) {
 	p := newPhone(t, serve(t), "en")
-	p.open("/p")
-	p.title("This link cannot be used")
+	p.Open("/p")
+	p.Title("This link cannot be used")
 	private := func(n byte) *ecdh.PrivateKey {
 		scalar := make([]byte, 32)
 		scalar[0], scalar[31] = n, n
@@ -78,7 +78,7 @@ func TestThePagesCryptography(t *testing.T) {
 			t.Errorf("%+v:\n%s, want\n%s", s, have, want)
 		}
 	}
-	p.quiet()
+	p.Quiet()
 }
 
 // block is an entry as the standard has it, with the packages of the secret side.

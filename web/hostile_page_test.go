@@ -24,9 +24,9 @@ func TestKeysThatAreNotBelieved(t *testing.T) {
 		"another point":                 func(v *Void) { v.Key.Point = other.pageKey.PublicKey().Bytes() },
 	} {
 		p.openVoid(p.newVoid(change))
-		p.title("Approve this void?")
-		p.tap("Use PIN")
-		p.title("Do not enter a PIN")
+		p.Title("Approve this void?")
+		p.Tap("Use PIN")
+		p.Title("Do not enter a PIN")
 		if got := p.calls(); !slices.Equal(got, []string{"Void"}) {
 			t.Errorf("%s: %q", name, got)
 		}
@@ -41,7 +41,7 @@ func TestKeysThatAreNotBelieved(t *testing.T) {
 		link := p.newLink(dora)
 		p.links[link].lie = lie
 		p.openLink(link)
-		p.title("Do not enter a PIN")
+		p.Title("Do not enter a PIN")
 		if got := p.calls(); !slices.Equal(got, []string{"Enrolment"}) {
 			t.Errorf("%s: %q", name, got)
 		}
@@ -50,10 +50,10 @@ func TestKeysThatAreNotBelieved(t *testing.T) {
 	altered := code[:100] + map[bool]string{true: "B", false: "A"}[code[100] == 'A'] + code[101:] // in the signature
 	p.voids[altered] = p.voids[code]
 	p.openVoid(altered)
-	p.title("Approve this void?")
-	p.tap("Use PIN")
-	p.title("Do not enter a PIN")
-	p.quiet()
+	p.Title("Approve this void?")
+	p.Tap("Use PIN")
+	p.Title("Do not enter a PIN")
+	p.Quiet()
 }
 
 // What a merchant is called is text. An amount that JavaScript cannot write is not shown.
@@ -62,37 +62,37 @@ func TestWhatComesIsText(t *testing.T) {
 	p.openVoid(p.newVoid(func(v *Void) {
 		v.Merchant, v.Reference = `<img src=x onerror="document.title='x'">`, `</dd><script>alert(1)</script>`
 	}))
-	p.title("Approve this void?")
-	p.shows(`<img src=x onerror="document.title='x'">`, `</dd><script>alert(1)</script>`)
+	p.Title("Approve this void?")
+	p.Shows(`<img src=x onerror="document.title='x'">`, `</dd><script>alert(1)</script>`)
 	if got := eval[string](p, `(() => { try { document.body.innerHTML = "<b>x</b>"; return "taken"; } catch (e) { return e.name; } })()`); got != "TypeError" {
 		t.Errorf("text became markup: %s", got)
 	}
 	p.openVoid(p.newVoid(func(v *Void) { v.Amount = 1<<53 + 1 }))
-	p.title("The browser is too old")
+	p.Title("The browser is too old")
 	for amount, want := range map[int64]string{1: "0.01", 123456789: "1,234,567.89", 9007199254740991: "90,071,992,547,409.91"} {
 		p.openVoid(p.newVoid(func(v *Void) { v.Amount = amount }))
-		p.title("Approve this void?")
-		p.shows(want)
+		p.Title("Approve this void?")
+		p.Shows(want)
 	}
 	p.openVoid(p.newVoid(func(v *Void) { v.Amount, v.Currency, v.Digits = 500, "JPY", 0 }))
-	p.title("Approve this void?")
-	p.shows("500", "JPY")
+	p.Title("Approve this void?")
+	p.Shows("500", "JPY")
 }
 
 // A void ends before somebody's eyes, and what the service may not say, the code says itself.
 func TestAVoidThatEnds(t *testing.T) {
 	p := newPhone(t, serve(t), "en")
 	p.openVoid(p.newVoid(func(v *Void) { v.ExpiresAt = time.Now().Add(2 * time.Second) }))
-	p.title("Expired")
+	p.Title("Expired")
 	p.failing(fault.VoidCodeRefused)
 	p.openVoid(p.newVoid(nil))
-	p.title("This code cannot be used")
+	p.Title("This code cannot be used")
 	// The example of docs/void-code.md, long after its end.
-	p.do(chromedp.Navigate("about:blank"))
+	p.Do(chromedp.Navigate("about:blank"))
 	p.openVoid(textOfCode)
 	if time.Now().After(time.Date(2026, 11, 27, 12, 1, 0, 0, time.UTC)) {
-		p.title("Expired")
+		p.Title("Expired")
 	} else {
-		p.title("This code cannot be used")
+		p.Title("This code cannot be used")
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"github.com/chromedp/cdproto/accessibility"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
+
+	"keyd/web/chromium"
 )
 
 // What is asked of every state of a page: what people need who hold a small phone in one hand, in the
@@ -78,7 +80,7 @@ func (p *phone) looked(name string) {
 	}
 	p.readOut(name)
 	if folder := os.Getenv("KEYD_PICTURES"); folder != "" {
-		picture, err := chromedp.Run(p, chromedp.CaptureScreenshot())
+		picture, err := chromedp.Run(p.Phone, chromedp.CaptureScreenshot())
 		must(p.t, err)
 		must(p.t, os.WriteFile(filepath.Join(folder, name+".png"), picture, 0o600))
 	}
@@ -121,8 +123,8 @@ func TestHowPagesLook(t *testing.T) {
 		language, scheme, motion string
 		width, height            int64
 	}{
-		{"zh-CN", "light", "no-preference", phoneWidth, phoneHeight},
-		{"en", "dark", "reduce", phoneWidth, phoneHeight},
+		{"zh-CN", "light", "no-preference", chromium.Width, chromium.Height},
+		{"en", "dark", "reduce", chromium.Width, chromium.Height},
 		{"en", "light", "reduce", 320, 568},
 	} {
 		name := fmt.Sprintf("%s-%s-%d", c.language, c.scheme, c.width)

@@ -14,8 +14,8 @@ import (
 // Both languages say the same things, all of which are shown somewhere, and nothing else is.
 func TestTexts(t *testing.T) {
 	p := newPhone(t, serve(t), "en")
-	p.open("/p")
-	p.title("This link cannot be used")
+	p.Open("/p")
+	p.Title("This link cannot be used")
 	var keys [2][]string
 	for i, l := range []string{"zh", "en"} {
 		keys[i] = eval[[]string](p, fmt.Sprintf(`import(%q).then((m) => m.keys(%q))`, p.modules["text.js"], l))
@@ -57,11 +57,11 @@ func TestSlowNetworks(t *testing.T) {
 		code := p.newVoid(nil)
 		start := time.Now()
 		p.openVoid(code)
-		p.title("Approve this void?")
+		p.Title("Approve this void?")
 		first := time.Since(start)
 		start = time.Now()
 		p.openVoid(p.newVoid(nil))
-		p.title("Approve this void?")
+		p.Title("Approve this void?")
 		t.Logf("%s: %.1f s until somebody can approve, %.1f s where the phone has the scripts", c.name, first.Seconds(), time.Since(start).Seconds())
 		call(p, network.ClearBrowserCache, cdp.Empty{})
 	}

@@ -37,33 +37,33 @@ func TestAVoidIsApprovedByAPasskey(t *testing.T) {
 	p := newPhone(t, serve(t), "en")
 	link := p.newLink(pinrecord.Subject{Kind: pinrecord.Passkey, Merchant: "m-17", Name: "dora"})
 	p.openLink(link)
-	p.title("Set up a passkey")
-	p.tap("Begin")
-	p.title("Create the passkey")
-	p.tap("Create passkey")
-	p.title("Enter the code")
-	p.pad("40718294")
-	p.tap("Next")
-	p.title("Wrong code")
-	p.tap("Enter the code again")
-	p.title("Enter the code")
-	p.pad("40718293")
-	p.tap("Next")
-	p.title("Your passkey is set")
+	p.Title("Set up a passkey")
+	p.Tap("Begin")
+	p.Title("Create the passkey")
+	p.Tap("Create passkey")
+	p.Title("Enter the code")
+	p.Pad("40718294")
+	p.Tap("Next")
+	p.Title("Wrong code")
+	p.Tap("Enter the code again")
+	p.Title("Enter the code")
+	p.Pad("40718293")
+	p.Tap("Next")
+	p.Title("Your passkey is set")
 	if got := p.calls(); !slices.Equal(got, []string{"Enrolment", "SetPasskey", "SetPasskey"}) {
 		t.Error(got)
 	}
 	p.openLink(link)
-	p.title("This link cannot be used")
+	p.Title("This link cannot be used")
 
 	code := p.newVoid(nil)
 	p.openVoid(code)
-	p.title("Approve this void?")
-	p.shows("123.45", "CNY", "m-17", "t-1", "…0042")
+	p.Title("Approve this void?")
+	p.Shows("123.45", "CNY", "m-17", "t-1", "…0042")
 	p.has(code, "CREATED", 3)
 	p.calls()
-	p.tap("Approve with passkey")
-	p.title("Approved")
+	p.Tap("Approve with passkey")
+	p.Title("Approved")
 	if got := p.calls(); !slices.Equal(got, []string{"ApproveByPasskey"}) {
 		t.Error(got)
 	}
@@ -73,7 +73,7 @@ func TestAVoidIsApprovedByAPasskey(t *testing.T) {
 	if got := fmt.Sprint(kept); got != "[ 0 0 0 0 0]" {
 		t.Errorf("the phone keeps %s", got)
 	}
-	p.quiet()
+	p.Quiet()
 }
 
 // A PIN is set behind a link and approves a void, with the language changed in between. The page never
@@ -81,55 +81,55 @@ func TestAVoidIsApprovedByAPasskey(t *testing.T) {
 func TestAVoidIsApprovedByAPIN(t *testing.T) {
 	p := newPhone(t, serve(t), "zh-CN")
 	p.openLink(p.newLink(dora))
-	p.title("设置主管密码")
-	p.tap("开始")
-	p.title("输入代码")
-	p.pad("40718293")
-	p.tap("下一步")
+	p.Title("设置主管密码")
+	p.Tap("开始")
+	p.Title("输入代码")
+	p.Pad("40718293")
+	p.Tap("下一步")
 	for _, title := range []string{"新密码", "再输一次新密码"} {
-		p.title(title)
+		p.Title(title)
 		p.typedUnseen("979868", func(n int) string { return fmt.Sprintf("已输入 %d 位", n) })
-		p.tap(map[string]string{"新密码": "下一步", "再输一次新密码": "完成"}[title])
+		p.Tap(map[string]string{"新密码": "下一步", "再输一次新密码": "完成"}[title])
 	}
-	p.title("密码已设置")
+	p.Title("密码已设置")
 	if got := p.calls(); !slices.Equal(got, []string{"Enrolment", "SetPIN"}) {
 		t.Error(got)
 	}
 
 	code := p.newVoid(nil)
 	p.openVoid(code)
-	p.title("批准撤销？")
-	p.tap("English")
-	p.until(`document.title === "Approve this void?" && document.documentElement.lang === "en" && document.activeElement.id === "language"`)
-	p.tap("Use PIN")
-	p.title("Supervisor")
-	p.do(chromedp.SendKeys(chromedp.ID("name"), "dora"))
-	p.tap("Next")
-	p.title("PIN of dora")
-	p.pad("97")
-	p.tap("中文")
-	p.until(`document.title === "dora 的密码" && document.querySelectorAll(".full").length === 2`)
-	p.tap("English")
-	p.until(`document.title === "PIN of dora"`)
-	p.tap("Delete one digit")
-	p.until(`document.querySelector("[role=status]").textContent === "One digit deleted, 1 left"`)
-	p.tap("Approve void of 123.45 CNY")
-	p.until(`document.querySelector("[role=status]").textContent === "6 digits or more"`)
-	p.pad("79868")
-	p.tap("Approve void of 123.45 CNY")
-	p.title("Approved")
+	p.Title("批准撤销？")
+	p.Tap("English")
+	p.Until(`document.title === "Approve this void?" && document.documentElement.lang === "en" && document.activeElement.id === "language"`)
+	p.Tap("Use PIN")
+	p.Title("Supervisor")
+	p.Do(chromedp.SendKeys(chromedp.ID("name"), "dora"))
+	p.Tap("Next")
+	p.Title("PIN of dora")
+	p.Pad("97")
+	p.Tap("中文")
+	p.Until(`document.title === "dora 的密码" && document.querySelectorAll(".full").length === 2`)
+	p.Tap("English")
+	p.Until(`document.title === "PIN of dora"`)
+	p.Tap("Delete one digit")
+	p.Until(`document.querySelector("[role=status]").textContent === "One digit deleted, 1 left"`)
+	p.Tap("Approve void of 123.45 CNY")
+	p.Until(`document.querySelector("[role=status]").textContent === "6 digits or more"`)
+	p.Pad("79868")
+	p.Tap("Approve void of 123.45 CNY")
+	p.Title("Approved")
 	p.has(code, "AUTHORIZED", 3)
 	p.openVoid(code)
-	p.title("已经批准") // the choice of language was kept nowhere
-	p.quiet()
+	p.Title("已经批准") // the choice of language was kept nowhere
+	p.Quiet()
 }
 
 // typedUnseen types digits, and looks for them in everything that the page has but the keys.
 func (p *phone) typedUnseen(digits string, said func(int) string) {
 	p.t.Helper()
 	for i, d := range digits {
-		p.tap(string(d))
-		p.until(`document.querySelector("[role=status]").textContent === ` + quoted(said(i+1)))
+		p.Tap(string(d))
+		p.Until(`document.querySelector("[role=status]").textContent === ` + quoted(said(i+1)))
 		left := eval[string](p, `(() => {
 			const copy = document.documentElement.cloneNode(true);
 			copy.querySelectorAll("head, .key, [role=status]").forEach((e) => e.remove());
@@ -149,29 +149,29 @@ func TestAVoidIsApprovedByKeyboard(t *testing.T) {
 	p.enrolled(terminals, "739104")
 	code := p.newVoid(nil)
 	p.openVoid(code)
-	p.title("Approve this void?")
+	p.Title("Approve this void?")
 	for _, want := range []string{"What to check first", "Approve with passkey", "Use PIN"} {
 		p.focused(want)
 	}
-	p.do(chromedp.KeyEvent("\r"))
-	p.title("Supervisor")
+	p.Do(chromedp.KeyEvent("\r"))
+	p.Title("Supervisor")
 	p.focused("")
-	p.do(chromedp.KeyEvent("dora\t "), chromedp.KeyEvent(kb.ArrowDown)) // the other of two
-	p.until(`document.querySelectorAll("input[type=radio]")[1].checked`)
+	p.Do(chromedp.KeyEvent("dora\t "), chromedp.KeyEvent(kb.ArrowDown)) // the other of two
+	p.Until(`document.querySelectorAll("input[type=radio]")[1].checked`)
 	p.focused("Next")
-	p.do(chromedp.KeyEvent("\r"))
-	p.title("PIN of dora")
-	p.do(chromedp.KeyEvent("73911\b04\r"))
-	p.title("Approved")
+	p.Do(chromedp.KeyEvent("\r"))
+	p.Title("PIN of dora")
+	p.Do(chromedp.KeyEvent("73911\b04\r"))
+	p.Title("Approved")
 	p.has(code, "AUTHORIZED", 3)
-	p.quiet()
+	p.Quiet()
 }
 
 // focused goes on by a tabulator, and expects what has the focus then, which has to be seen.
 func (p *phone) focused(want string) {
 	p.t.Helper()
 	for range 3 { // Chromium lets one stop at a part that scrolls
-		p.do(chromedp.KeyEvent("\t"))
+		p.Do(chromedp.KeyEvent("\t"))
 		if eval[string](p, `document.activeElement.tagName`) != "MAIN" {
 			break
 		}
@@ -192,8 +192,8 @@ func TestAnswersThatAreLost(t *testing.T) {
 	p.lose = 1
 	p.lock.Unlock()
 	p.approveByPIN("dora", "111111", "123.45 CNY")
-	p.title("Not verified")
-	p.shows("2 tries are left")
+	p.Title("Not verified")
+	p.Shows("2 tries are left")
 	p.has(code, "CREATED", 2)
 	if got := p.calls(); !slices.Equal(got, []string{"Void", "ApproveByPIN", "ApproveByPIN"}) {
 		t.Error(got)
@@ -201,14 +201,14 @@ func TestAnswersThatAreLost(t *testing.T) {
 	p.lock.Lock()
 	p.lose = 4
 	p.lock.Unlock()
-	p.tap("Try again")
+	p.Tap("Try again")
 	p.approveByPIN("dora", "739104", "123.45 CNY")
-	p.title("The service is busy")
+	p.Title("The service is busy")
 	p.has(code, "AUTHORIZED", 2)
-	p.tap("Send again")
-	p.title("Approved")
+	p.Tap("Send again")
+	p.Title("Approved")
 	if got := p.calls(); len(got) != 5 || len(p.answered) != 2 {
 		t.Errorf("%q, %d of them different", got, len(p.answered))
 	}
-	p.quiet()
+	p.Quiet()
 }

@@ -13,14 +13,14 @@ import (
 // at waits for the title that has a key.
 func (p *phone) at(key string, about ...any) {
 	p.t.Helper()
-	p.until(`document.title !== "keyd"`)
-	p.title(p.text(key, about...))
+	p.Until(`document.title !== "keyd"`)
+	p.Title(p.text(key, about...))
 }
 
 // press taps the button that has a text with a key.
 func (p *phone) press(key string, about ...any) {
 	p.t.Helper()
-	p.tap(p.text(key, about...))
+	p.Tap(p.text(key, about...))
 }
 
 // wait has the backend wait until the function that it returns is called.
@@ -47,7 +47,7 @@ func (p *phone) walk(visit func(state string)) {
 	p.walkEnrolment(visit)
 	p.walkVoid(visit)
 	p.walkRefusals(visit)
-	p.quiet()
+	p.Quiet()
 }
 
 func (p *phone) walkEnrolment(visit func(string)) {
@@ -68,16 +68,16 @@ func (p *phone) walkEnrolment(visit func(string)) {
 	p.press("begin")
 	p.at("code_title")
 	visit("code")
-	p.pad("40718293")
+	p.Pad("40718293")
 	p.press("next")
 	p.at("pin_title")
-	p.pad("739")
+	p.Pad("739")
 	visit("pin")
-	p.pad("104")
+	p.Pad("104")
 	p.press("next")
 	p.at("repeat_title")
 	visit("repeat")
-	p.pad("739105")
+	p.Pad("739105")
 	p.press("done")
 	p.at("differ")
 	visit("differ")
@@ -90,10 +90,10 @@ func (p *phone) walkEnrolment(visit func(string)) {
 			p.press("choose_other")
 		}
 		p.at("pin_title")
-		p.pad(pin)
+		p.Pad(pin)
 		p.press("next")
 		p.at("repeat_title")
-		p.pad(pin)
+		p.Pad(pin)
 		p.press("done")
 	}
 	p.at("pin_set")
@@ -114,13 +114,13 @@ func (p *phone) walkEnrolment(visit func(string)) {
 	p.verifies(true)
 	p.press("create")
 	p.at("code_title")
-	p.pad("11111111")
+	p.Pad("11111111")
 	p.press("next")
 	p.at("code_wrong")
 	visit("code_wrong")
 	p.press("code_again")
 	p.at("code_title")
-	p.pad("40718293")
+	p.Pad("40718293")
 	p.press("next")
 	p.at("passkey_set")
 	visit("passkey_set")
@@ -129,13 +129,13 @@ func (p *phone) walkEnrolment(visit func(string)) {
 // verifies sets whether the phone verifies its user.
 func (p *phone) verifies(does bool) {
 	p.t.Helper()
-	call(p, webauthn.SetUserVerified, webauthn.SetUserVerifiedParams{AuthenticatorID: p.authenticator, IsUserVerified: does})
+	call(p, webauthn.SetUserVerified, webauthn.SetUserVerifiedParams{AuthenticatorID: p.Authenticator, IsUserVerified: does})
 }
 
 // touched sets whether its user confirms at once.
 func (p *phone) touched(atOnce bool) {
 	p.t.Helper()
-	call(p, webauthn.SetAutomaticPresenceSimulation, webauthn.SetAutomaticPresenceSimulationParams{AuthenticatorID: p.authenticator, Enabled: atOnce})
+	call(p, webauthn.SetAutomaticPresenceSimulation, webauthn.SetAutomaticPresenceSimulationParams{AuthenticatorID: p.Authenticator, Enabled: atOnce})
 }
 
 func (p *phone) walkVoid(visit func(string)) {
@@ -149,7 +149,7 @@ func (p *phone) walkVoid(visit func(string)) {
 	p.at("void_title")
 	visit("void")
 	p.press("guide_void")
-	p.until(`document.querySelector("details").open`)
+	p.Until(`document.querySelector("details").open`)
 	visit("guide")
 	p.verifies(false)
 	p.press("approve_passkey")
@@ -163,14 +163,14 @@ func (p *phone) walkVoid(visit func(string)) {
 	p.at("who_title")
 	visit("who")
 	p.press("next")
-	p.until(`document.activeElement.id === "name" && document.querySelector("[role=alert]").textContent`)
+	p.Until(`document.activeElement.id === "name" && document.querySelector("[role=alert]").textContent`)
 	visit("who_wrong")
-	p.do(chromedp.SendKeys(chromedp.ID("name"), "dora"))
+	p.Do(chromedp.SendKeys(chromedp.ID("name"), "dora"))
 	p.press("next")
 	p.at("pad_pin", "dora")
-	p.pad("7391")
+	p.Pad("7391")
 	visit("pad")
-	p.pad("05")
+	p.Pad("05")
 	resume = p.wait()
 	p.press("pad_approve", "123.45 CNY")
 	p.at("sending")
@@ -209,10 +209,10 @@ func (p *phone) approveByPIN(name, pin, amount string) {
 	p.at("void_title")
 	p.press("use_pin")
 	p.at("who_title")
-	p.do(chromedp.SendKeys(chromedp.ID("name"), name))
+	p.Do(chromedp.SendKeys(chromedp.ID("name"), name))
 	p.press("next")
 	p.at("pad_pin", name)
-	p.pad(pin)
+	p.Pad(pin)
 	p.press("pad_approve", amount)
 }
 

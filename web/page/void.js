@@ -191,18 +191,23 @@ function askPIN(v, name, ofTerminal) {
 
 const retry = (v) => [button(text("again"), () => showVoid(v), "button.primary")];
 
+// What an approval comes to that was not verified and has changed nothing. Others have used up a try.
+const results = {
+  METHOD_NOT_ALLOWED: ["elsewhere", "bad"],
+  METHOD_USED: ["elsewhere", "bad"],
+  SAME_PERSON: ["elsewhere", "bad"],
+  UNAVAILABLE: ["busy", "wait"],
+};
+
 async function finish(v, path, body) {
   const outcome = await send(path, body, { own: refusals, look });
   if (!outcome) return;
-  if (outcome.verified) {
-    ended(...(outcome.result === "PARTLY_AUTHORIZED" ? ["partly", "wait"] : outcome.state === "AUTHORIZED" || outcome.state === "CONFIRMED" ? ["approved", "good"] : ["not_accepted", "bad"]));
-  } else if (states[outcome.state]) {
-    ended(...states[outcome.state]);
-  } else if (outcome.tries_left > 0) {
-    ended("not_verified", "bad", [outcome.tries_left], () => retry(v));
-  } else {
-    ended("not_accepted", "bad");
-  }
+  if (outcome.verified && outcome.result === "PARTLY_AUTHORIZED") ended("partly", "wait");
+  else if (outcome.verified && (outcome.state === "AUTHORIZED" || outcome.state === "CONFIRMED")) ended("approved", "good");
+  else if (states[outcome.state]) ended(...states[outcome.state]);
+  else if (results[outcome.result]) ended(...results[outcome.result], [], () => retry(v));
+  else if (outcome.result === "NOT_VERIFIED" && outcome.tries_left > 0) ended("not_verified", "bad", [outcome.tries_left], () => retry(v));
+  else ended("not_accepted", "bad");
 }
 
 look();
