@@ -48,7 +48,8 @@ type bank struct {
 
 type testVoid struct {
 	Void
-	tries int
+	tries  int
+	result string // of whatever is tried, where it is not verified and costs nothing
 }
 
 type testLink struct {
@@ -251,6 +252,9 @@ func (b *bank) approve(text, request string, verified func(*testVoid) (bool, err
 	}
 	if v.State != "CREATED" {
 		return nil, fault.New(fault.VoidCodeRefused, "")
+	}
+	if v.result != "" {
+		return &Outcome{State: v.State, Result: v.result, TriesLeft: v.tries}, nil
 	}
 	ok, err := verified(v)
 	if err != nil {

@@ -96,3 +96,20 @@ func TestAVoidThatEnds(t *testing.T) {
 		p.Title("This code cannot be used")
 	}
 }
+
+// What was not verified because it was not asked for is told as such, and not as a wrong PIN.
+func TestApprovalsThatDoNotCount(t *testing.T) {
+	p := newPhone(t, serve(t), "en")
+	p.enrolled(dora, "739104")
+	for result, title := range map[string]string{
+		"METHOD_NOT_ALLOWED": "Not on a phone", "SAME_PERSON": "Not on a phone", "UNAVAILABLE": "The service is busy", "NOT_SCANNED": "Not accepted", "SOMETHING_NEW": "Not accepted",
+	} {
+		code := p.newVoid(nil)
+		p.voids[code].result = result
+		p.openVoid(code)
+		p.approveByPIN("dora", "739104", "123.45 CNY")
+		p.Title(title)
+		p.has(code, "CREATED", 3)
+	}
+	p.Quiet()
+}
