@@ -49,7 +49,7 @@ var expected = []string{
 	"pubKeyCredParams is missing", // RS256, which package passkey does not take
 }
 
-// New starts Chromium with a new profile, which the test ends. It finds the site's host, and no other,
+// New starts Chromium, with a profile of its own that goes with it; the test ends both. It finds the site's host, and no other,
 // and believes the site's certificate, and no other that nobody has signed.
 func New(t testing.TB, site Site, language string) *Phone {
 	t.Helper()
@@ -58,7 +58,7 @@ func New(t testing.TB, site Site, language string) *Phone {
 		rules = "MAP " + site.Host + ":443 " + site.Address + ", " + rules
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath("chromium"), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(t.TempDir()),
+		chromedp.ExecPath("chromium"), chromedp.NoSandbox, chromedp.DisableGPU,
 		chromedp.Flag("headless", "new"), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("lang", language),
 		chromedp.Flag("host-resolver-rules", rules),
 		chromedp.Flag("ignore-certificate-errors-spki-list", site.Key),
