@@ -164,6 +164,23 @@ func (h *handset) genuine(k *keyJSON, signer text) {
 	}
 }
 
+// both are a code and a PIN that were typed one after the other.
+func (h *handset) both(k *keyJSON, s *pinrecord.Subject, approval [32]byte, code, pin string) (c, p typedJSON) {
+	h.t.Helper()
+	pad, err := h.Pad(k.Point)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	block := func(digits string, context pinrecord.Context) typedJSON {
+		b, err := pad.Enter(s.Number(), []byte(digits), context)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		return typedJSON{pad.Point, b}
+	}
+	return block(code, pinrecord.OfCode(approval, s)), block(pin, pinrecord.OfNewPIN(approval, s))
+}
+
 func (h *handset) typedOn(k *keyJSON, subject *pinrecord.Subject, digits string, context pinrecord.Context) typedJSON {
 	h.t.Helper()
 	point, block, err := h.Enter(k.Point, subject.Number(), []byte(digits), context)

@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	keydv1 "keyd/api/keyd/v1"
-	"keyd/pinrecord"
 	"keyd/voidtoken"
 )
 
@@ -109,7 +108,8 @@ func TestAVoidByPINOnAPhone(t *testing.T) {
 	next := randomPIN(t)
 	approval := [32]byte(e.Approval)
 	setting := func(code, pin string) map[string]any {
-		return map[string]any{"link": link, "code": h.typedOn(&e.Key, s, code, pinrecord.OfCode(approval, s)), "pin": h.typedOn(&e.Key, s, pin, pinrecord.OfNewPIN(approval, s))}
+		c, p := h.both(&e.Key, s, approval, code, pin)
+		return map[string]any{"link": link, "code": c, "pin": p}
 	}
 	if refusal := h.post("/api/enrolment/pin", setting(code, "123456"), nil); refusal != "PIN_WEAK" {
 		t.Errorf("a weak PIN: %s", refusal)

@@ -60,7 +60,9 @@
 //	the phone's point       likewise
 //	context                 32 bytes: SHA-256 of what the entry is for, see [OfVoid], [OfCode], [OfNewPIN], [OfPasskey]
 //
-// so that a block that was made for one void, subject or use is none for another: it does not open.
+// so that a block that was made for one void, subject or use is none for another: it does not open. A
+// code and the PIN that it sets come with one point of the phone's, so that nobody else's PIN is set by
+// a code that somebody has typed.
 //
 // A passkey's challenge is a SHA-256 as well, see [VoidChallenge] and [PasskeyChallenge].
 package pinrecord

@@ -27,52 +27,75 @@ type phoneKey struct {
 	private *ecdsa.PrivateKey
 }
 
-// Enter enciphers digits for a subject's number and one use, under a key that it agrees on with the
-// modules' point. It returns the phone's point and the block.
-func (p *Phone) Enter(modules []byte, number string, digits []byte, context pinrecord.Context) (point, block []byte, err error) {
+// Pad is where somebody types on the phone: all that is typed there has one point.
+type Pad struct {
+	Point   []byte // the phone's, uncompressed
+	own     *ecdh.PrivateKey
+	modules *ecdh.PublicKey
+}
+
+// Pad makes a key pair with which the phone agrees with the modules' point.
+func (p *Phone) Pad(modules []byte) (*Pad, error) {
 	other, err := pinrecord.PhonePoint(modules)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	own, err := ecdh.P256().GenerateKey(rand.Reader)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	z, err := own.ECDH(other)
+	return &Pad{own.PublicKey().Bytes(), own, other}, nil
+}
+
+// Enter is [Pad.Enter] on a pad of its own.
+func (p *Phone) Enter(modules []byte, number string, digits []byte, context pinrecord.Context) (point, block []byte, err error) {
+	pad, err := p.Pad(modules)
 	if err != nil {
 		return nil, nil, err
+	}
+	if block, err = pad.Enter(number, digits, context); err != nil {
+		return nil, nil, err
+	}
+	return pad.Point, block, nil
+}
+
+// Enter enciphers digits for a subject's number and one use, in ISO 9564-1 format 4.
+func (p *Pad) Enter(number string, digits []byte, context pinrecord.Context) ([]byte, error) {
+	z, err := p.own.ECDH(p.modules)
+	if err != nil {
+		return nil, err
 	}
 	defer clear(z)
 	key := make([]byte, pinrecord.PhoneKeySize)
 	defer clear(key)
-	pinrecord.PhoneKey(key, z, other, own.PublicKey(), context)
+	pinrecord.PhoneKey(key, z, p.modules, p.own.PublicKey(), context)
 	pan, err := pinblock.ParsePAN(number)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	var pin pinblock.PIN
 	defer pin.Destroy()
 	if err := pin.SetDigits(digits); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	var random [pinblock.RandomSize]byte
 	if _, err := rand.Read(random[:]); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	block = make([]byte, pinblock.ISO4.Size())
+	block := make([]byte, pinblock.ISO4.Size())
 	if err := pinblock.Encode(block, pinblock.ISO4, &pin, pan, &random); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	cipher, err := aes.NewCipher(key)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	cipher.Encrypt(block, block)
 	if err := pan.XORField4(block); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	cipher.Encrypt(block, block)
-	return own.PublicKey().Bytes(), block, nil
+	return block, nil
 }
 
 // Flags of authenticator data (WebAuthn 6.1): user present, user verified, with a key.

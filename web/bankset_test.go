@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bytes"
 	"context"
 	"time"
 
@@ -39,6 +40,9 @@ func (b *bank) SetPIN(ctx context.Context, link string, n NewPIN) (bool, error) 
 		return false, err
 	}
 	return b.set(link, n.Code, func(l *testLink) pinrecord.Context { return pinrecord.OfCode(l.approval, &l.subject) }, func(l *testLink) error {
+		if !bytes.Equal(n.Code.Point, n.PIN.Point) {
+			return fault.New(fault.KeyUsageMismatch, "two points")
+		}
 		pin, err := b.open(n.PIN, &l.subject, pinrecord.OfNewPIN(l.approval, &l.subject))
 		if pin == "123456" {
 			err = fault.New(fault.PINWeak, "")

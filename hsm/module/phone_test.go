@@ -56,6 +56,19 @@ func (h *handset) typed(s *pinrecord.Subject, digits string, context pinrecord.C
 	return hsm.RecordBlock{Key: hsm.PINKey{Key: h.key("page", 1), Format: hsm.Format4}, Block: block, Phone: point}
 }
 
+// both are a code and a PIN that were typed on one phone.
+func (h *handset) both(s *pinrecord.Subject, approval [sha256.Size]byte, code, pin string) (c, p hsm.RecordBlock) {
+	h.t.Helper()
+	pad, err := h.Pad(h.point)
+	h.must(err)
+	block := func(digits string, context pinrecord.Context) hsm.RecordBlock {
+		b, err := pad.Enter(s.Number(), []byte(digits), context)
+		h.must(err)
+		return hsm.RecordBlock{Key: hsm.PINKey{Key: h.key("page", 1), Format: hsm.Format4}, Block: b, Phone: pad.Point}
+	}
+	return block(code, pinrecord.OfCode(approval, s)), block(pin, pinrecord.OfNewPIN(approval, s))
+}
+
 func approvalOf(t testing.TB, pending []byte) (digest [sha256.Size]byte) {
 	t.Helper()
 	p, _, _, err := pinrecord.ParsePending(pending)
@@ -85,9 +98,12 @@ func TestAPINOnAPhone(t *testing.T) {
 	dora := supervisor("dora")
 	g := h.begin(pinrecord.Enrol, dora, 1)
 	approval := approvalOf(t, g.pending)
-	code, pin := h.typed(&dora, g.code, pinrecord.OfCode(approval, &dora)), h.typed(&dora, "739104", pinrecord.OfNewPIN(approval, &dora))
-	if a, err := h.setBlocks(g.pending, h.typed(&dora, g.code, pinrecord.OfNewPIN(approval, &dora)), pin); a.Verified || fault.Of(err).Reason != fault.PINBlockInvalid {
-		t.Errorf("a code that was typed as a PIN: %v, %v", a.Verified, err)
+	code, pin := h.both(&dora, approval, g.code, "739104")
+	if a, err := h.setBlocks(g.pending, code, h.typed(&dora, "551872", pinrecord.OfNewPIN(approval, &dora))); a.Verified || fault.Of(err).Reason != fault.KeyUsageMismatch {
+		t.Errorf("a PIN of somebody else's with a code that was typed: %v, %v", a.Verified, err)
+	}
+	if a, err := h.setBlocks(g.pending, code, h.aes.enter(dora.Number(), "551872").RecordBlock); a.Verified || fault.Of(err).Reason != fault.KeyUsageMismatch {
+		t.Errorf("a PIN that was typed at a terminal with a phone's code: %v, %v", a.Verified, err)
 	}
 	if a, err := h.setBlocks(g.pending, pin, code); a.Verified || fault.Of(err).Reason != fault.PINBlockInvalid {
 		t.Errorf("changed over: %v, %v", a.Verified, err)
@@ -150,7 +166,8 @@ func TestAPINOnAPhone(t *testing.T) {
 	g, err = h.beginBy(h.approved(h.approval(pinrecord.Enrol, card, 1), h.claire, h.approver("/approvers/dirk")))
 	h.must(err)
 	approval = approvalOf(t, g.pending)
-	if a, err := h.setBlocks(g.pending, h.typed(&card, g.code, pinrecord.OfCode(approval, &card)), h.typed(&card, "7391", pinrecord.OfNewPIN(approval, &card))); a.Verified || fault.Of(err).Reason != fault.KeyUsageMismatch {
+	code, pin = h.both(&card, approval, g.code, "7391")
+	if a, err := h.setBlocks(g.pending, code, pin); a.Verified || fault.Of(err).Reason != fault.KeyUsageMismatch {
 		t.Errorf("a cardholder's PIN on a phone: %v, %v", a.Verified, err)
 	}
 }

@@ -79,11 +79,15 @@ async function signed(codeKey, signature, text) {
 
 // Entries.
 
+// The phone's key pair, for one entry. A code and the PIN that it sets have one together: by that the
+// modules know that whoever typed the one typed the other.
+export const ownKey = () => crypto.subtle.generateKey(curve, false, ["deriveBits"]);
+
 // Enciphers digits for one use. The digits are overwritten whatever happens. Returns the phone's
 // point and the block.
-export async function encipher(digits, modulesPoint, subject, context) {
+export async function encipher(digits, modulesPoint, subject, context, own) {
   try {
-    const own = await crypto.subtle.generateKey(curve, false, ["deriveBits"]);
+    own ??= await ownKey();
     const random = crypto.getRandomValues(new Uint8Array(8));
     return await encipherWith(own, random, digits, modulesPoint, subject, context);
   } finally {

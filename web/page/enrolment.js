@@ -1,7 +1,7 @@
 // The page behind a link: somebody sets a PIN or a passkey, by a code that was read out.
 
 import { equal, fromBase32, fromText, toText } from "./bytes.js";
-import { available, encipher, forCode, forNewPIN, forPasskey, isPageKey, subjectDigest } from "./crypto.js";
+import { available, encipher, forCode, forNewPIN, forPasskey, isPageKey, ownKey, subjectDigest } from "./crypto.js";
 import { button, facts, make, show } from "./dom.js";
 import { guide } from "./guide.js";
 import { askDigits } from "./pad.js";
@@ -68,8 +68,8 @@ function askCode(e, enter) {
   });
 }
 
-async function entry(e, digits, context) {
-  const { point, block } = await encipher(digits, fromText(e.key.point), e.subject, context);
+async function entry(e, digits, context, own) {
+  const { point, block } = await encipher(digits, fromText(e.key.point), e.subject, context, own);
   return { point: toText(point), block: toText(block) };
 }
 
@@ -77,21 +77,22 @@ async function entry(e, digits, context) {
 
 async function codeForPIN(e, digits) {
   waiting("loading");
-  askPIN(e, await entry(e, digits, await forCode(e.approval, e.subject)));
+  const own = await ownKey();
+  askPIN(e, await entry(e, digits, await forCode(e.approval, e.subject), own), own);
 }
 
-function askPIN(e, code) {
+function askPIN(e, code, own) {
   askDigits({
     title: () => text("pin_title"),
     lead: () => text("pin_lead", e.least),
     least: e.least,
     ok: () => text("next"),
     back: () => begin(e),
-    enter: (digits) => repeatPIN(e, code, digits),
+    enter: (digits) => repeatPIN(e, code, own, digits),
   });
 }
 
-function repeatPIN(e, code, first) {
+function repeatPIN(e, code, own, first) {
   askDigits({
     title: () => text("repeat_title"),
     lead: () => text("repeat_lead"),
@@ -99,19 +100,19 @@ function repeatPIN(e, code, first) {
     ok: () => text("done"),
     back: () => {
       first.fill(0);
-      askPIN(e, code);
+      askPIN(e, code, own);
     },
     enter: async (second) => {
       const same = first.length === second.length && first.every((d, i) => d === second[i]);
       second.fill(0);
       if (!same) {
         first.fill(0);
-        ended("differ", "bad", [], () => [button(text("again"), () => askPIN(e, code), "button.primary")]);
+        ended("differ", "bad", [], () => [button(text("again"), () => askPIN(e, code, own), "button.primary")]);
         return;
       }
       waiting("sending");
-      const pin = await entry(e, first, await forNewPIN(e.approval, e.subject));
-      const weak = () => ended("weak", "bad", [], () => [button(text("choose_other"), () => askPIN(e, code), "button.primary")]);
+      const pin = await entry(e, first, await forNewPIN(e.approval, e.subject), own);
+      const weak = () => ended("weak", "bad", [], () => [button(text("choose_other"), () => askPIN(e, code, own), "button.primary")]);
       const answer = await send("/api/enrolment/pin", { link, code, pin }, { own: { ...refusals, PIN_WEAK: [weak] }, look });
       if (answer) finish(answer, "pin_set", () => askCode(e, (digits) => codeForPIN(e, digits)));
     },

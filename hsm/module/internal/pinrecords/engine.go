@@ -109,8 +109,12 @@ func opening(b *hsm.RecordBlock, subject *pinrecord.Subject, demands hsm.Demands
 }
 
 // together refuses two blocks that do not come from one terminal, as far as keys show that: what a
-// front has kept of one is of no use with what somebody has typed at another.
+// front has kept of one is of no use with what somebody has typed at another. On a phone both have
+// one point, whose private half nobody else has.
 func together(a, b *hsm.RecordBlock) error {
+	if !bytes.Equal(a.Phone, b.Phone) {
+		return fault.New(fault.KeyUsageMismatch, "what the PIN is replaced by is typed on the same phone: both blocks have one point")
+	}
 	if a.Key.Key.Name == b.Key.Key.Name && bytes.Equal(a.Key.Key.Sealed, b.Key.Key.Sealed) && (a.Key.KSN == dukpt.KSN{}) == (b.Key.KSN == dukpt.KSN{}) && a.Key.KSN.InitialKeyID() == b.Key.KSN.InitialKeyID() {
 		return nil
 	}
