@@ -43,9 +43,9 @@ func keyValue(name string) []byte {
 // fixedKeys returns the keys of every load.
 func fixedKeys(ksn string) []testKey {
 	keys := []testKey{
-		{Name: bdkTDES, Usage: "B0", Algorithm: "T", Mode: "X", KSN: ksn},
+		{Name: bdkTDES, Usage: "B0", Algorithm: "T", Mode: "X", Direction: "incoming", KSN: ksn},
 		{Name: bdkTDESUnchecked, Usage: "B0", Algorithm: "T", Mode: "X"},
-		{Name: bdkAES, Usage: "B0", Algorithm: "A", Mode: "X", KSN: ksn},
+		{Name: bdkAES, Usage: "B0", Algorithm: "A", Mode: "X", Direction: "incoming", KSN: ksn},
 		{Name: bdkAESUnchecked, Usage: "B0", Algorithm: "A", Mode: "X"},
 		{Name: zoneIn, Usage: "P0", Algorithm: "T", Mode: "D"},
 		{Name: zoneOut, Usage: "P0", Algorithm: "T", Mode: "E"},

@@ -24,7 +24,12 @@ type till struct {
 
 func newTill(t *testing.T) *till {
 	t.Helper()
-	l := &till{counter: newCounter(t), states: t.TempDir(), listen: "127.0.0.1:0", shops: map[string]string{}}
+	return newTillOf(t, newCounter(t))
+}
+
+func newTillOf(t *testing.T, c *counter) *till {
+	t.Helper()
+	l := &till{counter: c, states: t.TempDir(), listen: "127.0.0.1:0", shops: map[string]string{}}
 	if out, err := exec.Command("go", "build", "-o", l.path("switch-void"), "keyd/examples/switch-void").CombinedOutput(); err != nil {
 		t.Fatalf("build the switch: %v\n%s", err, out)
 	}

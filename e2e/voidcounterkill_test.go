@@ -23,6 +23,20 @@ func (l *till) start(t *testing.T, typed string, args ...string) *running {
 	t.Helper()
 	r := &running{t: t, command: exec.Command(keydBinary, args...)}
 	r.command.Stdin, r.command.Stdout, r.command.Stderr = strings.NewReader(typed), &r.out, &r.out
+	return r.start()
+}
+
+// startInto starts a command at which nobody types, whose display is a file.
+func (l *till) startInto(t *testing.T, display *os.File, args ...string) *running {
+	t.Helper()
+	r := &running{t: t, command: exec.Command(keydBinary, args...)}
+	r.command.Stdout, r.command.Stderr = display, display
+	return r.start()
+}
+
+func (r *running) start() *running {
+	t := r.t
+	t.Helper()
 	if err := r.command.Start(); err != nil {
 		t.Fatal(err)
 	}

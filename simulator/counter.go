@@ -16,7 +16,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	keydv1 "keyd/api/keyd/v1"
-	"keyd/voids/code"
 	"keyd/voids/flow"
 )
 
@@ -37,6 +36,7 @@ type Counter struct {
 	Confirm func() (bool, error)
 
 	Payment string // reference of a payment that is found on the terminal; empty: its code comes from elsewhere
+	Phone   bool   // the code of Payment is shown for a supervisor's phone, and approved there
 	Typists
 
 	Direct *Direct               // nil with a switch
@@ -145,8 +145,11 @@ func answered[A any](ctx context.Context, v *voiding, call func(context.Context)
 	}
 }
 
-// begin has a code shown or scanned, and burns it.
+// begin has a code shown or scanned, and burns it, unless a phone does.
 func (v *voiding) begin(ctx context.Context) (*keydv1.Void, error) {
+	if v.Phone {
+		return v.forPhone(ctx)
+	}
 	text, err := v.code(ctx)
 	if err != nil {
 		return nil, err
@@ -187,36 +190,11 @@ func (v *voiding) code(ctx context.Context) (string, error) {
 		v.step(2, v.say(textScan))
 		return v.Scan()
 	}
-	if v.under.Payment != v.Payment {
-		v.under = voidUnderWay{Request: newRequest(), Payment: v.Payment}
-	}
-	if err := v.Device.keepVoid(&v.under); err != nil {
-		return "", err
-	}
-	request := &keydv1.CreateVoidRequest{RequestId: v.under.Request, Terminal: v.terminal, Reference: v.Payment}
-	if d := v.Direct; d != nil {
-		request.Merchant, request.Amount, request.Currency, request.Payment = d.Facts.Merchant, d.Facts.Amount, d.Facts.Currency, d.Facts
-	}
-	made, err := answered(ctx, v, func(ctx context.Context) (*keydv1.CreateVoidResponse, error) {
-		return v.Service.CreateVoid(ctx, request)
-	})
+	made, err := v.create(ctx)
 	if err != nil {
 		return "", err
 	}
-	if made.GetCode() == "" {
-		return "", v.over(made.GetVoid())
-	}
-	symbol, err := code.NewSymbol(made.GetCode())
-	if err != nil {
-		return "", err
-	}
-	drawn, err := symbol.Terminal(code.TerminalStyle{})
-	if err != nil {
-		return "", err
-	}
-	v.step(2, v.say(textFind))
-	v.show("%s", drawn)
-	return made.GetCode(), nil
+	return made.GetCode(), v.draw(made.GetCode())
 }
 
 // goOn brings a void to its end from wherever it is.
@@ -226,10 +204,13 @@ func (v *voiding) goOn(ctx context.Context, void *keydv1.Void) error {
 		if err != nil {
 			return err
 		}
-		live := void.GetState() == keydv1.Void_SCANNED || void.GetState() == keydv1.Void_AUTHORIZED
+		shown := v.under.Phone && void.GetState() == keydv1.Void_CREATED
+		live := shown || void.GetState() == keydv1.Void_SCANNED || void.GetState() == keydv1.Void_AUTHORIZED
 		switch {
 		case !live:
 			return v.over(void)
+		case shown:
+			void, err = v.wait(ctx, void, textPhone)
 		case kept != nil: // confirmed before: the same request, which gets the same answer
 			void, err = v.send(ctx, kept)
 		case void.GetState() == keydv1.Void_SCANNED:
@@ -303,6 +284,7 @@ func (v *voiding) wait(ctx context.Context, void *keydv1.Void, what text) (*keyd
 			var seen *keydv1.Void
 			if seen, err = stream.Recv(); err == nil {
 				void = seen
+				err = v.collect(ctx, void)
 			}
 		}
 		if errors.Is(err, io.EOF) {

@@ -19,7 +19,8 @@ type voidUnderWay struct {
 	Request string `json:"request"`           // identifier of the requests that create it and burn its code
 	Payment string `json:"payment,omitempty"` // reference, where the payment was found on the terminal
 	Code    []byte `json:"code,omitempty"`    // SHA-256 of the code, once it was scanned
-	Void    string `json:"void,omitempty"`    // once the code was burnt
+	Void    string `json:"void,omitempty"`    // once the code was burnt, or shown to a phone
+	Phone   bool   `json:"phone,omitempty"`   // it is approved on a phone
 
 	// Authorize is the request with the enciphered PINs, once its sender has confirmed it.
 	Authorize []byte `json:"authorize,omitempty"` // keyd.v1.AuthorizeVoidRequest

@@ -34,6 +34,8 @@ const (
 	textWait        text = "wait"
 	textNeeds       text = "needs"
 	textElsewhere   text = "elsewhere"
+	textOnPhone     text = "on phone"
+	textPhone       text = "phone"
 	textVoided      text = "voided"
 	textWrong       text = "wrong"
 	textDeclined    text = "declined"
@@ -70,6 +72,8 @@ var texts = map[text][2]string{
 	textWait:        {"wait for \"Voided\"", "请等待“已撤销”"},
 	textNeeds:       {"it takes %s", "需要 %s"},
 	textElsewhere:   {"wait: a supervisor elsewhere can approve it", "请等待：可以由别处的主管远程批准"},
+	textOnPhone:     {"scan the code with the supervisor's phone, which asks for the passkey or the PIN", "请主管用手机扫码，在手机上用通行密钥或密码批准"},
+	textPhone:       {"wait for \"Voided\": it is approved on the phone", "请等待“已撤销”：在手机上批准"},
 	textVoided:      {"VOIDED", "已撤销"},
 	textWrong:       {"wrong PIN, tries left: %d", "密码错误，还剩 %d 次"},
 	textDeclined:    {"DECLINED. Nothing was taken back", "已拒绝。钱没有退"},

@@ -45,7 +45,8 @@ scans the code (--code FILE, or a line of standard input), shows the amount, has
 supervisor's PIN typed (without echo from a terminal, else a line of standard input; an empty
 one is Cancel), and the cardholder's where the amount needs it, has the void confirmed, sends
 it, waits for "Voided" and prints the slip. After a wrong PIN it asks again. Where nobody can
-type a PIN it waits for an approval from elsewhere (keyd void approve), if that suffices.
+type a PIN it waits for an approval from elsewhere (keyd void approve), if that suffices. With
+--phone the code is the address of keyd's page, on which a supervisor approves.
 
 With --switch it talks to a switch (examples/switch-void), with its own certificate; the switch
 says what it knows of the payment, and reverses it. Without, it talks to keyd as the switch,
@@ -57,6 +58,7 @@ What it sends is in its file before. Stopped at any point, it goes on when it is
 after-answer.`,
 		Example: `  keyd terminal simulate void --state t-0001.json --code code --supervisor dora --switch 127.0.0.1:7453 --dir ./dev
   keyd terminal simulate void --state t-0001.json --payment pay-0001 --supervisor dora --switch 127.0.0.1:7453 --lang zh --dir ./dev
+  keyd terminal simulate void --state t-0001.json --payment pay-0002 --phone --switch 127.0.0.1:7453 --dir ./dev
   keyd terminal simulate void --state t-0001.json --supervisor dora --merchant m-17 --amount 12300 --token-out token --dir ./dev`,
 		Args: cobra.NoArgs,
 	}
@@ -75,6 +77,7 @@ func (f *counterFlags) flags(c *cobra.Command) {
 	set.StringVar(&f.toSwitch, "switch", "", "HOST:PORT of a switch, in place of keyd")
 	set.StringVar(&f.codeFile, "code", "", "file with the code that is scanned (default: a line of standard input)")
 	set.StringVar(&f.counter.Payment, "payment", "", "reference of a payment that is found on the terminal, whose code it shows and scans")
+	set.BoolVar(&f.counter.Phone, "phone", false, "with --payment: show the code for a supervisor's phone, and wait until it is approved there")
 	set.StringVar(&f.counter.Supervisor, "supervisor", "", "the supervisor who is in the shop")
 	set.BoolVar(&f.counter.OfTerminal, "of-terminal", false, "the supervisor's PIN is for this terminal alone (default: for every one of the merchant)")
 	set.IntVar(&f.format, "format", -1, "ISO 9564-1 format of the PIN blocks: 0 or 3 under TDES, 4 under AES (default: 0 or 4)")
@@ -126,6 +129,9 @@ func (f *counterFlags) run(ctx context.Context) error {
 func (f *counterFlags) check() error {
 	if f.stop != "" && !slices.Contains([]string{string(simulator.BeforeSend), string(simulator.AfterAnswer)}, f.stop) {
 		return errors.New("--stop-at is before-send or after-answer")
+	}
+	if f.counter.Phone && f.counter.Payment == "" {
+		return errors.New("--phone shows the code of a payment that is found on the terminal: --payment")
 	}
 	if f.format >= 0 {
 		format := pinblock.Format(f.format & 0xff)

@@ -114,8 +114,8 @@ func TestAPaymentIsReversedOnce(t *testing.T) {
 		"another payment":  tokenOf(t, key, void, now, func(k *voidtoken.Token) { k.Reference = "pay-2" }),
 		"another terminal": tokenOf(t, key, void, now, func(k *voidtoken.Token) { k.Terminal = "t-2" }),
 		"another void":     tokenOf(t, key, another, now),
-		"an approval": tokenOf(t, key, void, now, func(k *voidtoken.Token) {
-			k.Authorizations = []voidtoken.Authorization{{Method: voidtoken.RemoteApproval, Subject: "anna"}}
+		"a phone's beside a cardholder's": tokenOf(t, key, void, now, func(k *voidtoken.Token) {
+			k.Authorizations = []voidtoken.Authorization{{Method: voidtoken.CardholderPIN, Subject: "cardholder"}, {Method: voidtoken.PhonePIN, Subject: "dora"}}
 		}),
 		"one that has expired": tokenOf(t, key, void, now.Add(-time.Hour)),
 		"none":                 "",

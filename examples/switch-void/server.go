@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
@@ -31,7 +30,9 @@ type server struct {
 }
 
 // sufficient are the methods by which this switch lets a payment be voided.
-var sufficient = [][]voidtoken.Method{{voidtoken.SupervisorPIN}, {voidtoken.CardholderPIN}, {voidtoken.SupervisorPIN, voidtoken.CardholderPIN}}
+var sufficient = [][]voidtoken.Method{
+	{voidtoken.SupervisorPIN}, {voidtoken.CardholderPIN}, {voidtoken.SupervisorPIN, voidtoken.CardholderPIN}, {voidtoken.RemoteApproval}, {voidtoken.PhonePasskey}, {voidtoken.PhonePIN},
+}
 
 // terminal is who is connected, by its certificate and by no word of its own.
 func (s *server) terminal(ctx context.Context) (id, merchant string, err error) {
@@ -45,16 +46,6 @@ func (s *server) terminal(ctx context.Context) (id, merchant string, err error) 
 		return "", "", status.Error(codes.PermissionDenied, "this terminal is no merchant's")
 	}
 	return id, merchant, nil
-}
-
-// shown is a void as a terminal gets it, which has only the methods that suffice here.
-func shown(v *keydv1.Void) *keydv1.Void {
-	if v != nil {
-		v.Methods = slices.DeleteFunc(v.Methods, func(set *keydv1.VoidMethods) bool {
-			return slices.Contains(set.Methods, keydv1.VoidMethod_REMOTE_APPROVAL) // nobody brings its token here
-		})
-	}
-	return v
 }
 
 // request is a terminal's request as keyd is told of it: another terminal's is another.
@@ -123,8 +114,7 @@ func (s *server) ScanVoid(ctx context.Context, r *keydv1.ScanVoidRequest) (*keyd
 	if err != nil {
 		return nil, err
 	}
-	v, err := s.keyd.ScanVoid(ctx, &keydv1.ScanVoidRequest{RequestId: request(terminal, r.RequestId), Code: r.Code, Merchant: merchant})
-	return shown(v), err
+	return s.keyd.ScanVoid(ctx, &keydv1.ScanVoidRequest{RequestId: request(terminal, r.RequestId), Code: r.Code, Merchant: merchant})
 }
 
 // AuthorizeVoid has PINs verified and carries out the void that they authorise.
@@ -160,7 +150,7 @@ func (s *server) AuthorizeVoid(ctx context.Context, r *keydv1.AuthorizeVoidReque
 
 // carryOut reverses the payment of a void with a token, tells keyd, and answers without the token.
 func (s *server) carryOut(ctx context.Context, terminal string, p *payment, a *keydv1.AuthorizeVoidResponse) (*keydv1.AuthorizeVoidResponse, error) {
-	if shown(a.Void); a.Token == "" {
+	if a.Token == "" {
 		return a, nil
 	}
 	void := a.Void.GetVoidId()
@@ -232,15 +222,18 @@ func (s *server) CancelVoid(ctx context.Context, r *keydv1.CancelVoidRequest) (*
 // GetVoid shows a terminal its void.
 func (s *server) GetVoid(ctx context.Context, r *keydv1.GetVoidRequest) (*keydv1.Void, error) {
 	v, _, err := s.own(ctx, r.VoidId)
-	return shown(v), err
+	return v, err
 }
 
-// WatchVoid passes on what keyd says of a terminal's void.
+// WatchVoid passes on what keyd says of a terminal's void. One that was authorised elsewhere, on a
+// phone, say, is carried out here: the terminal has nothing to do but wait.
 func (s *server) WatchVoid(r *keydv1.WatchVoidRequest, out grpc.ServerStreamingServer[keydv1.Void]) error {
-	if _, _, err := s.own(out.Context(), r.VoidId); err != nil {
+	ctx := out.Context()
+	_, p, err := s.own(ctx, r.VoidId)
+	if err != nil {
 		return err
 	}
-	in, err := s.keyd.WatchVoid(out.Context(), r)
+	in, err := s.keyd.WatchVoid(ctx, r)
 	if err != nil {
 		return err
 	}
@@ -249,11 +242,27 @@ func (s *server) WatchVoid(r *keydv1.WatchVoidRequest, out grpc.ServerStreamingS
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
+		if err == nil && v.State == keydv1.Void_AUTHORIZED {
+			err = s.collect(ctx, v, p)
+		}
+		if err == nil {
+			err = out.Send(v)
+		}
 		if err != nil {
 			return err
 		}
-		if err := out.Send(shown(v)); err != nil {
-			return err
-		}
 	}
+}
+
+// collect carries out a void whose token the switch has not seen. What comes of it is seen by who watches.
+func (s *server) collect(ctx context.Context, v *keydv1.Void, p *payment) error {
+	if _, decided := s.book.outcome(v.VoidId); decided {
+		return nil
+	}
+	a, err := s.keyd.GetVoidToken(ctx, &keydv1.GetVoidTokenRequest{VoidId: v.VoidId})
+	if err != nil {
+		return err // the terminal watches again
+	}
+	_, err = s.carryOut(ctx, v.Terminal, p, a)
+	return err
 }
