@@ -18,7 +18,7 @@ var layout = []string{
 	"e2e", "bench", "examples", "client", "cmd/keyd", "service", "front", "development", "officer", "simulator", "config", "admin", "metrics", "tracing",
 	"server", "voids", "pinsvc", "datasvc", "keyuse", "terminals", "backup", "keys", "ksn", "policies", "web", "audit", "store", "softhsm-config",
 	"hsm/module", "receipt", "pinrecord", "ceremony", "hsm", "vault", "supervisor", "tr34", "keyagreement", "trust", "dukpt", "pinblock", "keyblock", "checkpoint",
-	"voids/code", "voids/fees", "voids/flow", "voidtoken", "passkey", "fault", "gather", "api",
+	"voids/code", "voids/fees", "voids/flow", "voidtoken", "passkey", "fault", "gather", "turns", "api",
 }
 
 // frontSide is the code of the process that strangers reach: it never meets a clear

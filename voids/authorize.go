@@ -61,18 +61,12 @@ func (s *Service) Authorize(ctx context.Context, actor string, r Authorize) (*Au
 	a := &authorization{
 		Service: s, actor: actor, void: r.Void, settings: s.Settings(ctx), payment: &r.Payment, action: ActionAuthorize, request: r.Request,
 	}
-	var subjects []*pinrecord.Subject
 	for i := range r.PINs {
 		a.by = append(a.by, voidtoken.Authorization{Method: r.PINs[i].method(), Subject: r.PINs[i].who()})
 		if r.PINs[i].Subject != nil {
-			subjects = append(subjects, r.PINs[i].Subject)
+			a.subjects = append(a.subjects, r.PINs[i].Subject)
 		}
 	}
-	end, err := s.Records.Turn(ctx, subjects...) // who waits finds the void as it is then
-	if err != nil {
-		return nil, err
-	}
-	defer end()
 	return a.run(ctx, func(ctx context.Context, fields voidtoken.Fields, token hsm.Key, expires int64) (hsm.AuthorizedVoid, error) {
 		request := hsm.AuthorizeVoid{Fields: fields, ExpiresAt: expires, TokenKey: token, Demands: demands}
 		return s.ask(ctx, actor, &r, request, found, serials)
@@ -190,6 +184,7 @@ type authorization struct {
 	settings *policies.Voids
 	payment  *Payment
 	by       []voidtoken.Authorization
+	subjects []*pinrecord.Subject // whose PINs are tried
 	action   string
 	request  string
 	merchant string // of the void
@@ -204,7 +199,15 @@ var errGoOn = errors.New("the approval would count")
 
 // run looks whether the approval would count, has ask verify and sign, and keeps what comes of it. What
 // is kept is decided anew then.
+//
+// On one front that goes for one approval of a void at a time: of wrong ones that come at once, no more
+// are compared than the void has tries.
 func (a *authorization) run(ctx context.Context, ask func(ctx context.Context, fields voidtoken.Fields, token hsm.Key, expires int64) (hsm.AuthorizedVoid, error)) (*Authorized, error) {
+	end, err := a.turn(ctx) // who waits finds the void as it is then
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	// Whoever names another merchant gets what the rules say in the transaction below.
 	before, standing, err := a.Store.VoidStanding(ctx, a.void, today(a.settings, a.payment.Merchant, a.now()))
 	if err != nil {
@@ -250,6 +253,21 @@ func (a *authorization) run(ctx context.Context, ask func(ctx context.Context, f
 		return nil, err
 	}
 	return a.keep(keep, asked.Token)
+}
+
+// turn waits for that of the void, and then for those of the PINs: whoever tries what is over already
+// keeps nobody from a PIN.
+func (a *authorization) turn(ctx context.Context) (end func(), err error) {
+	endVoid, err := a.turns.Take(ctx, a.void)
+	if err != nil {
+		return nil, err
+	}
+	endPINs, err := a.Records.Turn(ctx, a.subjects...)
+	if err != nil {
+		endVoid()
+		return nil, err
+	}
+	return func() { endPINs(); endVoid() }, nil
 }
 
 // wouldCount reports whether the approval would count, as far as a look can tell. What it would be

@@ -10,6 +10,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -224,18 +225,33 @@ type counted struct {
 	left   int
 	taken  int
 	decoys map[string]bool // who has no PIN
+	turns  map[string]int  // by whom
 
 	revoked bool // dora's passkey
 }
 
 // Turn lets everybody try at once, as on as many hosts.
-func (c *counted) Turn(context.Context, ...*pinrecord.Subject) (end func(), err error) {
-	return func() {}, nil
+func (c *counted) Turn(_ context.Context, subjects ...*pinrecord.Subject) (end func(), err error) {
+	add := func(n int) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.turns == nil {
+			c.turns = map[string]int{}
+		}
+		for _, s := range subjects {
+			c.turns[s.Name] += n
+		}
+	}
+	add(1)
+	return func() { add(-1) }, nil
 }
 
 func (c *counted) Attempt(_ context.Context, _ string, s *pinrecord.Subject) (Attempt, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.turns[s.Name] == 0 {
+		return nil, fault.Wrap(fault.Internal, errors.New("a try without a turn"))
+	}
 	if c.decoys[s.Name] || c.left == 0 {
 		return &counting{c, "decoy " + s.Name, true}, nil
 	}

@@ -209,7 +209,7 @@ func (s *Service) ApproveByPIN(ctx context.Context, actor, text string, by ByPIN
 	}
 	keyuse.Record(s.Used.Entry(ctx), page.Name, nil)
 	a := s.authorizationOnPhone(actor, settings, found, ActionByPIN, voidtoken.PhonePIN, by.Name)
-	a.request = sent([]byte(by.Name), []byte(subject.Terminal), by.Point, by.Block)
+	a.request, a.subjects = sent([]byte(by.Name), []byte(subject.Terminal), by.Point, by.Block), []*pinrecord.Subject{subject}
 	return a.onPhone(ctx, found, func(ctx context.Context, fields voidtoken.Fields, token hsm.Key, expires int64) (hsm.AuthorizedVoid, error) {
 		pin := hsm.VoidPIN{Key: hsm.PINKey{Key: hsm.Key{Name: page.Name, Sealed: page.Sealed}, Format: hsm.Format4}, Block: by.Block, Phone: by.Point}
 		s.Keys.Used(page)

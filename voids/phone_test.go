@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
 	"math/big"
 	"strings"
 	"sync"
@@ -258,6 +259,34 @@ func TestOneOfManyPhones(t *testing.T) {
 			if authorised+scanned != 1 {
 				t.Errorf("%s: %d approvals and %d scans have burnt one code", reference, authorised, scanned)
 			}
+		}
+	})
+}
+
+// Of wrong PINs that come at once over one code, whoever's, no more are compared than the void has tries.
+func TestWrongPINsAtOnce(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *bench) {
+		b.withPhones()
+		s := b.front()
+		c := b.create(s, "pay-1", 12_300)
+		v := b.looked(s, c.Code, true, true)
+		var all sync.WaitGroup
+		for i := range 20 {
+			all.Go(func() {
+				var err error
+				if i%4 == 3 {
+					_, err = s.ApproveByPasskey(t.Context(), pageActor, c.Code, b.asserts("eve", v))
+				} else {
+					_, err = s.ApproveByPIN(t.Context(), pageActor, c.Code, b.types(fmt.Sprintf("guess-%d", i), wrong))
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if n := b.boundary.asked.Load(); n != 3 {
+			t.Errorf("modules were asked %d times about a void with 3 tries", n)
 		}
 	})
 }

@@ -16,6 +16,7 @@ import (
 	"keyd/policies"
 	"keyd/store"
 	"keyd/trust"
+	"keyd/turns"
 	"keyd/voidtoken"
 )
 
@@ -99,13 +100,14 @@ type Config struct {
 }
 
 // Service keeps void requests in a database. It is safe for concurrent use, also by several
-// processes; what it remembers is who watches, and what modules have signed for some minutes.
+// processes; what it remembers is who watches, whose turn it is, and what modules have signed for some minutes.
 type Service struct {
 	Config
 
 	clock    func() time.Time
 	watchers watchers
 	pageKeys pageKeys
+	turns    turns.Turns // by void
 }
 
 // New returns the service.

@@ -15,6 +15,18 @@ import (
 	"keyd/store"
 )
 
+// Turn waits until no other request of this front tries the PINs of subjects, and returns what ends
+// the turn: right PINs that come together, more than there are tries, would else be answered like wrong
+// ones. Tries are counted in the database all the same. Whoever calls [Service.Attempt] has a turn.
+// Unknown subjects have turns as well. Its error is ctx's.
+func (s *Service) Turn(ctx context.Context, subjects ...*pinrecord.Subject) (end func(), err error) {
+	var digests []string
+	for _, subject := range subjects {
+		digests = append(digests, string(digestOf(subject)))
+	}
+	return s.turns.Take(ctx, digests...)
+}
+
 // Attempt is a try of a subject's PIN, which has been counted. Whoever has one asks a module once,
 // with Record and DatumKey, and then calls [Attempt.Settle], whatever came of it.
 type Attempt struct {

@@ -13,6 +13,7 @@ import (
 	"keyd/pinrecord"
 	"keyd/store"
 	"keyd/trust"
+	"keyd/turns"
 )
 
 // The actions that a policy allows or not.
@@ -73,7 +74,7 @@ type Service struct {
 	authorities Authorities
 	modules     Modules
 	clock       func() time.Time
-	turns       turns
+	turns       turns.Turns
 }
 
 // New returns the service over a database. used are the keys that requests name, k those that

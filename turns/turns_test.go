@@ -1,4 +1,4 @@
-package records
+package turns
 
 import (
 	"context"
@@ -8,25 +8,18 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"keyd/pinrecord"
 )
 
-func ofName(name string) *pinrecord.Subject {
-	return &pinrecord.Subject{Kind: pinrecord.Supervisor, Merchant: "m-17", Name: name}
-}
-
-// One at a time has a subject's turn, in whichever order two are named; who gives up leaves nothing.
+// One at a time has a turn, in whichever order two are named; who gives up leaves nothing.
 func TestTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := new(Service)
-		one, two := ofName("one"), ofName("two")
+		s := new(Turns)
 		var having, most atomic.Int64
 		var all sync.WaitGroup
 		for i := range 20 {
-			pair := [][]*pinrecord.Subject{{one, two}, {two, one}, {one}, {one, one}}[i%4]
+			pair := [][]string{{"one", "two"}, {"two", "one"}, {"one"}, {"one", "one"}}[i%4]
 			all.Go(func() {
-				end, err := s.Turn(t.Context(), pair...)
+				end, err := s.Take(t.Context(), pair...)
 				if err != nil {
 					t.Error(err)
 					return
@@ -41,23 +34,23 @@ func TestTurns(t *testing.T) {
 		if most.Load() != 1 {
 			t.Errorf("%d had the turn at once", most.Load())
 		}
-		end, err := s.Turn(t.Context(), one)
+		end, err := s.Take(t.Context(), "one")
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := s.Turn(ctx, two, one); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := s.Take(ctx, "two", "one"); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("while another has it: %v", err)
 		}
-		free, err := s.Turn(t.Context(), two)
+		free, err := s.Take(t.Context(), "two")
 		if err != nil {
 			t.Fatal(err)
 		}
 		free()
 		end()
-		if len(s.turns.of) != 0 {
-			t.Errorf("%d turns are left", len(s.turns.of))
+		if len(s.of) != 0 {
+			t.Errorf("%d turns are left", len(s.of))
 		}
 	})
 }
