@@ -8,7 +8,8 @@ import (
 )
 
 // Backend is what the pages ask. It judges by the policy, counts, audits, and answers strangers no more
-// than they may know. Errors are refusals of package fault.
+// than they may know. The context of a question does not end when the phone goes away, but after 10
+// seconds. Errors are refusals of package fault.
 type Backend interface {
 	// Void looks at what a code, or its URL, is for. Nothing changes.
 	Void(ctx context.Context, code string) (*Void, error)

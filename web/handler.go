@@ -18,7 +18,7 @@ func New(c Config) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &handler{config: c, files: served, filesOf: newLimiter(filesOfOne), asksOf: newLimiter(asksOfOne), asks: newLimiter(asksOfAll)}
+	h := &handler{config: c, files: served, requestsOf: newLimiter(requestsOfOne), asksOf: newLimiter(asksOfOne), asks: newLimiter(asksOfAll)}
 	h.methods = map[string]method{
 		"/api/void":              h.void,
 		"/api/void/passkey":      h.voidByPasskey,
@@ -35,8 +35,8 @@ type handler struct {
 	files   *files
 	methods map[string]method
 
-	filesOf, asksOf *limiter // of an address
-	asks            *limiter // of all, as one
+	requestsOf, asksOf *limiter // of an address
+	asks               *limiter // of all, as one
 }
 
 // AddressOf returns from where a request came that the backend is asked about: an address, or nothing
@@ -52,6 +52,9 @@ type addressKey struct{}
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.setHeaders(w.Header())
 	switch {
+	case !h.requestsOf.allow(addressOf(r.RemoteAddr)):
+		w.Header().Set("Connection", "close") // another costs a handshake, of which there are fewer
+		tooMany(w)
 	case !r.ProtoAtLeast(1, 1):
 		w.Header().Set("Connection", "close")
 		say(w, http.StatusHTTPVersionNotSupported, "HTTP/1.1 or newer is needed")
@@ -78,9 +81,6 @@ func (h *handler) file(w http.ResponseWriter, r *http.Request) {
 	case r.ContentLength != 0:
 		w.Header().Set("Connection", "close")
 		say(w, http.StatusBadRequest, "who reads sends nothing")
-	case !h.filesOf.allow(addressOf(r.RemoteAddr)):
-		w.Header().Set("Retry-After", "2")
-		say(w, http.StatusTooManyRequests, "there were too many requests")
 	default:
 		f.serve(w, r)
 	}
@@ -105,6 +105,12 @@ func (l *files) find(p string) *file {
 		return l.void
 	}
 	return nil
+}
+
+// tooMany answers who comes too often, in the form that pages read.
+func tooMany(w http.ResponseWriter) {
+	w.Header().Set("Retry-After", "2")
+	refuse(w, http.StatusTooManyRequests, fault.RateLimited.String())
 }
 
 // say answers in words, to who is no page.
@@ -136,8 +142,7 @@ func (h *handler) ask(w http.ResponseWriter, r *http.Request, m method) {
 	}
 	from := addressOf(r.RemoteAddr)
 	if !h.asksOf.allow(from) || !h.asks.allow(netip.Addr{}) {
-		w.Header().Set("Retry-After", "2")
-		refuse(w, http.StatusTooManyRequests, fault.RateLimited.String())
+		tooMany(w)
 		return
 	}
 	body, status := readBody(w, r)
@@ -151,7 +156,8 @@ func (h *handler) ask(w http.ResponseWriter, r *http.Request, m method) {
 		refuse(w, http.StatusBadRequest, fault.RequestInvalid.String())
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithValue(r.Context(), addressKey{}, peer(r.RemoteAddr)), requestTime)
+	// Who goes away stops nothing that was begun: what takes a try has to be counted.
+	ctx, cancel := context.WithTimeout(context.WithValue(context.WithoutCancel(r.Context()), addressKey{}, peer(r.RemoteAddr)), requestTime)
 	defer cancel()
 	answer, err := m(ctx, fields)
 	if err != nil {

@@ -13,14 +13,17 @@ const (
 	MaxPerAddress  = 32
 )
 
-// Limit returns a listener that closes connections beyond the limits as soon as they come, so that who
-// opens many keeps nobody else waiting but by filling all of them, from many addresses.
+// Limit returns a listener that closes connections beyond the limits, and beyond the rates, as soon as they
+// come, so that who opens many keeps nobody else waiting but by filling all of them, from many addresses.
 func Limit(l net.Listener) net.Listener {
-	return &limited{Listener: l, open: map[netip.Addr]int{}}
+	return &limited{Listener: l, open: map[netip.Addr]int{}, comingOf: newLimiter(connectionsOfOne), coming: newLimiter(connectionsOfAll)}
 }
 
 type limited struct {
 	net.Listener
+
+	comingOf *limiter // of an address
+	coming   *limiter // of all, as one
 
 	lock sync.Mutex
 	all  int
@@ -45,7 +48,7 @@ func (l *limited) Accept() (net.Conn, error) {
 func (l *limited) enter(a netip.Addr) bool {
 	l.lock.Lock()
 	defer l.lock.Unlock()
-	if l.all >= MaxConnections || l.open[a] >= MaxPerAddress {
+	if l.all >= MaxConnections || l.open[a] >= MaxPerAddress || !l.comingOf.allow(a) || !l.coming.allow(netip.Addr{}) {
 		return false
 	}
 	l.all++

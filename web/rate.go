@@ -12,12 +12,20 @@ type rate struct {
 	second float64
 }
 
-// The rates. A page is some ten requests, of which one asks the backend. Many phones share an address
-// where networks translate them: tries of a PIN or a code are counted where they are spent, and not here.
+// The rates. A page is one connection, or six of HTTP/1.1, and some ten requests, of which one asks the
+// backend. Many phones share an address where networks translate them: tries of a PIN or a code are counted
+// where they are spent, and not here.
+//
+// A handshake costs more than all that is read. Those of all together leave the processor to the switches,
+// which the same process serves: 100 are a tenth of one core with a certificate's key of RSA 2048, and
+// less than that on P-256.
 var (
-	filesOfOne = rate{burst: 120, second: 20}
-	asksOfOne  = rate{burst: 30, second: 2}
-	asksOfAll  = rate{burst: 300, second: 150}
+	connectionsOfOne = rate{burst: 100, second: 10}
+	connectionsOfAll = rate{burst: 1000, second: 100}
+
+	requestsOfOne = rate{burst: 120, second: 20} // whatever comes of them
+	asksOfOne     = rate{burst: 30, second: 2}
+	asksOfAll     = rate{burst: 300, second: 150}
 )
 
 // maxBuckets bounds the memory for addresses: some 8 MB.

@@ -1,6 +1,8 @@
 package web
 
 import (
+	"context"
+	"encoding/base64"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -186,3 +188,31 @@ func TestABackendThatFails(t *testing.T) {
 		}
 	})
 }
+
+// Who goes away has begun all the same what was asked: else a try could be taken and not counted.
+func TestWhoGoesAwayStopsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBank(t)
+		b.hold = make(chan struct{})
+		code := b.newVoid(nil)
+		ctx, leave := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		h := newHandler(t, b)
+		assertion := `{"code":"` + code + `","user":"` + text(32) + `","id":"` + text(16) + `","client_data":"` + text(2) + `","authenticator_data":"` + text(2) + `","signature":"` + text(8) + `"}`
+		go func() {
+			defer close(done)
+			answer(h, request("POST", "/api/void/passkey", assertion).WithContext(ctx))
+		}()
+		synctest.Wait() // the backend was asked
+		leave()
+		synctest.Wait()
+		close(b.hold)
+		<-done
+		if left := b.voids[code].tries; left != 2 {
+			t.Errorf("%d tries are left of a void for which one was taken", left)
+		}
+	})
+}
+
+// text is what bytes are in a request.
+func text(size int) string { return base64.RawURLEncoding.EncodeToString(make([]byte, size)) }
