@@ -90,7 +90,7 @@ func ask[T any](ctx context.Context, p *phones, method string, do func(ctx conte
 		c.entry.Detail = from + c.entry.Detail
 		if err != nil && contextError(err) == nil {
 			switch fault.Of(err).Reason { // anybody can cause these: the number of their entries is bounded
-			case fault.VoidCodeRefused, fault.PINRecordNotFound, fault.RequestInvalid:
+			case fault.VoidCodeRefused, fault.PINRecordNotFound, fault.PINRecordState, fault.RequestInvalid:
 				c.barred = true
 			}
 		}

@@ -2,13 +2,18 @@ package server
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"keyd/audit"
 	"keyd/fault"
+	"keyd/pinrecord"
+	"keyd/pinsvc/records"
 	"keyd/policies"
+	"keyd/store"
 	"keyd/web"
 )
 
@@ -88,5 +93,40 @@ func TestPhonesFloodNoAuditLog(t *testing.T) {
 	}
 	if _, err := f.server.Pages().SetPIN(t.Context(), strings.Repeat("A", 26), web.NewPIN{}); fault.Of(err).Reason != fault.PolicyDenied && fault.Of(err).Reason != fault.RateLimited {
 		t.Errorf("a PIN although the policy has set_pin: false: %v", err)
+	}
+}
+
+// A link by which everything is set already is for ever in somebody's mail: asking for it leaves as few entries.
+func TestOldLinksFloodNoAuditLog(t *testing.T) {
+	f := newFront(t).start()
+	p, err := policies.Parse([]byte(phonePolicyText))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.server.SetPolicy(p)
+	subject := pinrecord.Subject{Kind: pinrecord.Passkey, Merchant: "m-17", Name: "dora"}
+	digest, approval, at := subject.Digest(), sha256.Sum256([]byte("approval")), time.Now().UTC().Truncate(time.Microsecond)
+	err = f.store.AddPINRecord(t.Context(), store.PINRecord{
+		Subject: digest[:], Kind: string(subject.Kind), Merchant: subject.Merchant, Name: subject.Name, Version: 1, State: store.PINActive, Approval: approval[:],
+		Record: []byte("sealed"), Tries: records.Tries, TriesLeft: records.Tries, Events: 1, Revision: 1, CreatedAt: at, ChangedAt: at,
+	}, store.PINEvent{Kind: records.EventPasskeySet, At: at})
+	if err != nil {
+		t.Fatal(err)
+	}
+	counted, much := 0, 0
+	for range 50 {
+		_, err := f.server.Pages().Enrolment(t.Context(), records.LinkOf(approval[:]))
+		var tooMany *tooManyError
+		switch {
+		case errors.As(err, &tooMany):
+			much++
+		case fault.Of(err).Reason == fault.PINRecordState:
+			counted++
+		default:
+			t.Fatal(err)
+		}
+	}
+	if counted < 5 || counted > 20 || much == 0 {
+		t.Errorf("%d refusals were recorded, %d were counted", counted, much)
 	}
 }
