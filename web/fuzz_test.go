@@ -26,7 +26,7 @@ func FuzzRequest(f *testing.F) {
 		r.RequestURI, r.Host, r.RemoteAddr = path, at, "203.0.113.7:1"
 		r.Header.Set("Content-Type", "application/json")
 		r.Header.Set("Sec-Fetch-Site", site)
-		h.requestsOf, h.asksOf, h.asks = newLimiter(requestsOfOne), newLimiter(asksOfOne), newLimiter(asksOfAll)
+		h.requestsOf, h.asks = newLimiter(requestsOfOne), newSharing(asksOfOne, asksOfAll)
 		got := answer(h, r)
 		asked := b.calls()
 		if len(asked) > 0 && (method != "POST" || at != host || site != "same-origin" || !strings.HasPrefix(path, "/api/") || !json.Valid(body)) {

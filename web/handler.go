@@ -18,7 +18,7 @@ func New(c Config) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &handler{config: c, files: served, requestsOf: newLimiter(requestsOfOne), asksOf: newLimiter(asksOfOne), asks: newLimiter(asksOfAll)}
+	h := &handler{config: c, files: served, requestsOf: newLimiter(requestsOfOne), asks: newSharing(asksOfOne, asksOfAll)}
 	h.methods = map[string]method{
 		"/api/void":              h.void,
 		"/api/void/passkey":      h.voidByPasskey,
@@ -35,8 +35,8 @@ type handler struct {
 	files   *files
 	methods map[string]method
 
-	requestsOf, asksOf *limiter // of an address
-	asks               *limiter // of all, as one
+	requestsOf *limiter // of an address
+	asks       *sharing
 }
 
 // AddressOf returns from where a request came that the backend is asked about: an address, or nothing
@@ -140,8 +140,7 @@ func (h *handler) ask(w http.ResponseWriter, r *http.Request, m method) {
 		refuse(w, http.StatusUnsupportedMediaType, "CONTENT_TYPE")
 		return
 	}
-	from := addressOf(r.RemoteAddr)
-	if !h.asksOf.allow(from) || !h.asks.allow(netip.Addr{}) {
+	if !h.asks.allow(addressOf(r.RemoteAddr)) {
 		tooMany(w)
 		return
 	}

@@ -28,7 +28,22 @@ var (
 	asksOfAll     = rate{burst: 300, second: 150}
 )
 
-// maxBuckets bounds the memory for addresses: some 8 MB.
+// share is which part of what there is for all one network has, see [networkOf].
+const share = 4
+
+// sharing holds each address to a rate, and all together to another, of which one network has its share.
+type sharing struct{ one, network, all *limiter }
+
+func newSharing(one, all rate) *sharing {
+	return &sharing{newLimiter(one), newLimiter(rate{all.burst / share, all.second / share}), newLimiter(all)}
+}
+
+// allow reports whether an address may.
+func (s *sharing) allow(a netip.Addr) bool {
+	return s.one.allow(a) && s.network.allow(networkOf(a)) && s.all.allow(netip.Addr{})
+}
+
+// maxBuckets bounds the memory for addresses: some 8 MB for each limiter, of which a front has five.
 const maxBuckets = 1 << 16
 
 // bucket is what is left of a rate.
