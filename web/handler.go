@@ -54,7 +54,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case !h.requestsOf.allow(addressOf(r.RemoteAddr)):
 		w.Header().Set("Connection", "close") // another costs a handshake, of which there are fewer
-		tooMany(w)
+		h.tooMany(w, r)
 	case !r.ProtoAtLeast(1, 1):
 		w.Header().Set("Connection", "close")
 		say(w, http.StatusHTTPVersionNotSupported, "HTTP/1.1 or newer is needed")
@@ -107,9 +107,13 @@ func (l *files) find(p string) *file {
 	return nil
 }
 
-// tooMany answers who comes too often, in the form that pages read.
-func tooMany(w http.ResponseWriter) {
+// tooMany answers who comes too often.
+func (h *handler) tooMany(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Retry-After", "2")
+	if h.methods[r.URL.Path] == nil {
+		say(w, http.StatusTooManyRequests, "there were too many requests")
+		return
+	}
 	refuse(w, http.StatusTooManyRequests, fault.RateLimited.String())
 }
 
@@ -141,7 +145,7 @@ func (h *handler) ask(w http.ResponseWriter, r *http.Request, m method) {
 		return
 	}
 	if !h.asks.allow(addressOf(r.RemoteAddr)) {
-		tooMany(w)
+		h.tooMany(w, r)
 		return
 	}
 	body, status := readBody(w, r)
