@@ -2,14 +2,11 @@ package voids
 
 import (
 	"context"
-	"errors"
 
 	"keyd/ceremony"
-	"keyd/fault"
 	"keyd/hsm"
 	"keyd/pinrecord"
 	"keyd/store"
-	"keyd/trust"
 	"keyd/voidtoken"
 )
 
@@ -57,17 +54,7 @@ func (s *Service) approver(r *store.VoidRecord, signed *pinrecord.Signed) (*pinr
 	}
 	by, err := signed.OpenVoid(&v.Fields, anchors, s.now())
 	if err != nil {
-		return nil, approvalRefusal(err)
+		return nil, pinrecord.Refusal(err)
 	}
 	return by, nil
-}
-
-// approvalRefusal is why an approval does not count.
-func approvalRefusal(err error) error {
-	for _, known := range []error{pinrecord.ErrApproval, pinrecord.ErrSignature, pinrecord.ErrExpired, pinrecord.ErrMerchant, pinrecord.ErrApprover} {
-		if errors.Is(err, known) {
-			return fault.New(fault.ApprovalInvalid, known.Error())
-		}
-	}
-	return trust.Refusal(err)
 }

@@ -13,7 +13,6 @@ import (
 	"keyd/hsm"
 	"keyd/pinrecord"
 	"keyd/store"
-	"keyd/trust"
 )
 
 // Begun is the answer to [Service.Begin].
@@ -76,7 +75,7 @@ func (s *Service) approved(actor string, two []pinrecord.Signed) (*approved, err
 	}
 	approval, digest, err := pinrecord.OpenBoth(two, anchors, s.now())
 	if err != nil {
-		return nil, approvalRefusal(err)
+		return nil, pinrecord.Refusal(err)
 	}
 	a := &approved{Approval: approval, digest: digest[:], actor: actor}
 	for i := range two {
@@ -95,16 +94,6 @@ func (s *Service) approved(actor string, two []pinrecord.Signed) (*approved, err
 		a.names += by.ID
 	}
 	return a, nil
-}
-
-// approvalRefusal turns what is wrong with an approval into a refusal.
-func approvalRefusal(err error) error {
-	for _, known := range []error{pinrecord.ErrApproval, pinrecord.ErrSignature, pinrecord.ErrExpired, pinrecord.ErrMerchant, pinrecord.ErrTwo, pinrecord.ErrApprover} {
-		if errors.Is(err, known) {
-			return fault.New(fault.ApprovalInvalid, known.Error())
-		}
-	}
-	return trust.Refusal(err)
 }
 
 // mark has the database know that a version is begun: from then on the PIN before it is dead on

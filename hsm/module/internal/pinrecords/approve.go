@@ -34,7 +34,7 @@ func (e *Engine) Approve(r hsm.ApproveVoid) (text string, err error) {
 		signed := pinrecord.Signed(r.Approval)
 		by, err := signed.OpenVoid(&r.Fields, anchors, now)
 		if err != nil {
-			return approvalRefusal(err)
+			return pinrecord.Refusal(err)
 		}
 		pair, err := e.signing(s, r.TokenKey, elliptic.P256(), elliptic.P384())
 		if err != nil {

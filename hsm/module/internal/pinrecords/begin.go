@@ -70,7 +70,7 @@ func (e *Engine) begin(s *token.Session, r *hsm.BeginPIN) (begun hsm.BegunPIN, e
 	}
 	to, err := approval.Deliver()
 	if err != nil {
-		return begun, approvalRefusal(err)
+		return begun, pinrecord.Refusal(err)
 	}
 	erase.Do(func() {
 		begun.Code, err = pinrecord.SealCode(to, r.Approvals[0].Document, memory[digitsAt:digitsAt+pinrecord.CodeSize])
@@ -102,7 +102,7 @@ func (e *Engine) approved(list []hsm.Approval) (*pinrecord.Approval, ledger.Devi
 		signed = append(signed, pinrecord.Signed(a))
 	}
 	approval, digest, err := pinrecord.OpenBoth(signed, anchors, now)
-	return approval, digest, approvalRefusal(err)
+	return approval, digest, pinrecord.Refusal(err)
 }
 
 // choose makes a code, of which each digit is as likely as any other, as digits in memory and in

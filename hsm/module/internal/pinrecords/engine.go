@@ -18,7 +18,6 @@ import (
 	"keyd/hsm/module/internal/tries"
 	"keyd/hsm/module/internal/working"
 	"keyd/pinrecord"
-	"keyd/trust"
 )
 
 // Engine carries operations on PIN records out. It is safe for concurrent use; each has a session of
@@ -128,16 +127,6 @@ func once(counted *bool, count func() bool) error {
 	}
 	*counted = true
 	return nil
-}
-
-// approvalRefusal turns what is wrong with an approval into a refusal.
-func approvalRefusal(err error) error {
-	for _, known := range []error{pinrecord.ErrApproval, pinrecord.ErrSignature, pinrecord.ErrExpired, pinrecord.ErrMerchant, pinrecord.ErrTwo, pinrecord.ErrApprover} {
-		if errors.Is(err, known) {
-			return fault.New(fault.ApprovalInvalid, known.Error())
-		}
-	}
-	return trust.Refusal(err)
 }
 
 // device is a digest that package pinrecord has read.
