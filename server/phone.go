@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc"
 
 	"keyd/fault"
+	"keyd/voids"
 	"keyd/web"
 )
 
@@ -19,8 +20,8 @@ var pageMethods = []string{pageVoid, pagePasskey, pagePIN, pageEnrolment, pageSe
 
 const (
 	pageVoid       = "Page/Void"
-	pagePasskey    = "Page/ApproveByPasskey"
-	pagePIN        = "Page/ApproveByPIN"
+	pagePasskey    = voids.ActionByPasskey
+	pagePIN        = voids.ActionByPIN
 	pageEnrolment  = "Page/Enrolment"
 	pageSetPIN     = "Page/SetPIN"
 	pageSetPasskey = "Page/SetPasskey"

@@ -197,11 +197,8 @@ func (s *Service) ApproveByPIN(ctx context.Context, actor, text string, by ByPIN
 	if err := subject.Validate(); err != nil {
 		return nil, keyuse.Invalid(strings.TrimPrefix(err.Error(), pinrecord.ErrSubject.Error()+": "))
 	}
-	if len(by.Block) != hsm.Format4.BlockSize() {
-		return nil, keyuse.Invalid("a PIN comes from a phone in a block of 16 bytes")
-	}
-	if _, err := pinrecord.PhonePoint(by.Point); err != nil {
-		return nil, keyuse.Invalid("the phone's point is none on P-256")
+	if err := keyuse.CheckPhone(by.Point, by.Block); err != nil {
+		return nil, err
 	}
 	page, err := s.page(ctx, settings)
 	if err != nil {

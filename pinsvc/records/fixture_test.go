@@ -29,6 +29,7 @@ import (
 	"keyd/keys"
 	"keyd/keyuse"
 	"keyd/ksn"
+	"keyd/passkey"
 	"keyd/pinrecord"
 	"keyd/pinsvc"
 	"keyd/policies"
@@ -134,14 +135,15 @@ func (m *modules) SetPIN(_ context.Context, r hsm.SetPIN) (a hsm.SetRecord, err 
 	return a, err
 }
 
-// SetPasskey takes for a passkey whatever begins with the right origin.
 func (m *modules) SetPasskey(_ context.Context, r hsm.SetPasskey) (a hsm.SetRecord, err error) {
 	defer m.request()()
 	p, _, sealed, err := pinrecord.ParsePending(r.Pending)
 	if err != nil || !bytes.Equal(sealed, mac) {
 		return a, fault.New(fault.KeySealInvalid, "")
 	}
-	if !bytes.HasPrefix(r.ClientData, []byte(r.Origin)) {
+	approval, _ := hex.DecodeString(p.Approval)
+	credential, err := passkey.Register(r.ClientData, r.AuthenticatorData, pinrecord.PasskeyChallenge([32]byte(approval), &p.Subject), r.Origin)
+	if err != nil {
 		return a, fault.New(fault.RequestInvalid, "no passkey")
 	}
 	if m.begun[p.Subject.Digest()] != p.Version {
@@ -151,15 +153,7 @@ func (m *modules) SetPasskey(_ context.Context, r hsm.SetPasskey) (a hsm.SetReco
 	if read(r.Code) != theCode {
 		return a, nil
 	}
-	made, err := decoyPasskey(p.Subject.Merchant, r.Origin)
-	if err != nil {
-		return a, err
-	}
-	record, _, _, err := pinrecord.ParsePasskey(made)
-	if err != nil {
-		return a, err
-	}
-	record.Subject, record.Version = p.Subject, p.Version
+	record := pinrecord.PasskeyRecord{Subject: p.Subject, Version: p.Version, Credential: credential}
 	body, err := record.Encode()
 	a.Verified, a.Record = err == nil, append(body, mac...)
 	return a, err

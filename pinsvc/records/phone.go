@@ -10,6 +10,7 @@ import (
 	"keyd/fault"
 	"keyd/hsm"
 	"keyd/keyuse"
+	"keyd/passkey"
 	"keyd/pinrecord"
 	"keyd/store"
 )
@@ -50,7 +51,11 @@ func (s *Service) Enrolment(ctx context.Context, link string) (*Enrolment, error
 	if err := s.settable(r); err != nil {
 		return nil, err
 	}
-	return &Enrolment{s.record(r), [sha256.Size]byte(r.Approval)}, nil
+	return s.enrolment(r), nil
+}
+
+func (s *Service) enrolment(r *store.PINRecord) *Enrolment {
+	return &Enrolment{s.record(r), [sha256.Size]byte(r.Approval)}
 }
 
 // parseLink reads what [LinkOf] has written.
@@ -94,7 +99,13 @@ func (s *Service) settable(r *store.PINRecord) error {
 // PIN is set, has the same answer. Refusals are those of [Service.Enrolment], and of [Service.Set].
 func (s *Service) SetPINOnPhone(ctx context.Context, actor, link string, page hsm.Key, code, pin Typed) (verified bool, err error) {
 	request := requestOf("keyd phone sets pin 1", link, code.Point, code.Block, pin.Point, pin.Block)
-	return s.setOnPhone(ctx, actor, link, pinrecord.Supervisor, request, func(pending []byte, datum hsm.Key) (hsm.SetRecord, error) {
+	check := func(*Enrolment) error {
+		if err := keyuse.CheckPhone(code.Point, code.Block); err != nil {
+			return err
+		}
+		return keyuse.CheckPhone(pin.Point, pin.Block)
+	}
+	return s.setOnPhone(ctx, actor, link, pinrecord.Supervisor, request, check, func(pending []byte, datum hsm.Key) (hsm.SetRecord, error) {
 		return s.modules.SetPIN(ctx, hsm.SetPIN{Pending: pending, DatumKey: datum, Code: code.under(page), PIN: pin.under(page)})
 	})
 }
@@ -102,14 +113,22 @@ func (s *Service) SetPINOnPhone(ctx context.Context, actor, link string, page hs
 // SetPasskeyOnPhone sets the passkey that a link is for, which was made at origin, likewise.
 func (s *Service) SetPasskeyOnPhone(ctx context.Context, actor, link, origin string, page hsm.Key, p NewPasskey) (verified bool, err error) {
 	request := requestOf("keyd phone sets passkey 1", link, p.Code.Point, p.Code.Block, p.ClientData, p.AuthenticatorData)
-	return s.setOnPhone(ctx, actor, link, pinrecord.Passkey, request, func(pending []byte, datum hsm.Key) (hsm.SetRecord, error) {
+	check := func(e *Enrolment) error {
+		if _, err := passkey.Register(p.ClientData, p.AuthenticatorData, pinrecord.PasskeyChallenge(e.Approval, &e.Record.Subject), origin); err != nil {
+			return keyuse.Invalid(err.Error())
+		}
+		return keyuse.CheckPhone(p.Code.Point, p.Code.Block)
+	}
+	return s.setOnPhone(ctx, actor, link, pinrecord.Passkey, request, check, func(pending []byte, datum hsm.Key) (hsm.SetRecord, error) {
 		return s.modules.SetPasskey(ctx, hsm.SetPasskey{
 			Pending: pending, DatumKey: datum, Code: p.Code.under(page), ClientData: p.ClientData, AuthenticatorData: p.AuthenticatorData, Origin: origin,
 		})
 	})
 }
 
-func (s *Service) setOnPhone(ctx context.Context, actor, link string, kind pinrecord.Kind, request []byte, ask func(pending []byte, datum hsm.Key) (hsm.SetRecord, error)) (bool, error) {
+// setOnPhone sets what a link is for, unless check refuses it: what a module would refuse without having compared
+// anything costs no try, so that whoever has a link could go on with it.
+func (s *Service) setOnPhone(ctx context.Context, actor, link string, kind pinrecord.Kind, request []byte, check func(*Enrolment) error, ask func(pending []byte, datum hsm.Key) (hsm.SetRecord, error)) (bool, error) {
 	r, err := s.linked(ctx, link)
 	if err != nil {
 		return false, err
@@ -122,6 +141,9 @@ func (s *Service) setOnPhone(ctx context.Context, actor, link string, kind pinre
 		return done, err
 	}
 	if err := s.settable(r); err != nil {
+		return false, err
+	}
+	if err := check(s.enrolment(r)); err != nil {
 		return false, err
 	}
 	if s.modules.Attached() == 0 {

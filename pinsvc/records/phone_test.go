@@ -2,6 +2,9 @@ package records
 
 import (
 	"bytes"
+	"crypto/ecdh"
+	"crypto/sha256"
+	"encoding/base64"
 	"strings"
 	"sync"
 	"testing"
@@ -9,6 +12,7 @@ import (
 
 	"keyd/fault"
 	"keyd/hsm"
+	"keyd/passkey"
 	"keyd/pinrecord"
 	"keyd/voidtoken"
 )
@@ -17,7 +21,19 @@ const origin = "https://void.example.com"
 
 var page = hsm.Key{Name: "page"}
 
-func onAPhone(digits string) Typed { return Typed{Point: make([]byte, 65), Block: typed(digits)} }
+func onAPhone(digits string) Typed {
+	return Typed{Point: pointOf("the phone of the tests"), Block: typed(digits)}
+}
+
+// pointOf is always the same for a name.
+func pointOf(name string) []byte {
+	sum := sha256.Sum256([]byte(name))
+	key, err := ecdh.P256().NewPrivateKey(sum[:])
+	if err != nil {
+		panic(err)
+	}
+	return key.PublicKey().Bytes()
+}
 
 func withPasskey(name string) *pinrecord.Subject {
 	return &pinrecord.Subject{Kind: pinrecord.Passkey, Merchant: "merchant-8", Name: name}
@@ -28,7 +44,23 @@ func (o *office) setsPIN(front int, link, code, pin string) (bool, error) {
 }
 
 func (o *office) setsPasskey(front int, link, code, made string) (bool, error) {
-	return o.fronts[front].SetPasskeyOnPhone(o.Context(), "page", link, origin, page, NewPasskey{Code: onAPhone(code), ClientData: []byte(origin + made), AuthenticatorData: []byte(made)})
+	return o.fronts[front].SetPasskeyOnPhone(o.Context(), "page", link, origin, page, o.made(link, code, made))
+}
+
+// made is a passkey that a browser has made for what a link is for, or for nothing.
+func (o *office) made(link, code, name string) NewPasskey {
+	o.Helper()
+	var challenge [32]byte
+	if r, err := o.fronts[0].linked(o.Context(), link); err == nil {
+		challenge = pinrecord.PasskeyChallenge([32]byte(r.Approval), &o.fronts[0].record(r).Subject)
+	}
+	site, point := sha256.Sum256([]byte(passkey.RPID(origin))), pointOf(name)
+	data := append(site[:], 0x45, 0, 0, 0, 0)               // present, verified, with a key
+	data = append(append(data, make([]byte, 16)...), 0, 16) // whose, and the size of the identifier
+	data = append(append(data, point[1:17]...), "\xa5\x01\x02\x03\x26\x20\x01\x21\x58\x20"...)
+	data = append(append(append(data, point[1:33]...), "\x22\x58\x20"...), point[33:]...)
+	client := `{"type":"webauthn.create","challenge":"` + base64.RawURLEncoding.EncodeToString(challenge[:]) + `","origin":"` + origin + `","crossOrigin":false}`
+	return NewPasskey{Code: onAPhone(code), ClientData: []byte(client), AuthenticatorData: data}
 }
 
 // By a link a PIN is set on whichever front; the tries of its code are counted as at a terminal, and what
@@ -118,7 +150,7 @@ func TestAPasskeysLife(t *testing.T) {
 		live(false)
 		_, err := o.setsPIN(0, first.Link, theCode, "493817")
 		o.refused("a PIN for a passkey", err, fault.RequestInvalid)
-		_, err = o.fronts[0].SetPasskeyOnPhone(o.Context(), "page", first.Link, "https://evil.example", page, NewPasskey{Code: onAPhone(theCode), ClientData: []byte(origin)})
+		_, err = o.fronts[0].SetPasskeyOnPhone(o.Context(), "page", first.Link, "https://evil.example", page, o.made(first.Link, theCode, "one"))
 		o.refused("made elsewhere", err, fault.RequestInvalid)
 		for n := range 2 {
 			if verified, err := o.setsPasskey(n, first.Link, theCode, "one"); !verified || err != nil {
@@ -164,6 +196,37 @@ func TestAPasskeysLife(t *testing.T) {
 		o.refused("no module", err, fault.ModuleUnavailable)
 		_, err = o.setsPasskey(1, second.Link, theCode, "two")
 		o.refused("the link is over", err, fault.PINRecordNotFound)
+	})
+}
+
+// What no browser sends is refused before a try is taken or a module is asked: who has a link could go on with it.
+func TestNothingIsAskedWithWhatIsNone(t *testing.T) {
+	onBoth(t, func(o *office) {
+		pin, key := o.begin(o.approvals(pinrecord.Enrol, supervisor("dora"), 1)), o.begin(o.approvals(pinrecord.Enrol, withPasskey("dora"), 1))
+		asked := o.modules.asked
+		none := Typed{Point: make([]byte, 65), Block: typed(theCode)}
+		good := onAPhone(theCode)
+		for what, typed := range map[string][2]Typed{"the code's point": {none, good}, "the PIN's point": {good, none}, "a short block": {good, {Point: good.Point, Block: good.Block[:8]}}} {
+			_, err := o.fronts[0].SetPINOnPhone(o.Context(), "page", pin.Link, page, typed[0], typed[1])
+			o.refused(what, err, fault.RequestInvalid)
+		}
+		for what, change := range map[string]func(*NewPasskey){
+			"the code's point":        func(p *NewPasskey) { p.Code = none },
+			"no client data":          func(p *NewPasskey) { p.ClientData = []byte("{}") },
+			"for another challenge":   func(p *NewPasskey) { p.ClientData = o.made(pin.Link, theCode, "one").ClientData },
+			"half authenticator data": func(p *NewPasskey) { p.AuthenticatorData = p.AuthenticatorData[:100] },
+		} {
+			made := o.made(key.Link, theCode, "one")
+			change(&made)
+			_, err := o.fronts[1].SetPasskeyOnPhone(o.Context(), "page", key.Link, origin, page, made)
+			o.refused(what, err, fault.RequestInvalid)
+		}
+		if n := o.modules.asked - asked; n != 0 {
+			o.Errorf("modules were asked %d times", n)
+		}
+		if verified, err := o.setsPasskey(0, key.Link, theCode, "one"); !verified || err != nil {
+			o.Errorf("%v, %v", verified, err)
+		}
 	})
 }
 
