@@ -68,41 +68,17 @@ func TestPagesInABrowser(t *testing.T) {
 
 	id, qr, _ = h.voidOnPhone("pay-0002", 12_300)
 	p.Open("/V/" + qr)
-	enter := func(pin string) {
-		p.Title("Approve this void?")
-		p.Shows("123.00")
-		p.Tap("Use PIN")
-		p.Title("Supervisor")
-		p.Do(chromedp.SendKeys(chromedp.ID("name"), "dora"))
-		p.Tap("Next")
-		p.Title("PIN of dora")
-		p.Pad(pin)
-		p.Tap("Approve void of 123.00 CNY")
-	}
-	enter("000001")
+	typesPIN(p, "000001", "123.00")
 	p.Title("Not verified")
 	p.Shows("2 tries are left")
 	p.Tap("Try again")
-	enter(h.pin)
+	typesPIN(p, h.pin, "123.00")
 	p.Title("Approved")
 	h.tokenOf(id, "pay-0002", 12_300, voidtoken.PhonePIN)
 
 	next := randomPIN(t)
 	link, code = h.linked("reset", "2", "supervisor")
-	p.Do(chromedp.Navigate("about:blank"))
-	p.Open("/p#" + link)
-	p.Title("Set your PIN")
-	p.Tap("Begin")
-	p.Title("Enter the code")
-	p.Pad(code)
-	p.Tap("Next")
-	p.Title("New PIN")
-	p.Pad(next)
-	p.Tap("Next")
-	p.Title("New PIN once more")
-	p.Pad(next)
-	p.Tap("Done")
-	p.Title("Your PIN is set")
+	setsPIN(p, link, code, next)
 	h.entered("verify", dora, false, h.pin)
 	h.entered("verify", dora, true, next)
 
@@ -114,6 +90,51 @@ func TestPagesInABrowser(t *testing.T) {
 	if strings.Contains(h.logged(), next) || strings.Contains(h.logged(), code) {
 		t.Error("the log holds a PIN or a code")
 	}
+}
+
+// typesPIN has dora's PIN typed for a void of an amount whose page is open.
+func typesPIN(p *chromium.Phone, pin, amount string) {
+	p.Title("Approve this void?")
+	p.Shows(amount)
+	p.Tap("Use PIN")
+	p.Title("Supervisor")
+	p.Do(chromedp.SendKeys(chromedp.ID("name"), "dora"))
+	p.Tap("Next")
+	p.Title("PIN of dora")
+	p.Pad(pin)
+	p.Tap("Approve void of " + amount + " CNY")
+}
+
+// setsPIN has a PIN set behind a link.
+func setsPIN(p *chromium.Phone, link, code, pin string) {
+	p.Do(chromedp.Navigate("about:blank")) // another fragment alone is no other page
+	p.Open("/p#" + link)
+	p.Title("Set your PIN")
+	p.Tap("Begin")
+	p.Title("Enter the code")
+	p.Pad(code)
+	p.Tap("Next")
+	p.Title("New PIN")
+	p.Pad(pin)
+	p.Tap("Next")
+	p.Title("New PIN once more")
+	p.Pad(pin)
+	p.Tap("Done")
+	p.Title("Your PIN is set")
+}
+
+// setsPasskey has a passkey made and set behind a link.
+func setsPasskey(p *chromium.Phone, link, code string) {
+	p.Do(chromedp.Navigate("about:blank"))
+	p.Open("/p#" + link)
+	p.Title("Set up a passkey")
+	p.Tap("Begin")
+	p.Title("Create the passkey")
+	p.Tap("Create passkey")
+	p.Title("Enter the code")
+	p.Pad(code)
+	p.Tap("Next")
+	p.Title("Your passkey is set")
 }
 
 // tokenOf insists on a void's token, by which dora has authorised it.

@@ -197,6 +197,16 @@ func (w *watching) sees(state string) {
 	w.t.Fatalf("the watch ended before the void was %s: %v", state, w.lines.Err())
 }
 
+// ends insists that the watch ends by itself, and well.
+func (w *watching) ends() {
+	w.t.Helper()
+	for w.lines.Scan() {
+	}
+	if err := w.command.Wait(); err != nil || w.lines.Err() != nil {
+		w.t.Errorf("the watch ended with %v, %v", err, w.lines.Err())
+	}
+}
+
 // A development service starts without the key pairs that its policy names, says which is missing,
 // and voids payments once officers have made them.
 func TestVoidsWithoutTheirKeys(t *testing.T) {
