@@ -58,6 +58,7 @@ type fleet struct {
 	*testing.T
 	server *postgrestest.Server
 	nodes  []*node
+	phones string // where the policy sends them
 }
 
 func (n *node) must(err error) { n.production.must(err) }

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/sha256"
 	"crypto/tls"
@@ -11,6 +12,7 @@ import (
 	"encoding/json"
 	"io"
 	"math/big"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -33,7 +35,13 @@ type handset struct {
 
 func newHandset(t *testing.T) *handset {
 	t.Helper()
-	h := &handset{counter: newCounter(t)}
+	return newCounter(t).handset(t, nil)
+}
+
+// handset is a phone that finds the pages of a counter, there or, if at is nil, where the name says.
+func (c *counter) handset(t *testing.T, at net.Addr) *handset {
+	t.Helper()
+	h := &handset{counter: c}
 	ca, err := os.ReadFile(filepath.Join(h.dir, "certs", "ca.crt"))
 	if err != nil {
 		t.Fatal(err)
@@ -43,6 +51,11 @@ func newHandset(t *testing.T) *handset {
 		t.Fatal("no authority")
 	}
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true}
+	if at != nil {
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, at.Network(), at.String())
+		}
+	}
 	t.Cleanup(transport.CloseIdleConnections)
 	h.client = &http.Client{Transport: transport}
 	return h
@@ -115,25 +128,14 @@ func (h *handset) post(path string, question, answer any) (refusal string) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	r, err := http.NewRequestWithContext(h.t.Context(), http.MethodPost, h.Origin+path, bytes.NewReader(body))
+	status, got, err := h.once(path, body)
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	r.Header.Set("Content-Type", "application/json")
-	r.Header.Set("Sec-Fetch-Site", "same-origin")
-	response, err := h.client.Do(r)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	defer response.Body.Close() //nolint:errcheck // read only
-	got, err := io.ReadAll(response.Body)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	if response.StatusCode != http.StatusOK {
+	if status != http.StatusOK {
 		var refused struct{ Error string }
 		if err := json.Unmarshal(got, &refused); err != nil || refused.Error == "" {
-			h.t.Fatalf("%s: %s %s", path, response.Status, got)
+			h.t.Fatalf("%s: %d %s", path, status, got)
 		}
 		return refused.Error
 	}
@@ -141,6 +143,23 @@ func (h *handset) post(path string, question, answer any) (refusal string) {
 		h.t.Fatalf("%s: %v: %s", path, err, got)
 	}
 	return ""
+}
+
+// once sends a page's question, whatever comes of it.
+func (h *handset) once(path string, body []byte) (status int, answer []byte, err error) {
+	r, err := http.NewRequestWithContext(h.t.Context(), http.MethodPost, h.Origin+path, bytes.NewReader(body))
+	if err != nil {
+		return 0, nil, err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Sec-Fetch-Site", "same-origin")
+	response, err := h.client.Do(r)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer response.Body.Close() //nolint:errcheck // read only
+	answer, err = io.ReadAll(response.Body)
+	return response.StatusCode, answer, err
 }
 
 func (h *handset) posted(path string, question, answer any) {

@@ -33,3 +33,29 @@ func TestRightPINsAtOnce(t *testing.T) {
 	all.Wait()
 	c.stands("active")
 }
+
+// The same on phones: each is right, one authorises the void, and the others are told that it is.
+func TestRightPINsOnPhonesAtOnce(t *testing.T) {
+	h := newHandset(t)
+	_, qr, v := h.voidOnPhone("pay-0001", 12_300)
+	const many = 16
+	outcomes := make([]outcomeOnPhone, many)
+	var all sync.WaitGroup
+	for i := range many {
+		question := h.byPIN(qr, "dora", h.pin, v)
+		all.Go(func() { h.posted("/api/void/pin", question, &outcomes[i]) })
+	}
+	all.Wait()
+	verified := 0
+	for _, o := range outcomes {
+		if o.Verified {
+			verified++
+		} else if o.Result != "ALREADY_AUTHORIZED" {
+			t.Errorf("a right PIN is answered by %+v", o)
+		}
+	}
+	if verified != 1 {
+		t.Errorf("the void was authorised %d times", verified)
+	}
+	h.entered("verify", dora, true, h.pin)
+}

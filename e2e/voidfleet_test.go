@@ -76,11 +76,16 @@ func signingPair(name string, version uint32) *ceremony.KeySpec {
 	return &ceremony.KeySpec{Name: name, Version: version, Usage: "S0", Algorithm: "E", Length: 32, Mode: "S", Exportability: "N"}
 }
 
+func pagePair(name string, version uint32) *ceremony.KeySpec {
+	return &ceremony.KeySpec{Name: name, Version: version, Usage: "K3", Algorithm: "E", Length: 32, Mode: "X", Exportability: "N", PINKind: hsm.PINRecord}
+}
+
 // pairs has officers make key pairs at each host, whose policy names them and the code keys of the
-// others. The switch gets the public keys of all.
+// others, and sends phones to one host, whichever that is. The switch gets the public keys of all.
 func (f *fleet) pairs(list []*counter) {
 	f.Helper()
 	public := map[string][]byte{}
+	f.phones = "localhost:" + port(freeAddress(f.T))
 	for i, n := range f.nodes {
 		other := f.nodes[len(f.nodes)-1-i]
 		d := f.desk(n)
@@ -91,8 +96,11 @@ func (f *fleet) pairs(list []*counter) {
 			n.must(err)
 			public[what] = append(public[what], pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: k.PublicKey})...)
 		}
+		d.carryOut(&ceremony.Definition{Kind: ceremony.Create, Key: pagePair("void-page."+n.name, 1)})
 		text := strings.Replace(string(policies.Dev), "token_key: void-tokens\n  code_key: void-codes\n",
 			fmt.Sprintf("token_key: void-tokens.%s\n  code_key: void-codes.%s\n  other_code_keys: [void-codes.%s]\n", n.name, n.name, other.name), 1)
+		text = strings.Replace(text, "page_key: void-page\n", "page_key: void-page."+n.name+"\n", 1)
+		text = strings.Replace(text, "localhost:8443\"", f.phones+"\"", 1)
 		n.write(filepath.Join(n.production.dir, "config", "policy.yaml"), text, 0o644)
 		n.must(n.service.cmd.Process.Signal(syscall.SIGHUP))
 		digest := sha256.Sum256([]byte(text))

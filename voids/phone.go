@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"keyd/fault"
 	"keyd/hsm"
 	"keyd/keyuse"
 	"keyd/passkey"
@@ -33,7 +34,7 @@ type OnPhone struct {
 	PaidAt  time.Time
 	Expires time.Time // the code
 	Passkey bool      // it may be approved by a passkey
-	PIN     bool      // it may be approved by a supervisor's PIN
+	PIN     bool      // it may be approved by a supervisor's PIN, here
 	Key     *PageKey  // with PIN
 }
 
@@ -133,7 +134,7 @@ func (s *Service) Look(ctx context.Context, text string) (*OnPhone, error) {
 		answer.Passkey = answer.Passkey || len(set) == 1 && set[0] == voidtoken.PhonePasskey
 		answer.PIN = answer.PIN || len(set) == 1 && set[0] == voidtoken.PhonePIN
 	}
-	if answer.PIN {
+	if answer.PIN = answer.PIN && found.by.own; answer.PIN {
 		answer.Key, err = s.pageKey(ctx, settings, found.by)
 	}
 	return answer, err
@@ -180,7 +181,8 @@ func (s *Service) ApproveByPasskey(ctx context.Context, actor, text string, by B
 }
 
 // ApproveByPIN burns a code and authorises its void by a supervisor's PIN likewise. A wrong one costs a
-// try of the PIN, too.
+// try of the PIN, too. It is verified by the host whose pair has signed the code, under whose page key it
+// was typed: at any other it costs no try, and is [fault.PolicyDenied].
 func (s *Service) ApproveByPIN(ctx context.Context, actor, text string, by ByPIN) (*Authorized, error) {
 	settings, err := s.phones(ctx)
 	if err != nil {
@@ -205,9 +207,17 @@ func (s *Service) ApproveByPIN(ctx context.Context, actor, text string, by ByPIN
 		return nil, err
 	}
 	keyuse.Record(s.Used.Entry(ctx), page.Name, nil)
+	end, err := s.Records.Turn(ctx, subject) // who waits finds the void as it is then
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	a := s.authorizationOnPhone(actor, settings, found, ActionByPIN, voidtoken.PhonePIN, by.Name)
 	a.request, a.subjects = sent([]byte(by.Name), []byte(subject.Terminal), by.Point, by.Block), []*pinrecord.Subject{subject}
 	return a.onPhone(ctx, found, func(ctx context.Context, fields voidtoken.Fields, token hsm.Key, expires int64) (hsm.AuthorizedVoid, error) {
+		if !found.by.own {
+			return hsm.AuthorizedVoid{}, fault.Wrap(fault.PolicyDenied, errors.New("the code is another host's (voids.other_code_keys), which alone opens a PIN that a phone enciphers for it"))
+		}
 		pin := hsm.VoidPIN{Key: hsm.PINKey{Key: hsm.Key{Name: page.Name, Sealed: page.Sealed}, Format: hsm.Format4}, Block: by.Block, Phone: by.Point}
 		s.Keys.Used(page)
 		request := hsm.AuthorizeVoid{Fields: fields, ExpiresAt: expires, TokenKey: token, PINs: []hsm.VoidPIN{pin}}

@@ -16,6 +16,7 @@ import (
 	"keyd/fault"
 	"keyd/hsm"
 	"keyd/passkey"
+	"keyd/policies"
 	"keyd/voids/flow"
 	"keyd/voidtoken"
 )
@@ -166,6 +167,49 @@ func TestByPINOnAPhone(t *testing.T) {
 			if _, err := s.Cancel(t.Context(), switchID, b.request(), a.Void.Fields.Void); err != nil {
 				t.Fatal(err)
 			}
+		}
+	})
+}
+
+// A PIN is typed for the host that has signed the code: at another nothing is signed for it, a module is not
+// asked, and no try is taken. What a phone was answered there is answered everywhere.
+func TestCodesOfAnotherHostOnPhones(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *bench) {
+		b.withPhones()
+		s, own := b.front(), b.policy
+		b.put("code.b", "S0", &b.boundary.token.PublicKey)
+		other := *own
+		other.CodeKey, other.CodeKeys = "code.b", []string{"code"}
+		c := b.create(s, "pay-1", 12_300)
+		b.policy = &other
+		v := b.looked(s, c.Code, true, false)
+		good := b.types("dora", right)
+		for _, p := range []ByPIN{good, b.types("dora", wrong), b.types("nobody", wrong)} {
+			_, err := s.ApproveByPIN(t.Context(), pageActor, c.Code, p)
+			want(t, "at another host", fault.PolicyDenied, err)
+		}
+		if b.records.taken != 0 || b.boundary.asked.Load() != 0 || b.boundary.pageKeys.Load() != 0 {
+			t.Errorf("%d tries were taken, a module was asked %d times, %d page keys were signed", b.records.taken, b.boundary.asked.Load(), b.boundary.pageKeys.Load())
+		}
+		if a, err := s.ApproveByPasskey(t.Context(), pageActor, c.Code, ByPasskey{User: make([]byte, 32)}); err != nil || a.Verified || a.Void.Tries != 2 {
+			t.Errorf("nobody's passkey: %+v, %v", a, err)
+		}
+		b.policy = own
+		for i, policy := range []*policies.Voids{own, &other} {
+			b.policy = policy
+			a, err := s.ApproveByPIN(t.Context(), pageActor, c.Code, good)
+			if err != nil || !a.Verified || a.Void.Tries != 2 || b.records.taken != 1 {
+				t.Fatalf("%d: %+v, %v", i, a, err)
+			}
+			b.good(a.Token, v.Void.Fields, voidtoken.PhonePIN)
+		}
+
+		b.policy = own
+		d := b.create(s, "pay-2", 12_300)
+		b.policy = &other
+		v = b.looked(s, d.Code, true, false)
+		if a, err := s.ApproveByPasskey(t.Context(), pageActor, d.Code, b.asserts("dora", v)); err != nil || !a.Verified {
+			t.Errorf("a passkey at another host: %+v, %v", a, err)
 		}
 	})
 }

@@ -128,6 +128,7 @@ func (s *Service) codeKeys(ctx context.Context, settings *policies.Voids) (code.
 type codePair struct {
 	keys.Key
 	public *ecdsa.PublicKey
+	own    bool // of this host: its modules sign with it
 }
 
 // codePairs are that of now, which is the first, and those of other hosts, and of each the version before
@@ -142,25 +143,25 @@ func (s *Service) codePairs(ctx context.Context, settings *policies.Voids) ([]co
 	if err != nil {
 		return nil, err
 	}
-	list := []codePair{{pair, public}}
-	add := func(reference string) *keys.Key {
+	list := []codePair{{pair, public, true}}
+	add := func(reference string, own bool) *keys.Key {
 		k, err := s.pair(ctx, reference, "codes")
 		if err != nil {
 			return nil
 		}
 		if public, err := publicOf(&k); err == nil && public.Curve == elliptic.P256() {
-			list = append(list, codePair{k, public})
+			list = append(list, codePair{k, public, own})
 		}
 		return &k
 	}
-	before := func(reference string, k *keys.Key) {
+	before := func(reference string, k *keys.Key, own bool) {
 		if k != nil && k.Version > 1 && !strings.Contains(reference, "?") {
-			add(fmt.Sprintf("%s?version=%d", k.Name, k.Version-1))
+			add(fmt.Sprintf("%s?version=%d", k.Name, k.Version-1), own)
 		}
 	}
-	before(settings.CodeKey, &pair)
+	before(settings.CodeKey, &pair, true)
 	for _, reference := range settings.CodeKeys {
-		before(reference, add(reference))
+		before(reference, add(reference, false), false)
 	}
 	return list, ctx.Err()
 }

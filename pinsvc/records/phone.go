@@ -133,9 +133,18 @@ func (s *Service) setOnPhone(ctx context.Context, actor, link string, kind pinre
 	if err != nil {
 		return false, err
 	}
-	about(s.used.Entry(ctx), Summary(&s.record(r).Subject))
+	subject := &s.record(r).Subject
+	about(s.used.Entry(ctx), Summary(subject))
 	if r.Kind != string(kind) {
 		return false, keyuse.Invalid("what the link is for is set in another way")
+	}
+	end, err := s.Turn(ctx, subject) // the same that came twice costs one try of the code
+	if err != nil {
+		return false, err
+	}
+	defer end()
+	if r, err = s.linked(ctx, link); err != nil { // who has waited looks again
+		return false, err
 	}
 	if done, err := s.setBefore(ctx, r, request); done || err != nil {
 		return done, err
@@ -170,8 +179,10 @@ func (s *Service) setOnPhone(ctx context.Context, actor, link string, kind pinre
 	e := s.event(event, actor, "on a phone")
 	e.Request = request
 	verified, err := s.setTaken(ctx, &taken, e, ask)
-	if err != nil && ctx.Err() == nil && fault.Of(err).Reason == fault.RequestReplayed { // the same at the same moment
-		return s.setBefore(ctx, r, request)
+	if err != nil && ctx.Err() == nil { // the same at another host, at the same moment
+		if done, e := s.setBefore(ctx, r, request); done && e == nil {
+			return true, nil
+		}
 	}
 	return verified, err
 }

@@ -230,6 +230,26 @@ func TestNothingIsAskedWithWhatIsNone(t *testing.T) {
 	})
 }
 
+// The same request many times at the same moment is set once, and each has the answer of that.
+func TestTheSameByLinkAtOnce(t *testing.T) {
+	onBoth(t, func(o *office) {
+		begun := o.begin(o.approvals(pinrecord.Enrol, supervisor("dora"), 1))
+		before := o.modules.compared
+		var all sync.WaitGroup
+		for range 20 {
+			all.Go(func() {
+				if verified, err := o.setsPIN(0, begun.Link, theCode, "493817"); !verified || err != nil {
+					o.Errorf("%v, %v", verified, err)
+				}
+			})
+		}
+		all.Wait()
+		if n := o.modules.compared - before; n != 1 {
+			o.Errorf("%d were compared", n)
+		}
+	})
+}
+
 // A hundred wrong codes at the same moment on two fronts are three comparisons.
 func TestNoFourthCodeByLink(t *testing.T) {
 	onBoth(t, func(o *office) {
