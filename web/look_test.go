@@ -117,7 +117,7 @@ func (p *phone) show(width, height int64, scheme, motion string) {
 	call(p, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: motion}}})
 }
 
-// Every state of the pages, in both languages, on a light and a dark screen.
+// Every state of the pages, in both languages, each on a light and a dark screen.
 func TestHowPagesLook(t *testing.T) {
 	for _, c := range []struct {
 		language, scheme, motion string
@@ -126,12 +126,22 @@ func TestHowPagesLook(t *testing.T) {
 		{"zh-CN", "light", "no-preference", chromium.Width, chromium.Height},
 		{"en", "dark", "reduce", chromium.Width, chromium.Height},
 		{"en", "light", "reduce", 320, 568},
+		{"zh-CN", "dark", "no-preference", 320, 568},
 	} {
 		name := fmt.Sprintf("%s-%s-%d", c.language, c.scheme, c.width)
 		t.Run(name, func(t *testing.T) {
 			p := newPhone(t, serve(t), c.language)
 			p.show(c.width, c.height, c.scheme, c.motion)
-			p.walk(func(state string) { p.looked(name + "-" + state) })
+			var axe axeFound
+			states := 0
+			p.walk(func(state string) {
+				states++
+				p.looked(name + "-" + state)
+				p.checkedByAxe(name+"-"+state, &axe)
+			})
+			if axe.Version != "" {
+				t.Logf("axe-core %s: %d states, %d times a rule was met, %d findings", axe.Version, states, axe.Passed, len(axe.Wrong))
+			}
 		})
 	}
 }
