@@ -108,6 +108,7 @@ func TestMetricsHealthAndProfiles(t *testing.T) {
 		"keyd_audit_append_seconds":                     {nil, 4},
 		"keyd_audit_writable":                           {nil, 1},
 		"keyd_tls_certificate_expiry_timestamp_seconds": {nil, 1},
+		"keyd_web_certificate_expiry_timestamp_seconds": {nil, 1},
 		"keyd_policy_info":                              {map[string]string{"digest": s.status().Policy.Digest}, 1},
 		"keyd_connections":                              {nil, 1},
 		"keyd_reloads_total":                            {map[string]string{"what": "policy", "result": "ok"}, 0},

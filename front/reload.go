@@ -102,9 +102,16 @@ func (f *front) reload(s inUse, opened child.Opened) (all bool) {
 	}
 	var webErr error
 	if f.phones != nil && opened.Has(FileWebCertificate) {
-		if webErr = f.reloadWeb(opened); webErr != nil {
-			f.kept("certificate and key of the pages for phones", webErr)
-		}
+		webErr = f.reloadWeb(opened)
+		f.metrics.Reloads.Done(metrics.ReloadWeb, webErr)
+	}
+	if webErr != nil {
+		f.kept("certificate and key of the pages for phones", webErr)
+		f.current.set(func(u *server.InUse) {
+			failed := *u.Pages // others read the one before
+			failed.Failed = server.FailedReload{At: time.Now(), Why: webErr.Error()}
+			u.Pages = &failed
+		})
 	}
 	return policyErr == nil && tlsErr == nil && webErr == nil
 }

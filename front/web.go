@@ -104,7 +104,14 @@ func (f *front) openPages(b web.Backend, policy *policies.Policy) (*phonePages, 
 	if err != nil {
 		return nil, fmt.Errorf("pages for phones: %w", err)
 	}
+	f.usePages(identity)
 	return newPhonePages(b, identity, policy)
+}
+
+func (f *front) usePages(i *server.WebIdentity) {
+	f.current.set(func(u *server.InUse) {
+		u.Pages = &server.PagesInUse{Serial: i.Serial, NotAfter: i.NotAfter, LoadedAt: time.Now()}
+	})
 }
 
 // reloadWeb takes certificate and key of the pages up together, or nothing of them.
@@ -128,6 +135,7 @@ func (f *front) reloadWeb(opened child.Opened) error {
 		return err
 	}
 	f.phones.certificate.Store(identity.Certificate)
-	f.Log.Info("certificate and key of the pages for phones loaded", "not_after", identity.NotAfter.UTC())
+	f.usePages(identity)
+	f.Log.Info("certificate and key of the pages for phones loaded", "serial", identity.Serial, "not_after", identity.NotAfter.UTC())
 	return nil
 }

@@ -42,6 +42,7 @@ type collector struct {
 	tokenCalls, tokenBlocks, tokenErrors, unsealed, derived         *prometheus.Desc
 	entries, inUse, velocityRefused, crowded, presumed, tryingFails *prometheus.Desc
 	register                                                        *prometheus.Desc
+	pages                                                           *prometheus.Desc
 	dropped, ends                                                   *prometheus.Desc
 }
 
@@ -56,6 +57,7 @@ func newCollector(s Sources) *collector {
 		policyLoaded:     d("keyd_policy_loaded_timestamp_seconds", "When the policy in use was loaded."),
 		reloadFailed:     d("keyd_reload_failed", "1 if the newest reload left the old in use: what is on disk is wrong, and a front that starts again would not start.", "what"),
 		certificate:      d("keyd_tls_certificate_expiry_timestamp_seconds", "When the server certificate in use expires."),
+		pages:            d("keyd_web_certificate_expiry_timestamp_seconds", "When the certificate of the pages for phones in use expires."),
 		tlsLoaded:        d("keyd_tls_loaded_timestamp_seconds", "When certificate, key and client authorities in use were loaded."),
 		authorities:      d("keyd_tls_client_authority_expiry_timestamp_seconds", "When the first of the client authorities in use expires."),
 		vaultCertificate: d("keyd_vault_certificate_expiry_timestamp_seconds", "When a certificate that Vault's PKI keeps expires.", "directory", "server"),
@@ -152,6 +154,10 @@ func (c *collector) collectInUse(e emitter, u server.InUse) {
 	e.time(c.certificate, u.TLS.NotAfter)
 	e.time(c.tlsLoaded, u.TLS.LoadedAt)
 	e.time(c.authorities, u.TLS.AuthoritiesUntil)
+	if p := u.Pages; p != nil {
+		e.flag(c.reloadFailed, !p.Failed.At.IsZero(), ReloadWeb)
+		e.time(c.pages, p.NotAfter)
+	}
 	if v := u.Vault; v != nil {
 		e.flag(c.vaultProblem, v.Problem != "")
 		e.time(c.vaultLooked, v.At)

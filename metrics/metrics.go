@@ -72,14 +72,15 @@ type Reloads struct{ total *prometheus.CounterVec }
 const (
 	ReloadPolicy = "policy"
 	ReloadTLS    = "tls"
+	ReloadWeb    = "web" // the pages for phones
 )
 
 func newReloads(r prometheus.Registerer) *Reloads {
 	m := &Reloads{total: prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "keyd_reloads_total", Help: "Reloads, by what was reloaded (policy, or tls: certificate, key, client authorities) and result: ok, or kept where the old stayed in use.",
+		Name: "keyd_reloads_total", Help: "Reloads, by what was reloaded (policy, or tls: certificate, key, client authorities; or web: certificate and key of the pages for phones) and result: ok, or kept where the old stayed in use.",
 	}, []string{"what", "result"})}
 	r.MustRegister(m.total)
-	for _, what := range []string{ReloadPolicy, ReloadTLS} {
+	for _, what := range []string{ReloadPolicy, ReloadTLS, ReloadWeb} {
 		for _, result := range []string{"ok", "kept"} {
 			m.total.WithLabelValues(what, result)
 		}
@@ -87,7 +88,7 @@ func newReloads(r prometheus.Registerer) *Reloads {
 	return m
 }
 
-// Done counts a reload of [ReloadPolicy] or [ReloadTLS].
+// Done counts a reload of [ReloadPolicy], [ReloadTLS] or [ReloadWeb].
 func (m *Reloads) Done(what string, err error) {
 	result := "ok"
 	if err != nil {

@@ -61,6 +61,7 @@ func sources(t *testing.T) Sources {
 			now := time.Now()
 			return server.InUse{Policy: server.PolicyInUse{Digest: strings.Repeat("ab", 32), LoadedAt: now},
 				TLS:   server.TLSInUse{Serial: "1", NotAfter: now, LoadedAt: now, AuthoritiesUntil: now, Failed: server.FailedReload{At: now, Why: "of " + pan}},
+				Pages: &server.PagesInUse{Serial: "2", NotAfter: now, LoadedAt: now, Failed: server.FailedReload{At: now, Why: "of " + pan}},
 				Vault: &report.Report{At: now, Problem: "said " + pan, Certificates: []report.Certificate{{Name: "/var/lib/keyd/tls", Server: true, NotAfter: now, RenewAt: now, Problem: "of " + pan}}}}
 		},
 		Connections: func() (int, uint64) { return 2, 7 },
@@ -132,7 +133,7 @@ func TestLabelsAreFromClosedSets(t *testing.T) {
 		"method":    methods,
 		"reason":    reasons,
 		"operation": {"TranslatePin"},
-		"what":      {ReloadPolicy, ReloadTLS},
+		"what":      {ReloadPolicy, ReloadTLS, ReloadWeb},
 		"result":    {"ok", "kept", "made", "failed"},
 		"version":   {s.Version},
 		"digest":    {s.InUse().Policy.Digest},

@@ -13,6 +13,7 @@ import (
 type InUse struct {
 	Policy PolicyInUse
 	TLS    TLSInUse
+	Pages  *PagesInUse    // nil where no pages for phones are served
 	Vault  *report.Report // nil where nothing is asked of Vault, or nothing known yet
 }
 
@@ -33,6 +34,14 @@ type TLSInUse struct {
 	Failed           FailedReload
 }
 
+// PagesInUse is what phones meet that open the pages.
+type PagesInUse struct {
+	Serial   string // of the certificate, hex
+	NotAfter time.Time
+	LoadedAt time.Time
+	Failed   FailedReload
+}
+
 // FailedReload is why the newest reload left the old in place. The zero value: it did not.
 type FailedReload struct {
 	At  time.Time
@@ -48,6 +57,13 @@ func (t TLSInUse) message() *keydv1.TlsInUse {
 		Serial: t.Serial, NotAfter: stamp(t.NotAfter), LoadedAt: stamp(t.LoadedAt),
 		ClientAuthorities: uint32(t.Authorities), ClientAuthoritiesUntil: stamp(t.AuthoritiesUntil), LastFailure: t.Failed.message(),
 	}
+}
+
+func (p *PagesInUse) message() *keydv1.PagesInUse {
+	if p == nil {
+		return nil
+	}
+	return &keydv1.PagesInUse{Serial: p.Serial, NotAfter: stamp(p.NotAfter), LoadedAt: stamp(p.LoadedAt), LastFailure: p.Failed.message()}
 }
 
 func (f FailedReload) message() *keydv1.FailedReload {

@@ -100,6 +100,9 @@ func problems(s *keydv1.GetStatusResponse, unwritable, unreadable error, drains 
 	if f := s.GetTls().GetLastFailure(); f != nil {
 		add(keydv1.Problem_WARNING, "the newest certificate, key and client authorities are not in use: %s", f.Why)
 	}
+	if f := s.GetPages().GetLastFailure(); f != nil {
+		add(keydv1.Problem_WARNING, "the newest certificate and key of the pages for phones are not in use: %s", f.Why)
+	}
 	expiryWithin := func(soon time.Duration, what string, at time.Time) {
 		switch left := at.Sub(now); {
 		case left <= 0:
@@ -119,8 +122,11 @@ func problems(s *keydv1.GetStatusResponse, unwritable, unreadable error, drains 
 			expiry("the certificate of key host "+e.Name+", or of one of its issuers,", e.At)
 		}
 	}
-	if at := s.GetTls().GetNotAfter(); at != nil && !renewed(s, now) {
+	if at := s.GetTls().GetNotAfter(); at != nil && !renewed(s, s.GetTls().GetSerial(), now) {
 		expiry("the server certificate", at.AsTime())
+	}
+	if at := s.GetPages().GetNotAfter(); at != nil && !renewed(s, s.GetPages().GetSerial(), now) {
+		expiry("the certificate of the pages for phones", at.AsTime())
 	}
 	if why := s.GetVault().GetProblem(); why != "" {
 		add(keydv1.Problem_WARNING, "Vault: %s", why)
@@ -172,11 +178,11 @@ func fleetProblems(add func(keydv1.Problem_Severity, string, ...any), nodes []*k
 	}
 }
 
-// renewed reports whether the server's certificate is one that Vault keeps, in use and not
-// yet to be renewed: however short its life, nobody has to do anything.
-func renewed(s *keydv1.GetStatusResponse, now time.Time) bool {
+// renewed reports whether a certificate with a serial number is the server's that Vault keeps, in use and
+// not yet to be renewed: however short its life, nobody has to do anything.
+func renewed(s *keydv1.GetStatusResponse, serial string, now time.Time) bool {
 	for _, c := range s.GetVault().GetCertificates() {
-		if c.Server && c.Serial != "" && c.Serial == s.GetTls().GetSerial() && c.Problem == "" {
+		if c.Server && c.Serial != "" && c.Serial == serial && c.Problem == "" {
 			return now.Before(c.RenewAt.AsTime().Add(c.NotAfter.AsTime().Sub(c.RenewAt.AsTime()) / 2))
 		}
 	}

@@ -85,7 +85,16 @@ func TestProblems(t *testing.T) {
 		"policy":      {spoil: func(s *keydv1.GetStatusResponse) { s.Policy.LastFailure = &keydv1.FailedReload{Why: "line 3"} }, severity: warning, text: "line 3"},
 		"certificate": {spoil: func(s *keydv1.GetStatusResponse) { s.Tls.LastFailure = &keydv1.FailedReload{Why: "no PEM"} }, severity: warning, text: "no PEM"},
 		"expires":     {spoil: func(s *keydv1.GetStatusResponse) { s.Tls.NotAfter = timestamppb.New(now.AddDate(0, 0, 7)) }, severity: warning, text: "7 days"},
-		"expired":     {spoil: func(s *keydv1.GetStatusResponse) { s.Tls.NotAfter = timestamppb.New(now.AddDate(0, 0, -1)) }, severity: critical, text: "expired"},
+		"pages": {spoil: func(s *keydv1.GetStatusResponse) {
+			s.Pages = &keydv1.PagesInUse{NotAfter: timestamppb.New(now.AddDate(0, 0, 7)), LastFailure: nil}
+		}, severity: warning, text: "the certificate of the pages for phones expires in 7 days"},
+		"pages over": {spoil: func(s *keydv1.GetStatusResponse) {
+			s.Pages = &keydv1.PagesInUse{NotAfter: timestamppb.New(now.AddDate(0, 0, -1))}
+		}, severity: critical, text: "the certificate of the pages for phones expired"},
+		"pages kept": {spoil: func(s *keydv1.GetStatusResponse) {
+			s.Pages = &keydv1.PagesInUse{NotAfter: timestamppb.New(now.AddDate(1, 0, 0)), LastFailure: &keydv1.FailedReload{Why: "no PEM"}}
+		}, severity: warning, text: "pages for phones are not in use: no PEM"},
+		"expired": {spoil: func(s *keydv1.GetStatusResponse) { s.Tls.NotAfter = timestamppb.New(now.AddDate(0, 0, -1)) }, severity: critical, text: "expired"},
 		"authority": {spoil: func(s *keydv1.GetStatusResponse) {
 			s.Tls.ClientAuthoritiesUntil = timestamppb.New(now.AddDate(0, 0, 7))
 		}, severity: warning, text: "client authority"},

@@ -59,6 +59,7 @@ func (b statusBinding) GetStatus(ctx context.Context, _ *keydv1.GetStatusRequest
 	answer.AuditLog = auditLog(b.audit)
 	used := b.inUse()
 	answer.Policy, answer.Tls = used.Policy.message(), used.TLS.message()
+	answer.Pages = used.Pages.message()
 	answer.Vault = vaultMessage(used.Vault)
 	open, _ := b.connections()
 	answer.Connections = uint64(open)

@@ -12,6 +12,7 @@ import (
 // WebIdentity is what phones are shown: no client has a certificate there.
 type WebIdentity struct {
 	Certificate *tls.Certificate
+	Serial      string // of the certificate, lower-case hex
 	NotAfter    time.Time
 	whole       TLSIdentity
 }
@@ -54,5 +55,5 @@ func ReadWebTLS(certificate, key *os.File) (*WebIdentity, error) {
 		return nil, err
 	}
 	whole := TLSIdentity{NotBefore: pair.Leaf.NotBefore, NotAfter: pair.Leaf.NotAfter}
-	return &WebIdentity{Certificate: &pair, NotAfter: whole.NotAfter, whole: whole}, nil
+	return &WebIdentity{Certificate: &pair, Serial: pair.Leaf.SerialNumber.Text(16), NotAfter: whole.NotAfter, whole: whole}, nil
 }

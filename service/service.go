@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -120,7 +121,10 @@ func reloadable(c *config.Config) []supervisor.Reloadable {
 		{Name: front.FileClientCA, Path: c.TLS.ClientCA, Renewed: true},
 	}
 	if c.Web.Listen != "" {
-		list = append(list, supervisor.Reloadable{Name: front.FileWebCertificate, Path: c.Web.Certificate}, supervisor.Reloadable{Name: front.FileWebKey, Path: c.Web.Key})
+		shared := filepath.Clean(c.Web.Certificate) == filepath.Clean(c.TLS.Certificate) // the server's, which Vault may renew
+		list = append(list,
+			supervisor.Reloadable{Name: front.FileWebCertificate, Path: c.Web.Certificate, Renewed: shared},
+			supervisor.Reloadable{Name: front.FileWebKey, Path: c.Web.Key, Renewed: shared})
 	}
 	return list
 }

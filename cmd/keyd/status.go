@@ -98,6 +98,9 @@ func writeStatus(w io.Writer, s *keydv1.GetStatusResponse) {
 	row(w, "policy", inUse(s.Policy.GetDigest(), s.Policy.GetLoadedAt(), s.Policy.GetLastFailure()))
 	row(w, "certificate", inUse("serial "+s.Tls.GetSerial()+", until "+at(s.Tls.GetNotAfter()), s.Tls.GetLoadedAt(), s.Tls.GetLastFailure()))
 	row(w, "client authorities", fmt.Sprintf("%d, the first expires %s", s.Tls.GetClientAuthorities(), at(s.Tls.GetClientAuthoritiesUntil())))
+	if p := s.Pages; p != nil {
+		row(w, "pages", inUse("serial "+p.Serial+", until "+at(p.NotAfter), p.LoadedAt, p.LastFailure))
+	}
 	writeVault(w, s.Vault)
 	row(w, "connections", fmt.Sprint(s.Connections))
 	row(w, "keys", fmt.Sprint(s.Keys))

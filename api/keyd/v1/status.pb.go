@@ -130,6 +130,7 @@ type GetStatusResponse struct {
 	Tls              *TlsInUse              `protobuf:"bytes,22,opt,name=tls,proto3" json:"tls,omitempty"`
 	Connections      uint64                 `protobuf:"varint,23,opt,name=connections,proto3" json:"connections,omitempty"` // of clients, open now
 	AuditLog         *AuditLog              `protobuf:"bytes,24,opt,name=audit_log,json=auditLog,proto3" json:"audit_log,omitempty"`
+	Pages            *PagesInUse            `protobuf:"bytes,25,opt,name=pages,proto3" json:"pages,omitempty"` // missing where no pages for phones are served
 	Vault            *Vault                 `protobuf:"bytes,30,opt,name=vault,proto3" json:"vault,omitempty"` // missing where nothing is asked of Vault
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
@@ -273,6 +274,13 @@ func (x *GetStatusResponse) GetConnections() uint64 {
 func (x *GetStatusResponse) GetAuditLog() *AuditLog {
 	if x != nil {
 		return x.AuditLog
+	}
+	return nil
+}
+
+func (x *GetStatusResponse) GetPages() *PagesInUse {
+	if x != nil {
+		return x.Pages
 	}
 	return nil
 }
@@ -722,6 +730,75 @@ func (x *TlsInUse) GetLastFailure() *FailedReload {
 	return nil
 }
 
+// PagesInUse is what phones meet that open the pages.
+type PagesInUse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Serial        string                 `protobuf:"bytes,1,opt,name=serial,proto3" json:"serial,omitempty"` // of the certificate, hex
+	NotAfter      *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
+	LoadedAt      *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=loaded_at,json=loadedAt,proto3" json:"loaded_at,omitempty"`
+	LastFailure   *FailedReload          `protobuf:"bytes,4,opt,name=last_failure,json=lastFailure,proto3" json:"last_failure,omitempty"` // missing unless the newest reload failed
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PagesInUse) Reset() {
+	*x = PagesInUse{}
+	mi := &file_keyd_v1_status_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PagesInUse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PagesInUse) ProtoMessage() {}
+
+func (x *PagesInUse) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_status_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PagesInUse.ProtoReflect.Descriptor instead.
+func (*PagesInUse) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *PagesInUse) GetSerial() string {
+	if x != nil {
+		return x.Serial
+	}
+	return ""
+}
+
+func (x *PagesInUse) GetNotAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NotAfter
+	}
+	return nil
+}
+
+func (x *PagesInUse) GetLoadedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LoadedAt
+	}
+	return nil
+}
+
+func (x *PagesInUse) GetLastFailure() *FailedReload {
+	if x != nil {
+		return x.LastFailure
+	}
+	return nil
+}
+
 // FailedReload is why something that was to be replaced was not.
 type FailedReload struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -733,7 +810,7 @@ type FailedReload struct {
 
 func (x *FailedReload) Reset() {
 	*x = FailedReload{}
-	mi := &file_keyd_v1_status_proto_msgTypes[8]
+	mi := &file_keyd_v1_status_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -745,7 +822,7 @@ func (x *FailedReload) String() string {
 func (*FailedReload) ProtoMessage() {}
 
 func (x *FailedReload) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[8]
+	mi := &file_keyd_v1_status_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -758,7 +835,7 @@ func (x *FailedReload) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailedReload.ProtoReflect.Descriptor instead.
 func (*FailedReload) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{8}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *FailedReload) GetAt() *timestamppb.Timestamp {
@@ -788,7 +865,7 @@ type KeySerialNumbers struct {
 
 func (x *KeySerialNumbers) Reset() {
 	*x = KeySerialNumbers{}
-	mi := &file_keyd_v1_status_proto_msgTypes[9]
+	mi := &file_keyd_v1_status_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -800,7 +877,7 @@ func (x *KeySerialNumbers) String() string {
 func (*KeySerialNumbers) ProtoMessage() {}
 
 func (x *KeySerialNumbers) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[9]
+	mi := &file_keyd_v1_status_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -813,7 +890,7 @@ func (x *KeySerialNumbers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeySerialNumbers.ProtoReflect.Descriptor instead.
 func (*KeySerialNumbers) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{9}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *KeySerialNumbers) GetAccepted() uint64 {
@@ -860,7 +937,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_keyd_v1_status_proto_msgTypes[10]
+	mi := &file_keyd_v1_status_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -872,7 +949,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[10]
+	mi := &file_keyd_v1_status_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -885,7 +962,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{10}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Process) GetRole() string {
@@ -962,7 +1039,7 @@ type Token struct {
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_keyd_v1_status_proto_msgTypes[11]
+	mi := &file_keyd_v1_status_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -974,7 +1051,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[11]
+	mi := &file_keyd_v1_status_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -987,7 +1064,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{11}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Token) GetModule() int32 {
@@ -1120,7 +1197,7 @@ type Velocity struct {
 
 func (x *Velocity) Reset() {
 	*x = Velocity{}
-	mi := &file_keyd_v1_status_proto_msgTypes[12]
+	mi := &file_keyd_v1_status_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1132,7 +1209,7 @@ func (x *Velocity) String() string {
 func (*Velocity) ProtoMessage() {}
 
 func (x *Velocity) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[12]
+	mi := &file_keyd_v1_status_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1145,7 +1222,7 @@ func (x *Velocity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Velocity.ProtoReflect.Descriptor instead.
 func (*Velocity) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{12}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Velocity) GetVerifications() *Limits {
@@ -1223,7 +1300,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_keyd_v1_status_proto_msgTypes[13]
+	mi := &file_keyd_v1_status_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1235,7 +1312,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[13]
+	mi := &file_keyd_v1_status_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1248,7 +1325,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{13}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Limits) GetMinute() uint32 {
@@ -1284,7 +1361,7 @@ type TokenCalls struct {
 
 func (x *TokenCalls) Reset() {
 	*x = TokenCalls{}
-	mi := &file_keyd_v1_status_proto_msgTypes[14]
+	mi := &file_keyd_v1_status_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1296,7 +1373,7 @@ func (x *TokenCalls) String() string {
 func (*TokenCalls) ProtoMessage() {}
 
 func (x *TokenCalls) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[14]
+	mi := &file_keyd_v1_status_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1309,7 +1386,7 @@ func (x *TokenCalls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenCalls.ProtoReflect.Descriptor instead.
 func (*TokenCalls) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{14}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *TokenCalls) GetName() string {
@@ -1344,7 +1421,7 @@ type TokenErrors struct {
 
 func (x *TokenErrors) Reset() {
 	*x = TokenErrors{}
-	mi := &file_keyd_v1_status_proto_msgTypes[15]
+	mi := &file_keyd_v1_status_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1356,7 +1433,7 @@ func (x *TokenErrors) String() string {
 func (*TokenErrors) ProtoMessage() {}
 
 func (x *TokenErrors) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[15]
+	mi := &file_keyd_v1_status_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1369,7 +1446,7 @@ func (x *TokenErrors) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenErrors.ProtoReflect.Descriptor instead.
 func (*TokenErrors) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{15}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TokenErrors) GetClass() string {
@@ -1398,7 +1475,7 @@ type Measure struct {
 
 func (x *Measure) Reset() {
 	*x = Measure{}
-	mi := &file_keyd_v1_status_proto_msgTypes[16]
+	mi := &file_keyd_v1_status_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1410,7 +1487,7 @@ func (x *Measure) String() string {
 func (*Measure) ProtoMessage() {}
 
 func (x *Measure) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[16]
+	mi := &file_keyd_v1_status_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1423,7 +1500,7 @@ func (x *Measure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Measure.ProtoReflect.Descriptor instead.
 func (*Measure) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{16}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Measure) GetName() string {
@@ -1452,7 +1529,7 @@ var File_keyd_v1_status_proto protoreflect.FileDescriptor
 const file_keyd_v1_status_proto_rawDesc = "" +
 	"\n" +
 	"\x14keyd/v1/status.proto\x12\akeyd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13keyd/v1/fleet.proto\"\x12\n" +
-	"\x10GetStatusRequest\"\xe0\x05\n" +
+	"\x10GetStatusRequest\"\x8b\x06\n" +
 	"\x11GetStatusResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12 \n" +
 	"\vdevelopment\x18\x02 \x01(\bR\vdevelopment\x129\n" +
@@ -1472,7 +1549,8 @@ const file_keyd_v1_status_proto_rawDesc = "" +
 	"\x06policy\x18\x15 \x01(\v2\x14.keyd.v1.PolicyInUseR\x06policy\x12#\n" +
 	"\x03tls\x18\x16 \x01(\v2\x11.keyd.v1.TlsInUseR\x03tls\x12 \n" +
 	"\vconnections\x18\x17 \x01(\x04R\vconnections\x12.\n" +
-	"\taudit_log\x18\x18 \x01(\v2\x11.keyd.v1.AuditLogR\bauditLog\x12$\n" +
+	"\taudit_log\x18\x18 \x01(\v2\x11.keyd.v1.AuditLogR\bauditLog\x12)\n" +
+	"\x05pages\x18\x19 \x01(\v2\x13.keyd.v1.PagesInUseR\x05pages\x12$\n" +
 	"\x05vault\x18\x1e \x01(\v2\x0e.keyd.v1.VaultR\x05vault\"\xe2\x01\n" +
 	"\bAuditLog\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\tR\x06origin\x12'\n" +
@@ -1512,7 +1590,13 @@ const file_keyd_v1_status_proto_rawDesc = "" +
 	"\tloaded_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\bloadedAt\x12-\n" +
 	"\x12client_authorities\x18\x04 \x01(\rR\x11clientAuthorities\x12T\n" +
 	"\x18client_authorities_until\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x16clientAuthoritiesUntil\x128\n" +
-	"\flast_failure\x18\x06 \x01(\v2\x15.keyd.v1.FailedReloadR\vlastFailure\"L\n" +
+	"\flast_failure\x18\x06 \x01(\v2\x15.keyd.v1.FailedReloadR\vlastFailure\"\xd0\x01\n" +
+	"\n" +
+	"PagesInUse\x12\x16\n" +
+	"\x06serial\x18\x01 \x01(\tR\x06serial\x127\n" +
+	"\tnot_after\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\x127\n" +
+	"\tloaded_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\bloadedAt\x128\n" +
+	"\flast_failure\x18\x04 \x01(\v2\x15.keyd.v1.FailedReloadR\vlastFailure\"L\n" +
 	"\fFailedReload\x12*\n" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x10\n" +
 	"\x03why\x18\x02 \x01(\tR\x03why\"\x89\x01\n" +
@@ -1593,7 +1677,7 @@ func file_keyd_v1_status_proto_rawDescGZIP() []byte {
 }
 
 var file_keyd_v1_status_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_keyd_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_keyd_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_keyd_v1_status_proto_goTypes = []any{
 	(Problem_Severity)(0),         // 0: keyd.v1.Problem.Severity
 	(*GetStatusRequest)(nil),      // 1: keyd.v1.GetStatusRequest
@@ -1604,61 +1688,66 @@ var file_keyd_v1_status_proto_goTypes = []any{
 	(*Problem)(nil),               // 6: keyd.v1.Problem
 	(*PolicyInUse)(nil),           // 7: keyd.v1.PolicyInUse
 	(*TlsInUse)(nil),              // 8: keyd.v1.TlsInUse
-	(*FailedReload)(nil),          // 9: keyd.v1.FailedReload
-	(*KeySerialNumbers)(nil),      // 10: keyd.v1.KeySerialNumbers
-	(*Process)(nil),               // 11: keyd.v1.Process
-	(*Token)(nil),                 // 12: keyd.v1.Token
-	(*Velocity)(nil),              // 13: keyd.v1.Velocity
-	(*Limits)(nil),                // 14: keyd.v1.Limits
-	(*TokenCalls)(nil),            // 15: keyd.v1.TokenCalls
-	(*TokenErrors)(nil),           // 16: keyd.v1.TokenErrors
-	(*Measure)(nil),               // 17: keyd.v1.Measure
-	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
-	(*Node)(nil),                  // 19: keyd.v1.Node
+	(*PagesInUse)(nil),            // 9: keyd.v1.PagesInUse
+	(*FailedReload)(nil),          // 10: keyd.v1.FailedReload
+	(*KeySerialNumbers)(nil),      // 11: keyd.v1.KeySerialNumbers
+	(*Process)(nil),               // 12: keyd.v1.Process
+	(*Token)(nil),                 // 13: keyd.v1.Token
+	(*Velocity)(nil),              // 14: keyd.v1.Velocity
+	(*Limits)(nil),                // 15: keyd.v1.Limits
+	(*TokenCalls)(nil),            // 16: keyd.v1.TokenCalls
+	(*TokenErrors)(nil),           // 17: keyd.v1.TokenErrors
+	(*Measure)(nil),               // 18: keyd.v1.Measure
+	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
+	(*Node)(nil),                  // 20: keyd.v1.Node
 }
 var file_keyd_v1_status_proto_depIdxs = []int32{
-	18, // 0: keyd.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
-	11, // 1: keyd.v1.GetStatusResponse.processes:type_name -> keyd.v1.Process
-	12, // 2: keyd.v1.GetStatusResponse.tokens:type_name -> keyd.v1.Token
-	17, // 3: keyd.v1.GetStatusResponse.front_confinement:type_name -> keyd.v1.Measure
-	10, // 4: keyd.v1.GetStatusResponse.key_serial_numbers:type_name -> keyd.v1.KeySerialNumbers
-	19, // 5: keyd.v1.GetStatusResponse.nodes:type_name -> keyd.v1.Node
+	19, // 0: keyd.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	12, // 1: keyd.v1.GetStatusResponse.processes:type_name -> keyd.v1.Process
+	13, // 2: keyd.v1.GetStatusResponse.tokens:type_name -> keyd.v1.Token
+	18, // 3: keyd.v1.GetStatusResponse.front_confinement:type_name -> keyd.v1.Measure
+	11, // 4: keyd.v1.GetStatusResponse.key_serial_numbers:type_name -> keyd.v1.KeySerialNumbers
+	20, // 5: keyd.v1.GetStatusResponse.nodes:type_name -> keyd.v1.Node
 	6,  // 6: keyd.v1.GetStatusResponse.problems:type_name -> keyd.v1.Problem
 	7,  // 7: keyd.v1.GetStatusResponse.policy:type_name -> keyd.v1.PolicyInUse
 	8,  // 8: keyd.v1.GetStatusResponse.tls:type_name -> keyd.v1.TlsInUse
 	3,  // 9: keyd.v1.GetStatusResponse.audit_log:type_name -> keyd.v1.AuditLog
-	4,  // 10: keyd.v1.GetStatusResponse.vault:type_name -> keyd.v1.Vault
-	18, // 11: keyd.v1.AuditLog.checkpoint_at:type_name -> google.protobuf.Timestamp
-	18, // 12: keyd.v1.Vault.looked_at:type_name -> google.protobuf.Timestamp
-	18, // 13: keyd.v1.Vault.login_until:type_name -> google.protobuf.Timestamp
-	5,  // 14: keyd.v1.Vault.certificates:type_name -> keyd.v1.VaultCertificate
-	18, // 15: keyd.v1.VaultCertificate.not_after:type_name -> google.protobuf.Timestamp
-	18, // 16: keyd.v1.VaultCertificate.renew_at:type_name -> google.protobuf.Timestamp
-	0,  // 17: keyd.v1.Problem.severity:type_name -> keyd.v1.Problem.Severity
-	18, // 18: keyd.v1.PolicyInUse.loaded_at:type_name -> google.protobuf.Timestamp
-	9,  // 19: keyd.v1.PolicyInUse.last_failure:type_name -> keyd.v1.FailedReload
-	18, // 20: keyd.v1.TlsInUse.not_after:type_name -> google.protobuf.Timestamp
-	18, // 21: keyd.v1.TlsInUse.loaded_at:type_name -> google.protobuf.Timestamp
-	18, // 22: keyd.v1.TlsInUse.client_authorities_until:type_name -> google.protobuf.Timestamp
-	9,  // 23: keyd.v1.TlsInUse.last_failure:type_name -> keyd.v1.FailedReload
-	18, // 24: keyd.v1.FailedReload.at:type_name -> google.protobuf.Timestamp
-	18, // 25: keyd.v1.Process.since:type_name -> google.protobuf.Timestamp
-	17, // 26: keyd.v1.Token.probes:type_name -> keyd.v1.Measure
-	17, // 27: keyd.v1.Token.confinement:type_name -> keyd.v1.Measure
-	13, // 28: keyd.v1.Token.velocity:type_name -> keyd.v1.Velocity
-	15, // 29: keyd.v1.Token.calls:type_name -> keyd.v1.TokenCalls
-	16, // 30: keyd.v1.Token.errors:type_name -> keyd.v1.TokenErrors
-	14, // 31: keyd.v1.Velocity.verifications:type_name -> keyd.v1.Limits
-	14, // 32: keyd.v1.Velocity.translations:type_name -> keyd.v1.Limits
-	18, // 33: keyd.v1.Velocity.presumed_until:type_name -> google.protobuf.Timestamp
-	14, // 34: keyd.v1.Velocity.cards:type_name -> keyd.v1.Limits
-	1,  // 35: keyd.v1.StatusService.GetStatus:input_type -> keyd.v1.GetStatusRequest
-	2,  // 36: keyd.v1.StatusService.GetStatus:output_type -> keyd.v1.GetStatusResponse
-	36, // [36:37] is the sub-list for method output_type
-	35, // [35:36] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	9,  // 10: keyd.v1.GetStatusResponse.pages:type_name -> keyd.v1.PagesInUse
+	4,  // 11: keyd.v1.GetStatusResponse.vault:type_name -> keyd.v1.Vault
+	19, // 12: keyd.v1.AuditLog.checkpoint_at:type_name -> google.protobuf.Timestamp
+	19, // 13: keyd.v1.Vault.looked_at:type_name -> google.protobuf.Timestamp
+	19, // 14: keyd.v1.Vault.login_until:type_name -> google.protobuf.Timestamp
+	5,  // 15: keyd.v1.Vault.certificates:type_name -> keyd.v1.VaultCertificate
+	19, // 16: keyd.v1.VaultCertificate.not_after:type_name -> google.protobuf.Timestamp
+	19, // 17: keyd.v1.VaultCertificate.renew_at:type_name -> google.protobuf.Timestamp
+	0,  // 18: keyd.v1.Problem.severity:type_name -> keyd.v1.Problem.Severity
+	19, // 19: keyd.v1.PolicyInUse.loaded_at:type_name -> google.protobuf.Timestamp
+	10, // 20: keyd.v1.PolicyInUse.last_failure:type_name -> keyd.v1.FailedReload
+	19, // 21: keyd.v1.TlsInUse.not_after:type_name -> google.protobuf.Timestamp
+	19, // 22: keyd.v1.TlsInUse.loaded_at:type_name -> google.protobuf.Timestamp
+	19, // 23: keyd.v1.TlsInUse.client_authorities_until:type_name -> google.protobuf.Timestamp
+	10, // 24: keyd.v1.TlsInUse.last_failure:type_name -> keyd.v1.FailedReload
+	19, // 25: keyd.v1.PagesInUse.not_after:type_name -> google.protobuf.Timestamp
+	19, // 26: keyd.v1.PagesInUse.loaded_at:type_name -> google.protobuf.Timestamp
+	10, // 27: keyd.v1.PagesInUse.last_failure:type_name -> keyd.v1.FailedReload
+	19, // 28: keyd.v1.FailedReload.at:type_name -> google.protobuf.Timestamp
+	19, // 29: keyd.v1.Process.since:type_name -> google.protobuf.Timestamp
+	18, // 30: keyd.v1.Token.probes:type_name -> keyd.v1.Measure
+	18, // 31: keyd.v1.Token.confinement:type_name -> keyd.v1.Measure
+	14, // 32: keyd.v1.Token.velocity:type_name -> keyd.v1.Velocity
+	16, // 33: keyd.v1.Token.calls:type_name -> keyd.v1.TokenCalls
+	17, // 34: keyd.v1.Token.errors:type_name -> keyd.v1.TokenErrors
+	15, // 35: keyd.v1.Velocity.verifications:type_name -> keyd.v1.Limits
+	15, // 36: keyd.v1.Velocity.translations:type_name -> keyd.v1.Limits
+	19, // 37: keyd.v1.Velocity.presumed_until:type_name -> google.protobuf.Timestamp
+	15, // 38: keyd.v1.Velocity.cards:type_name -> keyd.v1.Limits
+	1,  // 39: keyd.v1.StatusService.GetStatus:input_type -> keyd.v1.GetStatusRequest
+	2,  // 40: keyd.v1.StatusService.GetStatus:output_type -> keyd.v1.GetStatusResponse
+	40, // [40:41] is the sub-list for method output_type
+	39, // [39:40] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_keyd_v1_status_proto_init() }
@@ -1673,7 +1762,7 @@ func file_keyd_v1_status_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyd_v1_status_proto_rawDesc), len(file_keyd_v1_status_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   17,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
