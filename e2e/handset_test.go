@@ -31,6 +31,9 @@ type handset struct {
 	*counter
 	simulator.Phone
 	client *http.Client
+
+	typing func(number, digits string, block []byte) // told what is typed, and what leaves the phone; or nil
+	asking func(question, answer []byte)             // told what is sent and received; or nil
 }
 
 func newHandset(t *testing.T) *handset {
@@ -159,6 +162,9 @@ func (h *handset) once(path string, body []byte) (status int, answer []byte, err
 	}
 	defer response.Body.Close() //nolint:errcheck // read only
 	answer, err = io.ReadAll(response.Body)
+	if h.asking != nil {
+		h.asking(body, answer)
+	}
 	return response.StatusCode, answer, err
 }
 
@@ -205,6 +211,9 @@ func (h *handset) typedOn(k *keyJSON, subject *pinrecord.Subject, digits string,
 	point, block, err := h.Enter(k.Point, subject.Number(), []byte(digits), context)
 	if err != nil {
 		h.t.Fatal(err)
+	}
+	if h.typing != nil {
+		h.typing(subject.Number(), digits, block)
 	}
 	return typedJSON{point, block}
 }

@@ -106,7 +106,8 @@ func (f *secretFlow) code(action, version string) string {
 	return code
 }
 
-// run does what there is to do with PINs: enrol, set, verify, change, reset, and void.
+// run does what there is to do with PINs: enrol, set, verify, change, reset, and void, at terminals and on
+// a phone.
 func (f *secretFlow) run(t *testing.T) {
 	t.Helper()
 	subject := &keydv1.PinSubject{Kind: keydv1.PinSubject_SUPERVISOR, Merchant: "m-17", Name: "dora"}
@@ -171,6 +172,7 @@ func (f *secretFlow) run(t *testing.T) {
 	authorize("pay-3", "both", 300000, true, func(digest [32]byte) []*keydv1.VoidPinEntry {
 		return []*keydv1.VoidPinEntry{f.supervisors(dora, digest), f.cardholders(card, pvvOf(t, pvkVisa, testPAN, 1, card), digest)}
 	})
+	f.runOnPhone(t)
 }
 
 // coreless insists that no process of the service can leave a core file.

@@ -45,6 +45,15 @@ func (r *transcript) said(messages ...any) error {
 	return nil
 }
 
+// wrote keeps what is no message of the contract.
+func (r *transcript) wrote(texts ...[]byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, b := range texts {
+		r.all.Write(b)
+	}
+}
+
 func (r *transcript) bytes() []byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
