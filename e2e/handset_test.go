@@ -189,33 +189,36 @@ func (h *handset) genuine(k *keyJSON, signer text) {
 	}
 }
 
-// both are a code and a PIN that were typed one after the other.
-func (h *handset) both(k *keyJSON, s *pinrecord.Subject, approval [32]byte, code, pin string) (c, p typedJSON) {
+// newPIN is what sets a PIN by a link: code and PIN are typed one after the other.
+func (h *handset) newPIN(link string, e *shownLink, s *pinrecord.Subject, code, pin string) map[string]any {
+	h.t.Helper()
+	pad, err := h.Pad(e.Key.Point)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	approval := [32]byte(e.Approval)
+	return map[string]any{"link": link, "code": h.typedAt(pad, s, code, pinrecord.OfCode(approval, s)), "pin": h.typedAt(pad, s, pin, pinrecord.OfNewPIN(approval, s))}
+}
+
+func (h *handset) typedOn(k *keyJSON, subject *pinrecord.Subject, digits string, context pinrecord.Context) typedJSON {
 	h.t.Helper()
 	pad, err := h.Pad(k.Point)
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	block := func(digits string, context pinrecord.Context) typedJSON {
-		b, err := pad.Enter(s.Number(), []byte(digits), context)
-		if err != nil {
-			h.t.Fatal(err)
-		}
-		return typedJSON{pad.Point, b}
-	}
-	return block(code, pinrecord.OfCode(approval, s)), block(pin, pinrecord.OfNewPIN(approval, s))
+	return h.typedAt(pad, subject, digits, context)
 }
 
-func (h *handset) typedOn(k *keyJSON, subject *pinrecord.Subject, digits string, context pinrecord.Context) typedJSON {
+func (h *handset) typedAt(pad *simulator.Pad, subject *pinrecord.Subject, digits string, context pinrecord.Context) typedJSON {
 	h.t.Helper()
-	point, block, err := h.Enter(k.Point, subject.Number(), []byte(digits), context)
+	block, err := pad.Enter(subject.Number(), []byte(digits), context)
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	if h.typing != nil {
 		h.typing(subject.Number(), digits, block)
 	}
-	return typedJSON{point, block}
+	return typedJSON{pad.Point, block}
 }
 
 // voidOnPhone creates a void and returns its code, with what the phone shows of it.

@@ -106,11 +106,7 @@ func TestAVoidByPINOnAPhone(t *testing.T) {
 	link, code := h.linked("reset", "2", "supervisor")
 	e, s := h.enrolment(link)
 	next := randomPIN(t)
-	approval := [32]byte(e.Approval)
-	setting := func(code, pin string) map[string]any {
-		c, p := h.both(&e.Key, s, approval, code, pin)
-		return map[string]any{"link": link, "code": c, "pin": p}
-	}
+	setting := func(code, pin string) map[string]any { return h.newPIN(link, e, s, code, pin) }
 	if refusal := h.post("/api/enrolment/pin", setting(code, "123456"), nil); refusal != "PIN_WEAK" {
 		t.Errorf("a weak PIN: %s", refusal)
 	}

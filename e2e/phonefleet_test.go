@@ -5,7 +5,6 @@ import (
 	"net"
 	"testing"
 
-	"keyd/pinrecord"
 	"keyd/voidtoken"
 )
 
@@ -76,10 +75,8 @@ func TestPhonesAtTwoHosts(t *testing.T) {
 
 	link, code = a.linked("reset", "2", "supervisor")
 	e, s := b.enrolment(link)
-	next, approval := randomPIN(t), [32]byte(e.Approval)
-	b.set("/api/enrolment/pin", map[string]any{
-		"link": link, "code": b.typedOn(&e.Key, s, code, pinrecord.OfCode(approval, s)), "pin": b.typedOn(&e.Key, s, next, pinrecord.OfNewPIN(approval, s)),
-	}, true)
+	next := randomPIN(t)
+	b.set("/api/enrolment/pin", b.newPIN(link, e, s, code, next), true)
 	_, qr, atB = b.voidOnPhone("pay-0003", 12_300)
 	b.genuine(atB.Key, atB.CodeKey)
 	b.outcome("the old PIN", "/api/void/pin", b.byPIN(qr, "dora", a.pin, atB), outcomeOnPhone{State: "CREATED", Result: "NOT_VERIFIED", TriesLeft: 2})

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	keydv1 "keyd/api/keyd/v1"
-	"keyd/pinrecord"
 	"keyd/voidtoken"
 )
 
@@ -126,11 +125,9 @@ func TestProcessesAreKilledWhileAPINIsSetOnAPhone(t *testing.T) {
 	for i, victims := range [][]string{{"front"}, {"module"}, {"front", "module"}} {
 		link, code := h.linked("reset", fmt.Sprint(i+2), "supervisor")
 		e, s := h.enrolment(link)
-		next, approval := randomPIN(t), [32]byte(e.Approval)
+		next := randomPIN(t)
 		var set struct{ Verified bool }
-		got := h.insisted("a PIN", "/api/enrolment/pin", map[string]any{
-			"link": link, "code": h.typedOn(&e.Key, s, code, pinrecord.OfCode(approval, s)), "pin": h.typedOn(&e.Key, s, next, pinrecord.OfNewPIN(approval, s)),
-		}, victims...)
+		got := h.insisted("a PIN", "/api/enrolment/pin", h.newPIN(link, e, s, code, next), victims...)
 		if err := json.Unmarshal([]byte(got), &set); err != nil || !set.Verified {
 			t.Fatalf("%d: %s, %v", i, got, err)
 		}

@@ -3,8 +3,6 @@ package e2e
 import (
 	"fmt"
 	"testing"
-
-	"keyd/pinrecord"
 )
 
 // runOnPhone does on a phone what is done there: a code and a PIN are typed behind a link, a code for a
@@ -19,10 +17,8 @@ func (f *secretFlow) runOnPhone(t *testing.T) {
 	}
 	link, code := h.linked("reset", "4", "supervisor")
 	e, s := h.enrolment(link)
-	next, approval := randomPIN(t), [32]byte(e.Approval)
-	setting := func(code string) map[string]any {
-		return map[string]any{"link": link, "code": h.typedOn(&e.Key, s, code, pinrecord.OfCode(approval, s)), "pin": h.typedOn(&e.Key, s, next, pinrecord.OfNewPIN(approval, s))}
-	}
+	next := randomPIN(t)
+	setting := func(code string) map[string]any { return h.newPIN(link, e, s, code, next) }
 	h.set("/api/enrolment/pin", setting(randomPIN(t)[:8]), false)
 	h.set("/api/enrolment/pin", setting(code), true)
 	f.pin = next

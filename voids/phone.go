@@ -207,11 +207,6 @@ func (s *Service) ApproveByPIN(ctx context.Context, actor, text string, by ByPIN
 		return nil, err
 	}
 	keyuse.Record(s.Used.Entry(ctx), page.Name, nil)
-	end, err := s.Records.Turn(ctx, subject) // who waits finds the void as it is then
-	if err != nil {
-		return nil, err
-	}
-	defer end()
 	a := s.authorizationOnPhone(actor, settings, found, ActionByPIN, voidtoken.PhonePIN, by.Name)
 	a.request, a.subjects = sent([]byte(by.Name), []byte(subject.Terminal), by.Point, by.Block), []*pinrecord.Subject{subject}
 	return a.onPhone(ctx, found, func(ctx context.Context, fields voidtoken.Fields, token hsm.Key, expires int64) (hsm.AuthorizedVoid, error) {
