@@ -162,6 +162,7 @@ var methods = map[string]repeatable{
 	keydv1.VoidService_CancelVoid_FullMethodName:    freely,
 	keydv1.VoidService_WatchVoid_FullMethodName:     never, // who watches opens another stream, which begins with the void as it is
 	keydv1.VoidService_GetVoid_FullMethodName:       freely,
+	keydv1.VoidService_GetVoidToken_FullMethodName:  freely,
 	keydv1.VoidService_ListVoids_FullMethodName:     freely,
 
 	// These only look.

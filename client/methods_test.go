@@ -79,7 +79,7 @@ func TestWhatIsSentAgain(t *testing.T) {
 
 		"VoidService/AuthorizeVoid": 2,
 		"VoidService/CreateVoid":    attempts, "VoidService/ScanVoid": attempts, "VoidService/ApproveVoid": attempts, "VoidService/ConfirmVoid": attempts, // the same again changes nothing
-		"VoidService/CancelVoid": attempts, "VoidService/GetVoid": attempts, "VoidService/ListVoids": attempts,
+		"VoidService/CancelVoid": attempts, "VoidService/GetVoid": attempts, "VoidService/GetVoidToken": attempts, "VoidService/ListVoids": attempts,
 
 		"PinRecordService/VerifyPin": 2, "PinRecordService/SetPin": 2, "PinRecordService/ChangePin": 2,
 		"PinRecordService/BeginPin": attempts, "PinRecordService/RevokePin": attempts, "PinRecordService/GetPinRecord": attempts, // the same again changes nothing
