@@ -203,35 +203,19 @@ func (f *front) reseal(ctx context.Context) {
 // keepExpiring ends injections that terminals have not confirmed in time, and those that a crash
 // has left without an answer.
 func (f *front) keepExpiring(ctx context.Context) {
-	look := time.NewTicker(expireInterval)
-	defer look.Stop()
-	said := ""
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-look.C:
-		}
-		attempt, cancel := context.WithTimeout(ctx, 3*f.OperationTimeout)
-		ended, err := f.distribution.Expire(attempt)
-		cancel()
-		if ended > 0 {
-			f.Log.Info("injections of terminals were ended that were not confirmed in time, or broken off", "number", ended)
-		}
-		switch {
-		case err == nil:
-			said = ""
-		case ctx.Err() == nil && causeOf(err).Error() != said: // once for each cause
-			said = causeOf(err).Error()
-			f.Log.Error("injections of terminals that were not confirmed in time are not ended", "cause", causeOf(err))
-		}
-	}
+	f.keepEnding(ctx, expireInterval, f.distribution.Expire, "injections of terminals were ended that were not confirmed in time, or broken off",
+		"injections of terminals that were not confirmed in time are not ended")
 }
 
 // keepExpiringVoids ends voids that nobody has authorised in time, and those about which the switch
 // was silent.
 func (f *front) keepExpiringVoids(ctx context.Context, service *server.Server) {
-	look := time.NewTicker(voidInterval)
+	f.keepEnding(ctx, voidInterval, service.ExpireVoids, "voids were ended whose time was over", "voids whose time is over are not ended")
+}
+
+// keepEnding ends what is over, time and again, and says how many there were.
+func (f *front) keepEnding(ctx context.Context, interval time.Duration, end func(context.Context) (int, error), done, failed string) {
+	look := time.NewTicker(interval)
 	defer look.Stop()
 	said := ""
 	for {
@@ -241,17 +225,17 @@ func (f *front) keepExpiringVoids(ctx context.Context, service *server.Server) {
 		case <-look.C:
 		}
 		attempt, cancel := context.WithTimeout(ctx, 3*f.OperationTimeout)
-		ended, err := service.ExpireVoids(attempt)
+		ended, err := end(attempt)
 		cancel()
 		if ended > 0 {
-			f.Log.Info("voids were ended whose time was over", "number", ended)
+			f.Log.Info(done, "number", ended)
 		}
 		switch {
 		case err == nil:
 			said = ""
 		case ctx.Err() == nil && causeOf(err).Error() != said: // once for each cause
 			said = causeOf(err).Error()
-			f.Log.Error("voids whose time is over are not ended", "cause", causeOf(err))
+			f.Log.Error(failed, "cause", causeOf(err))
 		}
 	}
 }

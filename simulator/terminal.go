@@ -48,17 +48,27 @@ type PINBlock struct {
 // under TDES DUKPT and in format 4 under AES DUKPT. The advanced registers are on disk
 // before the block is made, so that no key is used twice whatever happens in between.
 func (t *Terminal) EncryptPIN(format pinblock.Format, pan string, pin []byte) (PINBlock, error) {
+	var block PINBlock
+	err := t.transact(format, pan, pin, func(_ *software.Transaction, made PINBlock) error {
+		block = made
+		return nil
+	})
+	return block, err
+}
+
+// transact makes a block, and calls use with it and the transaction whose keys it has.
+func (t *Terminal) transact(format pinblock.Format, pan string, pin []byte, use func(*software.Transaction, PINBlock) error) error {
 	if !format.Valid() {
-		return PINBlock{}, fmt.Errorf("%s is no format that a PIN pad makes", format)
+		return fmt.Errorf("%s is no format that a PIN pad makes", format)
 	}
 	account, err := pinblock.ParsePAN(pan)
 	if err != nil {
-		return PINBlock{}, err
+		return err
 	}
 	var digits pinblock.PIN
 	defer digits.Destroy()
 	if err := digits.SetDigits(pin); err != nil {
-		return PINBlock{}, err
+		return err
 	}
 	var transaction *software.Transaction
 	err = t.update(func(terminal *software.Terminal) error {
@@ -69,10 +79,14 @@ func (t *Terminal) EncryptPIN(format pinblock.Format, pan string, pin []byte) (P
 		return err
 	})
 	if err != nil {
-		return PINBlock{}, err
+		return err
 	}
 	defer transaction.Destroy()
-	return seal(transaction, format, account, &digits)
+	block, err := seal(transaction, format, account, &digits)
+	if err != nil {
+		return err
+	}
+	return use(transaction, block)
 }
 
 func seal(transaction *software.Transaction, format pinblock.Format, pan pinblock.PAN, pin *pinblock.PIN) (PINBlock, error) {

@@ -15,7 +15,8 @@ import (
 
 // Set sets the PIN of a pending record, if the code is right. A wrong code is an answer, and so is
 // whatever else keeps a code from being tried. [fault.PINWeak] only where the code is right, which
-// stays good. A PIN whose answer was lost may be set again by the same request.
+// stays good. Where key serial numbers are checked, the same request has the same answer; elsewhere a
+// code that has set a PIN is a wrong one, and who has lost the answer tries the PIN.
 func (s *Service) Set(ctx context.Context, actor string, subject *pinrecord.Subject, code, pin Entry) (verified bool, r *Record, err error) {
 	about(s.used.Entry(ctx), Summary(subject))
 	if err := checkPIN(subject); err != nil {
