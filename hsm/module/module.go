@@ -221,7 +221,7 @@ func openToken(o Options, supervisor int, mayInitialise bool) (*token.Token, *co
 	for _, folder := range login.Mended() {
 		o.Log.Warn("a process was killed while it logged in and left the token broken: it has been mended", "folder", folder)
 	}
-	library, err := token.Load(o.Library)
+	library, err := token.Load(o.Library, "")
 	var failed *token.Error
 	if errors.As(err, &failed) {
 		return nil, nil, fmt.Errorf("%w (may this user read and write token.directories and read token.files?)", err)

@@ -107,3 +107,8 @@ func (e *Engine) Run(ops ...*Operation) {
 		}
 	}
 }
+
+// Custodies says which PIN operations stay in the token.
+func (e *Engine) Custodies() []hsm.OperationCustody {
+	return []hsm.OperationCustody{{Operation: "PIN operations", Custody: hsm.InModule, Why: "PIN operations have the clear PIN block in the module's locked memory here"}}
+}

@@ -38,7 +38,7 @@ func play(how, directory string) error {
 		return err
 	}
 	defer login.End()
-	library, err := token.Load(tokentest.SoftHSMPath)
+	library, err := token.Load(tokentest.SoftHSMPath, "")
 	if err != nil {
 		return err
 	}

@@ -25,7 +25,7 @@ func (t *tally) add(blocks int) {
 type tallies struct {
 	encryptTDES, decryptTDES, encryptAES, decryptAES tally
 	encryptData, decryptData                         tally // CBC and CTR
-	sign, unwrap, derive, destroy                    tally
+	sign, unwrap, wrap, derive, generate, destroy    tally
 }
 
 // cipher is the line of a call that enciphers or deciphers.
@@ -62,7 +62,9 @@ func (t *Token) Calls() []Calls {
 		{"C_Decrypt CBC, CTR", &n.decryptData},
 		{"C_Sign", &n.sign},
 		{"C_UnwrapKey", &n.unwrap},
+		{"C_WrapKey", &n.wrap},
 		{"C_DeriveKey", &n.derive},
+		{"C_GenerateKey", &n.generate},
 		{"C_DestroyObject", &n.destroy},
 	} {
 		list = append(list, Calls{Name: line.name, Count: line.count.Load(), Blocks: line.blocks.Load()})

@@ -42,6 +42,18 @@ keyd_library *keyd_open(const char *path, const char **problem)
 	return library;
 }
 
+keyd_ulong keyd_initialize(keyd_library *l, char *parameters)
+{
+	/* CK_C_INITIALIZE_ARGS. Where NSS finds parameters it looks at one more pointer. */
+	struct {
+		void *mutex[4];
+		keyd_ulong flags;
+		void *parameters, *reserved;
+	} args = { { NULL }, 2 /* CKF_OS_LOCKING_OK */, parameters, NULL };
+	keyd_ulong (*initialize)(void *) = (keyd_ulong(*)(void *))l->list->function[F_INITIALIZE];
+	return initialize(&args);
+}
+
 keyd_ulong keyd_login(keyd_library *l, keyd_ulong session, keyd_ulong user, void *pin, keyd_ulong pin_len)
 {
 	keyd_ulong (*login)(keyd_ulong, keyd_ulong, void *, keyd_ulong) =

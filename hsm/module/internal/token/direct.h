@@ -11,6 +11,10 @@ typedef struct keyd_library keyd_library;
 
 keyd_library *keyd_open(const char *path, const char **problem);
 
+/* C_Initialize with operating-system locking. parameters are the library's own, as some take
+ * them in pReserved (NSS softokn), or NULL. */
+keyd_ulong keyd_initialize(keyd_library *, char *parameters);
+
 keyd_ulong keyd_login(keyd_library *, keyd_ulong session, keyd_ulong user, void *pin, keyd_ulong pin_len);
 
 /* One-part encryption or decryption without padding; out has room for in_len bytes.
@@ -101,3 +105,27 @@ keyd_ulong keyd_unwrap_readable(keyd_library *, keyd_ulong session, keyd_ulong m
 /* Derives a key likewise (CKM_AES_ECB_ENCRYPT_DATA). */
 keyd_ulong keyd_derive_readable(keyd_library *, keyd_ulong session, keyd_ulong mechanism, keyd_ulong base_key,
                                 void *data, keyd_ulong data_len, keyd_ulong size, keyd_ulong *object);
+
+/* Secrets that change inside the token, as session objects (composed.c). A size of 0 leaves
+ * the length to the mechanism. Unwraps one: */
+keyd_ulong keyd_unwrap_secret(keyd_library *, keyd_ulong session, keyd_ulong mechanism, keyd_ulong key,
+                              void *in, keyd_ulong in_len, keyd_ulong *object);
+
+/* Wraps one; *out_len is the room on entry and the length on return. */
+keyd_ulong keyd_wrap_secret(keyd_library *, keyd_ulong session, keyd_ulong mechanism, keyd_ulong key,
+                            keyd_ulong secret, void *out, keyd_ulong *out_len);
+
+/* Derives one from another with a mechanism whose parameter is public data, or a number: a bit's
+ * place or another object. */
+keyd_ulong keyd_derive_data(keyd_library *, keyd_ulong session, keyd_ulong mechanism, keyd_ulong base,
+                            void *data, keyd_ulong data_len, keyd_ulong key_type, keyd_ulong size, keyd_ulong *object);
+keyd_ulong keyd_derive_number(keyd_library *, keyd_ulong session, keyd_ulong mechanism, keyd_ulong base,
+                              keyd_ulong number, keyd_ulong key_type, keyd_ulong size, keyd_ulong *object);
+
+/* Makes a random one. */
+keyd_ulong keyd_generate_secret(keyd_library *, keyd_ulong session, keyd_ulong size, keyd_ulong *object);
+
+/* Agrees on an AES key with a peer's public key (an uncompressed point; CKD_NULL), which wraps
+ * and has no other right. */
+keyd_ulong keyd_agree(keyd_library *, keyd_ulong session, keyd_ulong key, void *peer, keyd_ulong peer_len,
+                      keyd_ulong size, keyd_ulong *object);

@@ -11,6 +11,7 @@ typedef struct {
 } function_list;
 
 enum {
+	F_INITIALIZE = 0,
 	F_LOGIN = 18,
 	F_CREATE_OBJECT = 20,
 	F_DESTROY_OBJECT = 22,
@@ -21,6 +22,8 @@ enum {
 	F_DECRYPT = 34,
 	F_SIGN_INIT = 42,
 	F_SIGN = 43,
+	F_GENERATE_KEY = 58,
+	F_WRAP_KEY = 60,
 	F_UNWRAP_KEY = 61,
 	F_DERIVE_KEY = 62
 };
@@ -68,6 +71,7 @@ enum {
 	CKO_SECRET_KEY = 4,
 	CKK_GENERIC_SECRET = 0x10,
 	CKK_AES = 0x1F,
+	CKM_GENERIC_SECRET_KEY_GEN = 0x350,
 	CKM_ECDH1_DERIVE = 0x1050,
 	CKD_NULL = 1,
 	CKR_FUNCTION_FAILED = 6,

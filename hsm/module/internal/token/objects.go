@@ -183,14 +183,19 @@ func (l *Library) InitToken(label, pin string) error {
 	return errors.New("the library offers no uninitialised token")
 }
 
-// InitUserPIN sets the user PIN of a token whose security-officer PIN is the same.
+// InitUserPIN sets the user PIN of a token whose security-officer PIN is the same, or which has
+// none yet (NSS softokn).
 func (l *Library) InitUserPIN(slot uint, pin string) error {
 	session, err := l.ctx.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
 	if err != nil {
 		return named("C_OpenSession", err)
 	}
 	defer func() { _ = l.ctx.CloseSession(session) }()
-	if err := l.ctx.Login(session, pkcs11.CKU_SO, pin); err != nil {
+	err = l.ctx.Login(session, pkcs11.CKU_SO, pin)
+	if errors.Is(err, pkcs11.Error(pkcs11.CKR_PIN_INCORRECT)) {
+		err = l.ctx.Login(session, pkcs11.CKU_SO, "")
+	}
+	if err != nil {
 		return named("C_Login", err)
 	}
 	if err := l.ctx.InitPIN(session, pin); err != nil {

@@ -51,3 +51,14 @@ keyd_ulong keyd_ecdh(keyd_library *l, keyd_ulong session, keyd_ulong key, void *
 	mechanism_t m = { CKM_ECDH1_DERIVE, &parameter, sizeof parameter };
 	return keyd_derive_as(l, session, &m, key, t, sizeof t / sizeof t[0], object);
 }
+
+keyd_ulong keyd_agree(keyd_library *l, keyd_ulong session, keyd_ulong key, void *peer, keyd_ulong peer_len,
+                      keyd_ulong size, keyd_ulong *object)
+{
+	attribute t[16];
+	keyd_ulong class, key_type = CKK_AES, n = keyd_describe(t, &class, &key_type, KEYD_WRAP);
+	t[n++] = (attribute){ CKA_VALUE_LEN, &size, sizeof size };
+	ecdh1 parameter = { CKD_NULL, 0, NULL, peer_len, peer };
+	mechanism_t m = { CKM_ECDH1_DERIVE, &parameter, sizeof parameter };
+	return keyd_derive_as(l, session, &m, key, t, n, object);
+}

@@ -66,7 +66,7 @@ func otherProcess(label string) error {
 	if err != nil {
 		return err
 	}
-	library, err := token.Load(tokentest.SoftHSMPath)
+	library, err := token.Load(tokentest.SoftHSMPath, "")
 	if err != nil {
 		return err
 	}

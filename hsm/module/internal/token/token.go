@@ -46,8 +46,10 @@ type Library struct {
 }
 
 // Load loads the library at path, which must be absolute; symbolic links are
-// resolved first. C_Initialize is called once, with operating-system locking.
-func Load(path string) (*Library, error) {
+// resolved first. C_Initialize is called once, with operating-system locking, and with
+// parameters where the library takes some in pReserved, as NSS softokn does; else they are
+// empty.
+func Load(path, parameters string) (*Library, error) {
 	if !filepath.IsAbs(path) {
 		return nil, fmt.Errorf("PKCS#11 library %q: the path must be absolute", path)
 	}
@@ -66,8 +68,13 @@ func Load(path string) (*Library, error) {
 	if ctx == nil {
 		return nil, fmt.Errorf("PKCS#11 library %s cannot be loaded", resolved)
 	}
-	if err := ctx.Initialize(); err != nil {
-		return nil, named("C_Initialize", err)
+	var own *C.char
+	if parameters != "" {
+		own = C.CString(parameters)
+		defer C.free(unsafe.Pointer(own))
+	}
+	if err := call("C_Initialize", uint(C.keyd_initialize(direct, own))); err != nil {
+		return nil, err
 	}
 	return &Library{ctx: ctx, direct: direct}, nil
 }

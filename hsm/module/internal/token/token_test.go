@@ -32,7 +32,7 @@ func TestLoadRefusesWhatIsNoLibrary(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{"libsofthsm2.so", "", "/nonexistent/library.so", text} {
-		if _, err := token.Load(path); err == nil {
+		if _, err := token.Load(path, ""); err == nil {
 			t.Errorf("Load(%q) succeeded", path)
 		}
 	}

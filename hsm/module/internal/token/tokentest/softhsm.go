@@ -42,8 +42,11 @@ func Run(m *testing.M) int {
 		return 1
 	}
 	code := m.Run()
-	if tokenDir != "" {
-		if err := os.RemoveAll(tokenDir); err != nil && code == 0 {
+	for _, dir := range []string{tokenDir, nssDir} {
+		if dir == "" {
+			continue
+		}
+		if err := os.RemoveAll(dir); err != nil && code == 0 {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
 		}
@@ -85,7 +88,7 @@ func softHSMAt(t testing.TB, path string) Fresh {
 			return
 		}
 		if loadErr = os.Setenv("SOFTHSM2_CONF", conf); loadErr == nil {
-			library, loadErr = token.Load(path)
+			library, loadErr = token.Load(path, "")
 		}
 	})
 	if loadErr != nil {
