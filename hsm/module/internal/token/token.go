@@ -130,6 +130,9 @@ type Token struct {
 	tokenObjects sync.Mutex
 
 	tallies tallies
+
+	stepsOnce sync.Once
+	steps     Steps
 }
 
 // Open opens sessions on a slot, logs in with the PIN in pin (which the caller
