@@ -77,6 +77,33 @@ func EncodeISO4(field []byte, pin *PIN, random *[RandomSize]byte) error {
 	return nil
 }
 
+// Frame returns the PIN field of format 0, 3 or 4 for a PIN of a length in digits, with
+// zeros in the PIN's places: 8 bytes, and 16 in format 4, whose other half is random. It is for
+// a PIN that stays in a token, where the digits come to it. The error is [ErrFormat], or
+// [ErrPIN] for a length that no PIN has. Module.
+func Frame(f Format, length int, random *[RandomSize]byte) (field [Block4Size]byte, err error) {
+	if length < MinPINLen || length > MaxPINLen {
+		return field, ErrPIN
+	}
+	var fill [digitsInField]byte
+	switch f {
+	case ISO0:
+		fill = constantFill(0xF)
+	case ISO3:
+		fill = letterFill(random)
+	case ISO4:
+		fill = constantFill(0xA)
+		copy(field[BlockSize:], random[:])
+	default:
+		return field, ErrFormat
+	}
+	field[0] = byte(f)<<4 | byte(length)
+	for i := length; i < digitsInField; i++ {
+		field[1+i/2] |= fill[i] << (4 * (1 - i%2))
+	}
+	return field, nil
+}
+
 // encode writes control digit, length and 14 digits, XORed with mask, to the 8 bytes of
 // block.
 func encode(block []byte, pin *PIN, mask [BlockSize]byte, control byte, fill [digitsInField]byte) error {

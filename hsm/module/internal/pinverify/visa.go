@@ -27,18 +27,29 @@ var (
 // [ErrKeyIndex], and dst is then zero.
 func PutTSP(dst *[TSPSize]byte, pan pinblock.PAN, keyIndex int, pin *pinblock.PIN) error {
 	clear(dst[:])
-	if keyIndex < 0 || keyIndex > 9 {
-		return ErrKeyIndex
+	public, err := TSPWithout(pan, keyIndex)
+	if err != nil {
+		return err
 	}
-	var public [12]byte
-	pan.Account(public[:11])
-	public[11] = byte(keyIndex)
-	for i := range 6 {
-		dst[i] = public[2*i]<<4 | public[2*i+1]
-	}
+	copy(dst[:], public[:])
 	dst[6] = pin.Digit(0)<<4 | pin.Digit(1)
 	dst[7] = pin.Digit(2)<<4 | pin.Digit(3)
 	return nil
+}
+
+// TSPWithout returns what stands before the PIN digits in a transformed security parameter,
+// which is public. The error is [ErrKeyIndex].
+func TSPWithout(pan pinblock.PAN, keyIndex int) (public [TSPSize - 2]byte, err error) {
+	if keyIndex < 0 || keyIndex > 9 {
+		return public, ErrKeyIndex
+	}
+	var digits [12]byte
+	pan.Account(digits[:11])
+	digits[11] = byte(keyIndex)
+	for i := range public {
+		public[i] = digits[2*i]<<4 | digits[2*i+1]
+	}
+	return public, nil
 }
 
 // PutPVV writes the PIN verification value that follows from an enciphered TSP to dst,
@@ -53,10 +64,16 @@ func PutPVV(dst *[PVVSize]byte, enciphered *[TSPSize]byte) {
 // whether or not that digit takes part. The error is [ErrPVV] for a malformed expected
 // value.
 func VerifyPVV(pvv *[PVVSize]byte, pin *pinblock.PIN, expected string) (bool, error) {
+	return VerifyPVVOf(pvv, pin.Decimal(), expected)
+}
+
+// VerifyPVVOf is [VerifyPVV] for a PIN that is in the token and of which only this is known:
+// whether all its digits are decimal.
+func VerifyPVVOf(pvv *[PVVSize]byte, decimal bool, expected string) (bool, error) {
 	if len(expected) != PVVSize || !decimalDigits(expected) {
 		return false, ErrPVV
 	}
-	ok := bit(pin.Decimal())
+	ok := bit(decimal)
 	for i := range PVVSize {
 		ok &= subtle.ConstantTimeByteEq(pvv[i], expected[i])
 	}
