@@ -28,6 +28,9 @@ type batch struct {
 	memory  *memory
 	lanes   []*lane
 	failed  error // the first error of the token
+
+	opening  bool // for PIN records: every lane is inModule
+	composes bool // PINs are objects of the session
 }
 
 func newBatch(e *Engine, s *token.Session, lanes []*lane) *batch {
@@ -43,19 +46,25 @@ func (b *batch) run() {
 	}
 	defer b.release()
 	b.deriveIncoming()
-	b.decipher()
-	b.decode()
-	b.choose()
+	b.each(way.open)
+	b.each(way.choose)
 	b.bind()
 	b.settle()
 	b.count()
 	b.settle()
 	b.deriveOutgoing()
-	b.encode()
-	b.encipher()
+	b.each(way.close)
 	b.compare()
 	b.settle()
 	b.answer()
+}
+
+// each takes a step in every way that lanes go.
+func (b *batch) each(step func(way, *batch)) {
+	step(inModule{}, b)
+	if b.composes {
+		step(b.inside, b)
+	}
 }
 
 // going returns the lanes that have not failed.
@@ -63,6 +72,17 @@ func (b *batch) going(yield func(*lane) bool) {
 	for _, l := range b.lanes {
 		if l.err == nil && !yield(l) {
 			return
+		}
+	}
+}
+
+// of returns those of them that go a way.
+func (b *batch) of(w way) func(yield func(*lane) bool) {
+	return func(yield func(*lane) bool) {
+		for l := range b.going {
+			if l.way == w && !yield(l) {
+				return
+			}
 		}
 	}
 }
@@ -90,6 +110,7 @@ func (b *batch) fail(l *lane, err error) {
 // block.
 func (b *batch) open(l *lane) {
 	if l.phone != nil {
+		b.pick(l)
 		if err := l.checkPhone(); err != nil {
 			b.fail(l, err)
 		}
@@ -107,6 +128,7 @@ func (b *batch) open(l *lane) {
 		}
 		*into = k
 	}
+	b.pick(l)
 	if err := l.check(); err != nil {
 		b.fail(l, err)
 	}
@@ -121,11 +143,19 @@ func pinKey(k *hsm.PINKey) *hsm.Key {
 
 func (l *lane) keys() [3]*sealing.Key { return [3]*sealing.Key{&l.inKey, &l.outKey, &l.pvkKey} }
 
-// release gives back what the lanes hold. The workspaces are the session's to wipe.
+// release gives back what the lanes hold. The workspaces are the session's to wipe. Where PINs were
+// objects of the session everything in it goes at once.
 func (b *batch) release() {
+	if b.composes {
+		if err := b.session.Forget(); err != nil {
+			for _, l := range b.lanes {
+				b.fail(l, err)
+			}
+		}
+	}
 	for _, l := range b.lanes {
 		for _, c := range []*cipher{&l.incoming, &l.outgoing} {
-			if c.derived {
+			if c.derived && !b.composes {
 				if err := b.session.Destroy(c.object); err != nil {
 					b.fail(l, err)
 				}
@@ -143,13 +173,13 @@ func (b *batch) answer() {
 	for l := range b.going {
 		switch l.task {
 		case translates:
-			l.op.Translated = hsm.TranslatedPIN{Block: l.outBlock(), CheckValue: l.outKey.Header.CheckValue, Custody: hsm.InModule}
+			l.op.Translated = hsm.TranslatedPIN{Block: l.outBlock(), CheckValue: l.outKey.Header.CheckValue, Custody: l.custody()}
 		case verifies:
-			l.op.Verified = hsm.VerifiedPIN{Verified: l.verified, Custody: hsm.InModule}
+			l.op.Verified = hsm.VerifiedPIN{Verified: l.verified, Custody: l.custody()}
 		case generates:
-			l.op.Generated = hsm.GeneratedPIN{Block: l.outBlock(), Datum: l.datum, Custody: hsm.InModule}
+			l.op.Generated = hsm.GeneratedPIN{Block: l.outBlock(), Datum: l.datum, Custody: l.custody()}
 		case verifiesCurrent:
-			l.op.Changed = hsm.ChangedPIN{Verified: l.verified, Custody: hsm.InModule}
+			l.op.Changed = hsm.ChangedPIN{Verified: l.verified, Custody: l.custody()}
 			if l.verified {
 				l.op.Changed.Datum = l.partner.datum
 			}

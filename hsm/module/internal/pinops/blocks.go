@@ -9,11 +9,29 @@ import (
 	"keyd/pinblock"
 )
 
+// inModule is the way on which PINs are in the session's locked memory: the token enciphers and deciphers
+// blocks, and everything else happens here. It goes for every operation.
+type inModule struct{}
+
+func (inModule) custody() hsm.Custody { return hsm.InModule }
+
+func (inModule) lacks(*outline) error { return nil }
+
+func (inModule) open(b *batch) {
+	b.decipher()
+	b.decode()
+}
+
+func (inModule) close(b *batch) {
+	b.encode()
+	b.encipher()
+}
+
 // decipher opens the lanes' PIN blocks into their workspaces.
 func (b *batch) decipher() {
 	var outer, inner []ecb
 	memory := false
-	for l := range b.going {
+	for l := range b.of(inModule{}) {
 		if l.in == nil {
 			continue
 		}
@@ -44,7 +62,7 @@ func (b *batch) decipher() {
 	}
 	erase.Do(func() {
 		key := &b.memory.tdes
-		for l := range b.going {
+		for l := range b.of(inModule{}) {
 			if !l.incoming.memory {
 				continue
 			}
@@ -64,7 +82,7 @@ func (b *batch) decipher() {
 // from a refusal.
 func (b *batch) decode() {
 	erase.Do(func() {
-		for l := range b.going {
+		for l := range b.of(inModule{}) {
 			if l.in == nil {
 				continue
 			}
@@ -79,8 +97,8 @@ func (b *batch) decode() {
 var errBlock = fault.New(fault.PINBlockInvalid, "")
 
 // choose makes the PINs that come in no block: each digit is as likely as any other.
-func (b *batch) choose() {
-	for l := range b.going {
+func (inModule) choose(b *batch) {
+	for l := range b.of(inModule{}) {
 		for chosen := l.in != nil; !chosen; {
 			if _, err := rand.Read(l.digits[:]); err != nil {
 				b.fail(l, err)
@@ -108,7 +126,7 @@ func (l *lane) chooseDigits() bool {
 
 // encode makes clear blocks of the PINs that go into one.
 func (b *batch) encode() {
-	for l := range b.going {
+	for l := range b.of(inModule{}) {
 		if l.out != nil && l.out.Format != hsm.Format0 {
 			if _, err := rand.Read(l.random[:]); err != nil {
 				b.fail(l, err)
@@ -116,7 +134,7 @@ func (b *batch) encode() {
 		}
 	}
 	erase.Do(func() {
-		for l := range b.going {
+		for l := range b.of(inModule{}) {
 			if l.out == nil {
 				continue
 			}
@@ -132,7 +150,7 @@ func (b *batch) encode() {
 func (b *batch) encipher() {
 	var inner, outer []ecb
 	memory := false
-	for l := range b.going {
+	for l := range b.of(inModule{}) {
 		if l.out == nil {
 			continue
 		}
@@ -160,7 +178,7 @@ func (b *batch) encipher() {
 	if memory {
 		erase.Do(func() {
 			key := &b.memory.tdes
-			for l := range b.going {
+			for l := range b.of(inModule{}) {
 				if !l.outgoing.memory {
 					continue
 				}

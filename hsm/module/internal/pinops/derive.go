@@ -52,7 +52,7 @@ func (b *batch) derive(side func(*lane) (*cipher, *sealing.Key, *hsm.PINKey)) {
 				ecb{l, pkcs11.CKM_DES3_ECB, k.Twin, l.ik[8:], l.id[:]})
 			*c = cipher{memory: true, ksn: p.KSN}
 		default:
-			if err := b.deriveAES(c, k, p); err != nil {
+			if err := b.deriveAES(c, k, p, rights(l.way, p == l.in)); err != nil {
 				b.fail(l, err)
 			}
 		}
@@ -67,9 +67,9 @@ func (l *lane) expand(key *software.TDESKey, ksn dukpt.KSN) error {
 }
 
 // deriveAES makes a cipher with a PIN key of AES DUKPT in the token.
-func (b *batch) deriveAES(c *cipher, k *sealing.Key, p *hsm.PINKey) error {
+func (b *batch) deriveAES(c *cipher, k *sealing.Key, p *hsm.PINKey, may token.Rights) error {
 	kind := working.Type(p.WorkingType)
-	object, err := b.keys.DeriveAES(b.session, k, p.KSN, dukpt.UsagePIN, kind, token.MayEncrypt|token.MayDecrypt)
+	object, err := b.keys.DeriveAES(b.session, k, p.KSN, dukpt.UsagePIN, kind, may)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package pinops
 
 import (
 	"keyd/hsm"
+	"keyd/hsm/module/internal/pinobjects"
 	"keyd/hsm/module/internal/token"
 	"keyd/hsm/module/internal/tries"
 	"keyd/hsm/module/internal/working"
@@ -18,13 +19,14 @@ const maxLanes = MaxBatch + 1
 // Engine carries out PIN operations with a token. It is safe for concurrent use: each
 // batch has a session of its own.
 type Engine struct {
-	keys  *working.Keys
-	tries *tries.Tries
+	keys   *working.Keys
+	tries  *tries.Tries
+	inside inToken
 }
 
 // NewEngine returns an engine that uses keys and counts tries.
 func NewEngine(keys *working.Keys, tries *tries.Tries) *Engine {
-	return &Engine{keys: keys, tries: tries}
+	return &Engine{keys: keys, tries: tries, inside: inToken{pinobjects.New(keys.Token()), keys.Token().Steps()}}
 }
 
 // Operation is one request to an engine and, afterwards, its outcome. Exactly one of
@@ -106,9 +108,4 @@ func (e *Engine) Run(ops ...*Operation) {
 			l.op.fail(l.err)
 		}
 	}
-}
-
-// Custodies says which PIN operations stay in the token.
-func (e *Engine) Custodies() []hsm.OperationCustody {
-	return []hsm.OperationCustody{{Operation: "PIN operations", Custody: hsm.InModule, Why: "PIN operations have the clear PIN block in the module's locked memory here"}}
 }

@@ -3,6 +3,7 @@ package pinops
 import (
 	"keyd/fault"
 	"keyd/hsm"
+	"keyd/hsm/module/internal/pinobjects"
 	"keyd/hsm/module/internal/pinverify"
 	"keyd/hsm/module/internal/sealing"
 	"keyd/hsm/module/internal/working"
@@ -32,6 +33,10 @@ type lane struct {
 	partner *lane // that lane
 
 	inKey, outKey, pvkKey sealing.Key
+	way                   way            // on which it goes
+	lacks                 error          // why it goes not inToken
+	object                pinobjects.PIN // inToken only
+	decimal               bool           // inToken only: all digits of the PIN are
 	incoming, outgoing    cipher
 	rule                  pinverify.IBM3624 // IBM 3624 only
 	counted               bool              // by Limits: once, even if the token has to be asked again
@@ -218,6 +223,18 @@ func (l *lane) checkPeers() error {
 	return nil
 }
 
+// custody is that of the lane's way; of a change both PINs have to stay in the token.
+func (l *lane) custody() hsm.Custody {
+	if p := l.partner; p != nil && p.way.custody() != l.way.custody() {
+		return hsm.InModule
+	}
+	return l.way.custody()
+}
+
 func (l *lane) checkDemands() error {
-	return working.CheckDemands(l.demands, hsm.InModule, "PIN operations have the clear PIN block in the module's locked memory here")
+	why := ""
+	if l.lacks != nil {
+		why = "the PIN does not stay in the token: " + l.lacks.Error()
+	}
+	return working.CheckDemands(l.demands, l.way.custody(), why)
 }

@@ -57,6 +57,7 @@ func (e *Engine) Open(s *token.Session, openings []Opening, tries []*Try, count 
 		all[i] = &lanes[i]
 	}
 	b := newBatch(e, s, all)
+	b.opening = true
 	defer b.wipe()
 	for i, l := range all {
 		l.workspace = &b.memory.lanes[i]
@@ -77,8 +78,7 @@ func (b *batch) opened(tries []*Try, count func() error, use func(pins []*pinblo
 		return err
 	}
 	b.deriveIncoming()
-	b.decipher()
-	b.decode()
+	inModule{}.open(b)
 	b.bind()
 	if err := b.refusal(); err != nil {
 		return err

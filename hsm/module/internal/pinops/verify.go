@@ -85,16 +85,19 @@ func checkBoundPAN(rule *hsm.IBM3624Rule, f hsm.Format, pan pinblock.PAN, pinLen
 // enters the comparison is enciphered under the verification key by the token.
 func (b *batch) compare() {
 	var blocks []ecb
+	compares := false
 	for l := range b.going {
-		if l.pvk != nil {
+		compares = compares || l.pvk != nil
+		if l.pvk != nil && l.way == (inModule{}) {
 			blocks = append(blocks, ecb{l, pkcs11.CKM_DES3_ECB, l.pvkKey.Object, l.compare.out[:], l.compare.in[:]})
 		}
 	}
-	if len(blocks) == 0 {
+	if !compares {
 		return
 	}
+	b.inside.compare(b)
 	erase.Do(func() {
-		for l := range b.going {
+		for l := range b.of(inModule{}) {
 			if v := l.method.visa; v != nil {
 				if err := pinverify.PutTSP(&l.compare.in, l.pan, int(v.KeyIndex), pinblock.PINIn(&l.pin)); err != nil {
 					b.fail(l, err)
@@ -121,16 +124,24 @@ func (b *batch) compare() {
 
 // matches compares the PIN with the verification value. It is called within erase.Do.
 func (l *lane) matches() (bool, error) {
-	pin := pinblock.PINIn(&l.pin)
 	if v := l.method.visa; v != nil {
 		pinverify.PutPVV(&l.compare.pvv, &l.compare.out)
-		return pinverify.VerifyPVV(&l.compare.pvv, pin, v.PVV)
+		return pinverify.VerifyPVVOf(&l.compare.pvv, l.isDecimal(), v.PVV)
 	}
+	pin := pinblock.PINIn(&l.pin)
 	natural := pinverify.NaturalIn(&l.compare.natural)
 	if err := l.rule.NaturalPIN(natural, &l.compare.out); err != nil {
 		return false, err
 	}
 	return natural.Verify(pin, l.method.ibm.Offset)
+}
+
+// isDecimal reports whether all digits of the PIN are. It is called within erase.Do.
+func (l *lane) isDecimal() bool {
+	if l.way == (inModule{}) {
+		return pinblock.PINIn(&l.pin).Decimal()
+	}
+	return l.decimal
 }
 
 // makeDatum makes the value by which the PIN is verified: of a new PIN only if the current
@@ -143,7 +154,7 @@ func (l *lane) makeDatum() (string, error) {
 	switch {
 	case l.task == makesNew && !l.partner.verified:
 		return "", nil
-	case !pin.Decimal():
+	case !l.isDecimal():
 		return "", errBlock
 	case l.method.visa != nil:
 		pinverify.PutPVV(&l.compare.pvv, &l.compare.out)

@@ -103,7 +103,7 @@ func (c *Cache) unseal(session *token.Session, sealed []byte) (o opened, objects
 	if err != nil {
 		return o, objects, err
 	}
-	may := rights(s.Header)
+	may := rights(s.Header) | composing(c.token.Steps(), s.Header)
 	for i, wrapped := range s.Wrapped {
 		objects[i], err = session.Unwrap(token.CKMAESKeyWrapPad, masters.wrapping(s.Header.Custody), wrapped, keyType, may)
 		if err != nil {
@@ -137,6 +137,27 @@ func rights(h *hsm.Header) token.Rights {
 		r = token.MayEncrypt
 	case h.Usage == "M6", h.Usage == "M7", h.Usage == "V0" && h.Algorithm == "A", protectsBlocks(h.Usage):
 		r = token.MaySign
+	}
+	return r
+}
+
+// composing are the rights that a key for PINs needs besides, where PINs stay in the token (package
+// pinobjects): what enciphers blocks wraps them, what deciphers them unwraps, and a PIN verification key
+// wraps what enters the comparison. They are given where the token was found to do that.
+func composing(steps *token.Steps, h *hsm.Header) (r token.Rights) {
+	wrap, unwrap := token.StepWrapTDES, token.StepUnwrapTDES
+	if h.Algorithm == "A" {
+		wrap, unwrap = token.StepWrapAES, token.StepUnwrapAES
+	}
+	may := rights(h)
+	if h.CarriesRecords() {
+		return 0
+	}
+	if (h.Usage == "P0" || h.Usage == "V2") && may&token.MayEncrypt != 0 && steps.Missing(wrap) == nil {
+		r |= token.MayWrap
+	}
+	if h.Usage == "P0" && may&token.MayDecrypt != 0 && steps.Missing(unwrap) == nil {
+		r |= token.MayUnwrap
 	}
 	return r
 }

@@ -67,22 +67,22 @@ func (s *Steps) Missing(steps ...Step) error {
 	return nil
 }
 
-// Steps tries the steps, the first time with the token and then never again.
-func (t *Token) Steps() *Steps {
-	t.stepsOnce.Do(func() {
-		for step := range steps {
-			err := t.Do(func(s *Session) error {
-				if err := stepTests[step](s); err != nil {
-					return err
-				}
-				return s.Forget()
-			})
-			if err != nil {
-				t.steps.missing[step] = fmt.Errorf("%s: %w", step, err)
+// Steps returns what the token was found to do when it was opened.
+func (t *Token) Steps() *Steps { return &t.steps }
+
+// trySteps tries the steps.
+func (t *Token) trySteps() {
+	for step := range steps {
+		err := t.Do(func(s *Session) error {
+			if err := stepTests[step](s); err != nil {
+				return err
 			}
+			return s.Forget()
+		})
+		if err != nil {
+			t.steps.missing[step] = fmt.Errorf("%s: %w", step, err)
 		}
-	})
-	return &t.steps
+	}
 }
 
 // stepTests are known answers. Each looks at a secret by what a key of its own makes of it.

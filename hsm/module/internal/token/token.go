@@ -131,8 +131,7 @@ type Token struct {
 
 	tallies tallies
 
-	stepsOnce sync.Once
-	steps     Steps
+	steps Steps
 }
 
 // Open opens sessions on a slot, logs in with the PIN in pin (which the caller
@@ -159,6 +158,7 @@ func (l *Library) Open(slot uint, info pkcs11.TokenInfo, pin []byte, sessions in
 		t.all = append(t.all, s)
 		t.pool <- s
 	}
+	t.trySteps()
 	return t, nil
 }
 
