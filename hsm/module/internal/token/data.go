@@ -29,6 +29,8 @@ type Data struct {
 // with a value of 0 to [MaxData] bytes. Labels need not be unique; which of several objects
 // counts is the caller's matter. The object is on the token's disk when the call returns,
 // as far as the token makes that sure. value is no clear key: data objects can be read.
+//
+// On a token that keeps no data objects it is a key that does nothing ([holder]).
 func (s *Session) PutData(label string, value []byte) (Object, error) {
 	if err := checkLabel(label); err != nil {
 		return 0, err
@@ -42,12 +44,19 @@ func (s *Session) PutData(label string, value []byte) (Object, error) {
 	}
 	s.token.tokenObjects.Lock()
 	defer s.token.tokenObjects.Unlock()
+	if s.token.keepsNoData.Load() {
+		return s.putHolder(dataHolder, label, value)
+	}
 	var object C.keyd_ulong
-	rv := C.keyd_put_data(s.token.lib.direct, C.keyd_ulong(s.handle),
+	err := call("C_CreateObject", uint(C.keyd_put_data(s.token.lib.direct, C.keyd_ulong(s.handle),
 		unsafe.Pointer(unsafe.StringData(label)), C.keyd_ulong(len(label)),
 		unsafe.Pointer(unsafe.StringData(dataApplication)), C.keyd_ulong(len(dataApplication)),
-		start, C.keyd_ulong(len(value)), &object)
-	return Object(object), call("C_CreateObject", uint(rv))
+		start, C.keyd_ulong(len(value)), &object)))
+	if hasCode(err, pkcs11.CKR_ATTRIBUTE_VALUE_INVALID) { // NSS says so of the class
+		s.token.keepsNoData.Store(true)
+		return s.putHolder(dataHolder, label, value)
+	}
+	return Object(object), err
 }
 
 // FindData returns all data objects that have exactly this label, in no order that means
@@ -68,9 +77,20 @@ func (s *Session) FindData(label string) ([]Data, error) {
 	if err != nil {
 		return nil, err
 	}
-	var list []Data
+	list, err := read(nil, objects, s.data)
+	if err != nil {
+		return nil, err
+	}
+	if objects, err = s.findAll(dataHolder.template(label)...); err != nil {
+		return nil, err
+	}
+	return read(list, objects, s.held)
+}
+
+// read adds what the objects hold to a list.
+func read(list []Data, objects []Object, value func(Object) ([]byte, error)) ([]Data, error) {
 	for _, object := range objects {
-		value, err := s.data(object)
+		value, err := value(object)
 		if ClassOf(err) == HandleStale {
 			continue
 		}
@@ -102,6 +122,11 @@ func (s *Session) data(object Object) ([]byte, error) {
 func (s *Session) DestroyData(object Object) error {
 	s.token.tokenObjects.Lock()
 	defer s.token.tokenObjects.Unlock()
+	if holds, err := s.isHolder(dataHolder, object); err != nil {
+		return err
+	} else if holds {
+		return s.Destroy(object)
+	}
 	for _, want := range []*pkcs11.Attribute{
 		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_DATA),
 		pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true),

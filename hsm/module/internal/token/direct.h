@@ -86,10 +86,11 @@ keyd_ulong keyd_put_data(keyd_library *, keyd_ulong session, void *label, keyd_u
 enum { KEYD_UNWRAP_TEMPLATE_MAX = 16 };
 
 /* Brings a clear AES master key into the token, with these boolean attributes, one
- * mechanism, and an unwrap template of booleans (at most 16). */
+ * mechanism (allowed_len is 1, or 0 for none), and an unwrap template of booleans (at most
+ * 16). */
 keyd_ulong keyd_import_master(keyd_library *, keyd_ulong session, void *label, keyd_ulong label_len,
                               keyd_ulong *flags, unsigned char *on, keyd_ulong flags_len,
-                              keyd_ulong mechanism,
+                              void *id, keyd_ulong id_len, keyd_ulong allowed, keyd_ulong allowed_len,
                               keyd_ulong *unwrap, unsigned char *unwrap_on, keyd_ulong unwrap_len,
                               void *value, keyd_ulong value_len, keyd_ulong *object);
 

@@ -119,18 +119,15 @@ func (s *Session) completePair(p *Pair, kind pairKind, id []byte) error {
 		pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, kind.keyType),
 		pkcs11.NewAttribute(pkcs11.CKA_LABEL, p.Label),
 		pkcs11.NewAttribute(pkcs11.CKA_ID, id),
-		pkcs11.NewAttribute(pkcs11.CKA_LOCAL, true),
 	}
+	common = append(common, s.token.local()...)
 	private := append(flagAttributes(kind.privateFlags()), common...)
 	private = append(private,
 		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY),
 		pkcs11.NewAttribute(pkcs11.CKA_ALWAYS_SENSITIVE, true),
 		pkcs11.NewAttribute(pkcs11.CKA_NEVER_EXTRACTABLE, true))
+	private = append(private, s.token.allowed(pairMechanisms[kind]...)...)
 	if err := s.checkAttributes("private key", p.Private, private); err != nil {
-		return err
-	}
-	err := s.checkAttributes("private key", p.Private, []*pkcs11.Attribute{kind.allowed()})
-	if err != nil && !hasCode(err, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID) { // a token that does not know the attribute
 		return err
 	}
 	public := append(flagAttributes(kind.publicFlags()), common...)
@@ -138,6 +135,7 @@ func (s *Session) completePair(p *Pair, kind pairKind, id []byte) error {
 	if err := s.checkAttributes("public key", p.PublicObject, public); err != nil {
 		return err
 	}
+	var err error
 	if p.Public, err = s.publicKey(p.PublicObject, kind.keyType); err != nil {
 		return err
 	}

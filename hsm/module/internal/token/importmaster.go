@@ -6,7 +6,6 @@ package token
 import "C"
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"unsafe"
@@ -19,7 +18,7 @@ import (
 var ErrNotExtractable = errors.New("the wrapping key lets nothing that it unwraps be wrapped again")
 
 // ImportMaster brings a known AES-256 master key into the token, with the attributes of
-// [Session.GenerateMaster] but for its origin, and checks them ([Session.CheckImportedMaster]).
+// [Session.GenerateMaster] but for its origin, as far as the token knows them, and checks them ([Session.CheckImportedMaster]).
 // value is 32 bytes of locked memory of the caller's, which wipes it; unwrapTemplate has at
 // most 16 entries. The error wraps [ErrExists] if a secret key has the label already. A key
 // that is not as asked is destroyed.
@@ -38,13 +37,22 @@ func (s *Session) ImportMaster(label string, rights Rights, mechanism uint, unwr
 	if err := s.absent(pkcs11.CKO_SECRET_KEY, label); err != nil {
 		return 0, err
 	}
+	if !s.token.knows.UnwrapTemplate {
+		unwrapTemplate = nil
+	}
 	flags, on := splitFlags(masterFlags(rights))
 	unwrap, unwrapOn := splitFlags(unwrapTemplate)
+	id := newID()
+	var allowed, some C.keyd_ulong
+	if s.token.knows.OneMechanism {
+		allowed, some = s.token.wrapMechanism(mechanism), 1
+	}
 	var object C.keyd_ulong
 	rv := C.keyd_import_master(s.token.lib.direct, C.keyd_ulong(s.handle),
 		unsafe.Pointer(unsafe.StringData(label)), C.keyd_ulong(len(label)),
 		unsafe.SliceData(flags), unsafe.SliceData(on), C.keyd_ulong(len(flags)),
-		C.keyd_ulong(mechanism),
+		unsafe.Pointer(&id[0]), C.keyd_ulong(len(id)),
+		allowed, some,
 		unsafe.SliceData(unwrap), unsafe.SliceData(unwrapOn), C.keyd_ulong(len(unwrap)),
 		unsafe.Pointer(&value[0]), C.keyd_ulong(len(value)), &object)
 	if err := call("C_CreateObject", uint(rv)); err != nil {
@@ -72,16 +80,15 @@ func splitFlags(flags []TemplateBool) ([]C.keyd_ulong, []C.uchar) {
 // except that the key need not have been made in this token, nor always have been
 // sensitive and never extractable. That it is so now is checked.
 func (s *Session) CheckImportedMaster(key Object, rights Rights, mechanism uint) error {
-	return s.checkAttributes("master key", key, commonMaster(rights, mechanism))
+	return s.checkAttributes("master key", key, s.token.commonMaster(rights, mechanism))
 }
 
 // commonMaster are the attributes of every master key that can be read.
-func commonMaster(rights Rights, mechanism uint) []*pkcs11.Attribute {
-	return append([]*pkcs11.Attribute{
+func (t *Token) commonMaster(rights Rights, mechanism uint) []*pkcs11.Attribute {
+	return append(append([]*pkcs11.Attribute{
 		pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_AES),
 		pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, 32),
-		pkcs11.NewAttribute(pkcs11.CKA_ALLOWED_MECHANISMS, binary.NativeEndian.AppendUint64(nil, uint64(mechanism))),
-	}, flagAttributes(masterFlags(rights))...)
+	}, t.allowed(mechanism)...), flagAttributes(masterFlags(rights))...)
 }
 
 // DestroyMaster removes the token's secret key with that label. The error wraps
@@ -109,7 +116,7 @@ func (s *Session) UnwrapExtractable(mechanism uint, wrappingKey Object, wrapped 
 	}
 	s.token.tallies.unwrap.add(0)
 	var object C.keyd_ulong
-	rv := C.keyd_unwrap_extractable(s.token.lib.direct, C.keyd_ulong(s.handle), C.keyd_ulong(mechanism), C.keyd_ulong(wrappingKey),
+	rv := C.keyd_unwrap_extractable(s.token.lib.direct, C.keyd_ulong(s.handle), s.token.wrapMechanism(mechanism), C.keyd_ulong(wrappingKey),
 		unsafe.Pointer(&wrapped[0]), C.keyd_ulong(len(wrapped)), C.keyd_ulong(keyType), &object)
 	err := call("C_UnwrapKey", uint(rv))
 	if hasCode(err, pkcs11.CKR_TEMPLATE_INCONSISTENT) || hasCode(err, pkcs11.CKR_ATTRIBUTE_READ_ONLY) {

@@ -3,8 +3,6 @@ package token
 import (
 	"crypto"
 	"crypto/elliptic"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -46,15 +44,6 @@ var pairMechanisms = map[pairKind][]uint{
 	{pkcs11.CKK_EC, PairAgrees}:    {pkcs11.CKM_ECDH1_DERIVE},
 	{pkcs11.CKK_RSA, PairSigns}:    {pkcs11.CKM_RSA_PKCS, pkcs11.CKM_RSA_PKCS_PSS},
 	{pkcs11.CKK_RSA, PairDecrypts}: {pkcs11.CKM_RSA_PKCS_OAEP},
-}
-
-// allowed is the kind's CKA_ALLOWED_MECHANISMS.
-func (k pairKind) allowed() *pkcs11.Attribute {
-	var list []byte
-	for _, mechanism := range pairMechanisms[k] {
-		list = binary.NativeEndian.AppendUint64(list, uint64(mechanism))
-	}
-	return pkcs11.NewAttribute(pkcs11.CKA_ALLOWED_MECHANISMS, list)
 }
 
 // privateFlags names every right, so that no token's default adds one.
@@ -127,8 +116,7 @@ func (s *Session) generatePair(label string, kind pairKind, mechanism uint, para
 	if err := s.absent(pkcs11.CKO_PRIVATE_KEY, label); err != nil {
 		return Pair{}, err
 	}
-	id := make([]byte, 16)
-	_, _ = rand.Read(id) // never fails
+	id := newID()
 	common := []*pkcs11.Attribute{
 		pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, kind.keyType),
 		pkcs11.NewAttribute(pkcs11.CKA_LABEL, label),
@@ -139,15 +127,9 @@ func (s *Session) generatePair(label string, kind pairKind, mechanism uint, para
 	private := append(flagAttributes(kind.privateFlags()), common...)
 	private = append(private, pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY))
 
-	generate := func(private []*pkcs11.Attribute) (pkcs11.ObjectHandle, pkcs11.ObjectHandle, error) {
-		return s.token.lib.ctx.GenerateKeyPair(s.handle, []*pkcs11.Mechanism{pkcs11.NewMechanism(mechanism, nil)}, public, private)
-	}
-	publicObject, privateObject, err := generate(append(private, kind.allowed()))
-	if errors.Is(err, pkcs11.Error(pkcs11.CKR_ATTRIBUTE_TYPE_INVALID)) {
-		// The token does not know CKA_ALLOWED_MECHANISMS. One that knows it and left it
-		// out is found out when it is read back.
-		publicObject, privateObject, err = generate(private)
-	}
+	private = append(private, s.token.allowed(pairMechanisms[kind]...)...)
+
+	publicObject, privateObject, err := s.token.lib.ctx.GenerateKeyPair(s.handle, []*pkcs11.Mechanism{pkcs11.NewMechanism(mechanism, nil)}, public, private)
 	if err != nil {
 		return Pair{}, named("C_GenerateKeyPair", err)
 	}

@@ -32,7 +32,7 @@ keyd_ulong keyd_put_data(keyd_library *l, keyd_ulong session, void *label, keyd_
 
 keyd_ulong keyd_import_master(keyd_library *l, keyd_ulong session, void *label, keyd_ulong label_len,
                               keyd_ulong *flags, unsigned char *on, keyd_ulong flags_len,
-                              keyd_ulong mechanism,
+                              void *id, keyd_ulong id_len, keyd_ulong allowed, keyd_ulong allowed_len,
                               keyd_ulong *unwrap, unsigned char *unwrap_on, keyd_ulong unwrap_len,
                               void *value, keyd_ulong value_len, keyd_ulong *object)
 {
@@ -43,7 +43,9 @@ keyd_ulong keyd_import_master(keyd_library *l, keyd_ulong session, void *label, 
 	t[n++] = (attribute){ CKA_CLASS, &class, sizeof class };
 	t[n++] = (attribute){ CKA_KEY_TYPE, &key_type, sizeof key_type };
 	t[n++] = (attribute){ CKA_LABEL, label, label_len };
-	t[n++] = (attribute){ CKA_ALLOWED_MECHANISMS, &mechanism, sizeof mechanism };
+	t[n++] = (attribute){ CKA_ID, id, id_len };
+	if (allowed_len != 0)
+		t[n++] = (attribute){ CKA_ALLOWED_MECHANISMS, &allowed, sizeof allowed };
 	for (keyd_ulong i = 0; i < flags_len; i++)
 		t[n++] = (attribute){ flags[i], &on[i], 1 };
 	for (keyd_ulong i = 0; i < unwrap_len; i++)

@@ -10,8 +10,10 @@ import (
 	"keyd/hsm/module/internal/locked"
 )
 
-// CKMAESKeyWrapPad is CKM_AES_KEY_WRAP_PAD of PKCS#11 2.40, which SoftHSM 2.6.1
-// carries out as RFC 5649 (AES-KWP).
+// CKMAESKeyWrapPad stands for AES-KWP of RFC 5649 in every call of this package, whichever
+// number the token has for it: CKM_AES_KEY_WRAP_PAD of PKCS#11 2.40, which SoftHSM 2.6.1
+// carries out like that and NSS otherwise, or CKM_AES_KEY_WRAP_KWP of 3.0. Which one it is
+// [Library.Open] finds by trying.
 const CKMAESKeyWrapPad = pkcs11.CKM_AES_KEY_WRAP_PAD
 
 // ErrNoObject is returned where the token has no such object.
@@ -50,9 +52,15 @@ func (s *Session) find(template ...*pkcs11.Attribute) (Object, error) {
 
 // GenerateMaster makes an AES-256 master key inside the token with these attributes
 // besides those that every master key has, and reads them back: token object,
-// private, sensitive, not extractable, not modifiable.
+// private, sensitive, not extractable, not modifiable. CKA_ID is random, since NSS takes
+// two keys with one CKA_ID for the same.
+//
+// mechanism and unwrapTemplate are what a token keeps to that knows the attributes. NSS
+// knows neither, and they are left out: there a key is closed to other mechanisms as far as
+// its rights close it, so that one that wraps does so with each mechanism that wraps, and
+// what it unwraps gets the attributes that the caller asks for ([Token.Knows]).
 func (s *Session) GenerateMaster(label string, rights Rights, mechanism uint, unwrapTemplate []TemplateBool) (Object, error) {
-	attributes, free, err := masterAttributes(label, rights, mechanism, unwrapTemplate)
+	attributes, free, err := s.token.masterAttributes(label, rights, mechanism, unwrapTemplate)
 	if err != nil {
 		return 0, err
 	}
@@ -74,18 +82,16 @@ type TemplateBool struct {
 	Value bool
 }
 
-func masterAttributes(label string, rights Rights, mechanism uint, unwrap []TemplateBool) ([]*pkcs11.Attribute, func(), error) {
-	allowed := binary.NativeEndian.AppendUint64(nil, uint64(mechanism))
+func (t *Token) masterAttributes(label string, rights Rights, mechanism uint, unwrap []TemplateBool) ([]*pkcs11.Attribute, func(), error) {
 	attributes := []*pkcs11.Attribute{
 		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
 		pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_AES),
 		pkcs11.NewAttribute(pkcs11.CKA_LABEL, label),
-		pkcs11.NewAttribute(pkcs11.CKA_ALLOWED_MECHANISMS, allowed),
+		pkcs11.NewAttribute(pkcs11.CKA_ID, newID()),
 	}
-	for _, want := range masterFlags(rights) {
-		attributes = append(attributes, pkcs11.NewAttribute(want.Type, want.Value))
-	}
-	if len(unwrap) == 0 {
+	attributes = append(attributes, t.allowed(mechanism)...)
+	attributes = append(attributes, flagAttributes(masterFlags(rights))...)
+	if len(unwrap) == 0 || !t.knows.UnwrapTemplate {
 		return attributes, func() {}, nil
 	}
 	// An attribute array points to its values; both lie outside the Go heap, since
@@ -129,77 +135,10 @@ func masterFlags(rights Rights) []TemplateBool {
 
 // CheckMaster reads the attributes of a master key back and refuses it if one is not
 // as it should be, whoever made it: rights, protection, type and length, origin in this
-// token, and the one mechanism it may be used with. An unwrap template cannot be read
-// through the pkcs11 package.
+// token, and the one mechanism it may be used with; the last two as far as the token knows
+// the attributes. An unwrap template cannot be read through the pkcs11 package.
 func (s *Session) CheckMaster(key Object, rights Rights, mechanism uint) error {
-	return s.checkAttributes("master key", key, append(commonMaster(rights, mechanism),
-		pkcs11.NewAttribute(pkcs11.CKA_LOCAL, true),
+	return s.checkAttributes("master key", key, append(append(s.token.commonMaster(rights, mechanism), s.token.local()...),
 		pkcs11.NewAttribute(pkcs11.CKA_ALWAYS_SENSITIVE, true),
 		pkcs11.NewAttribute(pkcs11.CKA_NEVER_EXTRACTABLE, true)))
-}
-
-// HasMark reports whether the token carries a public data object with that label.
-func (s *Session) HasMark(label string) (bool, error) {
-	_, err := s.Find(pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_DATA), pkcs11.NewAttribute(pkcs11.CKA_LABEL, label))
-	if errors.Is(err, ErrNoObject) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
-// SetMark puts a public, unmodifiable data object with that label on the token.
-func (s *Session) SetMark(label string) error {
-	s.token.tokenObjects.Lock()
-	defer s.token.tokenObjects.Unlock()
-	_, err := s.token.lib.ctx.CreateObject(s.handle, []*pkcs11.Attribute{
-		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_DATA),
-		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
-		pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, false),
-		pkcs11.NewAttribute(pkcs11.CKA_MODIFIABLE, false),
-		pkcs11.NewAttribute(pkcs11.CKA_LABEL, label),
-		pkcs11.NewAttribute(pkcs11.CKA_APPLICATION, "keyd"),
-	})
-	return named("C_CreateObject", err)
-}
-
-// InitToken initialises the first uninitialised token of the library under a label; one
-// PIN serves both roles. It is used for development tokens only; a production token is
-// initialised with its maker's tools.
-func (l *Library) InitToken(label, pin string) error {
-	slots, err := l.ctx.GetSlotList(true)
-	if err != nil {
-		return named("C_GetSlotList", err)
-	}
-	for _, slot := range slots {
-		info, err := l.ctx.GetTokenInfo(slot)
-		if err != nil || info.Flags&pkcs11.CKF_TOKEN_INITIALIZED != 0 {
-			continue
-		}
-		if err := l.ctx.InitToken(slot, pin, label); err != nil {
-			return named("C_InitToken", err)
-		}
-		return l.InitUserPIN(slot, pin)
-	}
-	return errors.New("the library offers no uninitialised token")
-}
-
-// InitUserPIN sets the user PIN of a token whose security-officer PIN is the same, or which has
-// none yet (NSS softokn).
-func (l *Library) InitUserPIN(slot uint, pin string) error {
-	session, err := l.ctx.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
-	if err != nil {
-		return named("C_OpenSession", err)
-	}
-	defer func() { _ = l.ctx.CloseSession(session) }()
-	err = l.ctx.Login(session, pkcs11.CKU_SO, pin)
-	if errors.Is(err, pkcs11.Error(pkcs11.CKR_PIN_INCORRECT)) {
-		err = l.ctx.Login(session, pkcs11.CKU_SO, "")
-	}
-	if err != nil {
-		return named("C_Login", err)
-	}
-	if err := l.ctx.InitPIN(session, pin); err != nil {
-		return named("C_InitPIN", err)
-	}
-	return named("C_Logout", l.ctx.Logout(session))
 }

@@ -17,43 +17,48 @@ import (
 type Probe struct {
 	Name string
 	try  func(*Session) error
+
+	// Serves is what a token cannot do that lacks the mechanism; empty: keyd does not run
+	// on such a token. A wrong answer is never put up with.
+	Serves string
 }
 
-// Probes are what a token must do to host sealed keys and PIN operations.
+// Probes are what a token must do to host sealed keys and PIN operations, and what only some
+// operations need.
 var Probes = []Probe{
-	{"AES-ECB", func(s *Session) error {
+	{Name: "AES-ECB", try: func(s *Session) error {
 		return s.knownEncryption(pkcs11.CKK_AES, pkcs11.CKM_AES_ECB, aesKey, aesPlain, aesCipher)
 	}},
-	{"TDES-ECB, two keys", func(s *Session) error {
+	{Name: "TDES-ECB, two keys", try: func(s *Session) error {
 		return s.knownEncryption(pkcs11.CKK_DES2, pkcs11.CKM_DES3_ECB, tdesKey, tdesPlain, tdesCipher)
 	}},
-	{"TDES-ECB, three keys", func(s *Session) error {
+	{Name: "TDES-ECB, three keys", try: func(s *Session) error {
 		return s.knownEncryption(pkcs11.CKK_DES3, pkcs11.CKM_DES3_ECB, tdesKey+tdesKey[:16], tdesPlain, tdesCipher)
 	}},
-	{"AES-CMAC", func(s *Session) error {
+	{Name: "AES-CMAC", try: func(s *Session) error {
 		return s.knownMAC(pkcs11.CKK_AES, pkcs11.CKM_AES_CMAC, cmacKey, cmacMessage, cmacTag)
 	}},
-	{"AES-CMAC of nothing", func(s *Session) error {
+	{Name: "AES-CMAC of nothing", try: func(s *Session) error {
 		return s.knownMAC(pkcs11.CKK_AES, pkcs11.CKM_AES_CMAC, cmacKey, "", cmacTagNothing)
 	}},
-	{"TDES-CMAC", func(s *Session) error {
+	{Name: "TDES-CMAC", try: func(s *Session) error {
 		return s.knownMAC(pkcs11.CKK_DES2, pkcs11.CKM_DES3_CMAC, tdesCMACKey, cmacMessage, tdesCMACTag)
-	}},
-	{"HMAC-SHA-256", func(s *Session) error {
+	}, Serves: "CMACs with TDES keys, and TDES key blocks of version B"},
+	{Name: "HMAC-SHA-256", try: func(s *Session) error {
 		return s.knownMAC(pkcs11.CKK_GENERIC_SECRET, pkcs11.CKM_SHA256_HMAC, hmacKey, hmacMessage, hmacTag)
 	}},
-	{"HMAC-SHA-256 of nothing", func(s *Session) error {
+	{Name: "HMAC-SHA-256 of nothing", try: func(s *Session) error {
 		return s.knownMAC(pkcs11.CKK_GENERIC_SECRET, pkcs11.CKM_SHA256_HMAC, hmacKey, "", hmacTagNothing)
 	}},
-	{"TDES-CBC", func(s *Session) error { return s.knownCBC(pkcs11.CKK_DES2, pkcs11.CKM_DES3_CBC, tdesKey, 8) }},
-	{"AES-CBC", func(s *Session) error { return s.knownCBC(pkcs11.CKK_AES, pkcs11.CKM_AES_CBC, aesKey, 16) }},
-	{"AES-CTR", knownCTR},
-	{"AES-KWP wrap and unwrap", knownKeyWrap},
-	{"derive AES-128 by AES-ECB", func(s *Session) error { return s.knownDerivation(pkcs11.CKK_AES, 16) }},
-	{"derive AES-192 by AES-ECB", func(s *Session) error { return s.knownDerivation(pkcs11.CKK_AES, 24) }},
-	{"derive AES-256 by AES-ECB", func(s *Session) error { return s.knownDerivation(pkcs11.CKK_AES, 32) }},
-	{"derive two-key TDES by AES-ECB", func(s *Session) error { return s.knownDerivation(pkcs11.CKK_DES2, 16) }},
-	{"derive three-key TDES by AES-ECB", func(s *Session) error { return s.knownDerivation(pkcs11.CKK_DES3, 24) }},
+	{Name: "TDES-CBC", try: func(s *Session) error { return s.knownCBC(pkcs11.CKK_DES2, pkcs11.CKM_DES3_CBC, tdesKey, 8) }},
+	{Name: "AES-CBC", try: func(s *Session) error { return s.knownCBC(pkcs11.CKK_AES, pkcs11.CKM_AES_CBC, aesKey, 16) }},
+	{Name: "AES-CTR", try: knownCTR},
+	{Name: "AES-KWP wrap and unwrap", try: knownKeyWrap},
+	{Name: "derive AES-128 by AES-ECB", try: func(s *Session) error { return s.knownDerivation(pkcs11.CKK_AES, 16) }},
+	{Name: "derive AES-192 by AES-ECB", try: func(s *Session) error { return s.knownDerivation(pkcs11.CKK_AES, 24) }},
+	{Name: "derive AES-256 by AES-ECB", try: func(s *Session) error { return s.knownDerivation(pkcs11.CKK_AES, 32) }},
+	{Name: "derive two-key TDES by AES-ECB", try: func(s *Session) error { return s.knownDerivation(pkcs11.CKK_DES2, 16) }},
+	{Name: "derive three-key TDES by AES-ECB", try: func(s *Session) error { return s.knownDerivation(pkcs11.CKK_DES3, 24) }},
 }
 
 // Known answers.
@@ -93,13 +98,21 @@ const (
 	kwpWrapped = "337E07DCE17686CDDFA15EA637C777E760FF617B002FE46B"
 )
 
-// Try runs the probe. A wrong answer is an error, like a refusal.
+// Try runs the probe. A wrong answer is an error, like a refusal. The error wraps
+// [ErrLacks] if keyd runs on a token that lacks the mechanism, and this one does.
 func (p Probe) Try(t *Token) error {
-	if err := t.Do(p.try); err != nil {
+	err := t.Do(p.try)
+	if p.Serves != "" && hasCode(err, pkcs11.CKR_MECHANISM_INVALID) {
+		return fmt.Errorf("%s: %w: it does not serve for %s", p.Name, ErrLacks, p.Serves)
+	}
+	if err != nil {
 		return fmt.Errorf("%s: %w", p.Name, err)
 	}
 	return nil
 }
+
+// ErrLacks is returned by a probe whose mechanism the token does not have.
+var ErrLacks = errors.New("the token has no such mechanism")
 
 var errAnswer = errors.New("the answer is wrong")
 

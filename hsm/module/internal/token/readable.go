@@ -25,7 +25,7 @@ func (s *Session) UnwrapReadable(mechanism uint, wrappingKey Object, wrapped, ou
 	}
 	s.token.tallies.unwrap.add(0)
 	var object C.keyd_ulong
-	rv := C.keyd_unwrap_readable(s.token.lib.direct, C.keyd_ulong(s.handle), C.keyd_ulong(mechanism), C.keyd_ulong(wrappingKey),
+	rv := C.keyd_unwrap_readable(s.token.lib.direct, C.keyd_ulong(s.handle), s.token.wrapMechanism(mechanism), C.keyd_ulong(wrappingKey),
 		unsafe.Pointer(&wrapped[0]), C.keyd_ulong(len(wrapped)), &object)
 	err = call("C_UnwrapKey", uint(rv))
 	if hasCode(err, pkcs11.CKR_TEMPLATE_INCONSISTENT) || hasCode(err, pkcs11.CKR_ATTRIBUTE_READ_ONLY) {

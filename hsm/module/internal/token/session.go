@@ -6,6 +6,7 @@ package token
 import "C"
 
 import (
+	"bytes"
 	"encoding/binary"
 	"sync/atomic"
 	"time"
@@ -176,7 +177,7 @@ func (s *Session) Unwrap(mechanism uint, wrappingKey Object, wrapped []byte, key
 	s.token.mu.Lock() // the keeper is one session
 	defer s.token.mu.Unlock()
 	var object C.keyd_ulong
-	rv := C.keyd_unwrap(s.token.lib.direct, C.keyd_ulong(s.token.keeper), C.keyd_ulong(mechanism), C.keyd_ulong(wrappingKey),
+	rv := C.keyd_unwrap(s.token.lib.direct, C.keyd_ulong(s.token.keeper), s.token.wrapMechanism(mechanism), C.keyd_ulong(wrappingKey),
 		unsafe.Pointer(&wrapped[0]), C.keyd_ulong(len(wrapped)), C.keyd_ulong(keyType), 0, C.int(rights), &object)
 	return Object(object), call("C_UnwrapKey", uint(rv))
 }
@@ -224,9 +225,22 @@ func (t *Token) Discard(object Object) error {
 	return call("C_DestroyObject", uint(C.keyd_destroy(t.lib.direct, C.keyd_ulong(t.keeper), C.keyd_ulong(object))))
 }
 
+// maxWrapped is the room for a wrapped key, in bytes: more than any that keyd wraps.
+const maxWrapped = 1024
+
 // Wrap wraps an extractable key. The result is ciphertext.
 func (s *Session) Wrap(mechanism uint, wrappingKey, key Object) ([]byte, error) {
-	wrapped, err := s.token.lib.ctx.WrapKey(s.handle, []*pkcs11.Mechanism{pkcs11.NewMechanism(mechanism, nil)},
-		pkcs11.ObjectHandle(wrappingKey), pkcs11.ObjectHandle(key))
-	return wrapped, named("C_WrapKey", err)
+	// Not by the pkcs11 package, which asks for the length first: NSS 3.87 answers less
+	// than AES-KWP needs.
+	var out [maxWrapped]byte
+	n := C.keyd_ulong(len(out))
+	rv := C.keyd_wrap_secret(s.token.lib.direct, C.keyd_ulong(s.handle), s.token.wrapMechanism(mechanism),
+		C.keyd_ulong(wrappingKey), C.keyd_ulong(key), unsafe.Pointer(&out[0]), &n)
+	if err := call("C_WrapKey", uint(rv)); err != nil {
+		return nil, err
+	}
+	if n > maxWrapped {
+		return nil, &Error{Call: "C_WrapKey", Code: pkcs11.CKR_WRAPPED_KEY_LEN_RANGE}
+	}
+	return bytes.Clone(out[:n]), nil
 }

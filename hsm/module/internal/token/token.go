@@ -88,7 +88,7 @@ func (l *Library) FindToken(label string) (slot uint, info pkcs11.TokenInfo, err
 	found := false
 	for _, candidate := range slots {
 		ti, err := l.ctx.GetTokenInfo(candidate)
-		if err != nil || ti.Flags&pkcs11.CKF_TOKEN_INITIALIZED == 0 || strings.TrimRight(ti.Label, " \x00") != label {
+		if err != nil || ti.Flags&pkcs11.CKF_TOKEN_INITIALIZED == 0 || trimmed(ti.Label) != label {
 			continue
 		}
 		if found {
@@ -102,6 +102,9 @@ func (l *Library) FindToken(label string) (slot uint, info pkcs11.TokenInfo, err
 	return slot, info, nil
 }
 
+// trimmed is a label without what fills it up to 32 bytes.
+func trimmed(label string) string { return strings.TrimRight(label, " \x00") }
+
 // ErrNoToken is returned where no token has the label asked for.
 var ErrNoToken = errors.New("no initialised token has this label")
 
@@ -110,6 +113,10 @@ type Token struct {
 	lib  *Library
 	slot uint
 	Info pkcs11.TokenInfo
+
+	keyWrapPad  uint // the number of AES-KWP in this token
+	knows       Knows
+	keepsNoData atomic.Bool // found out by the first object that it refused
 
 	pool chan *Session // idle sessions
 	all  []*Session
@@ -135,7 +142,8 @@ type Token struct {
 }
 
 // Open opens sessions on a slot, logs in with the PIN in pin (which the caller
-// wipes) and returns the token. A wrong PIN is not tried again.
+// wipes), finds out what tokens do differently, and returns the token. A wrong PIN is not
+// tried again.
 func (l *Library) Open(slot uint, info pkcs11.TokenInfo, pin []byte, sessions int) (*Token, error) {
 	t := &Token{lib: l, slot: slot, Info: info, pool: make(chan *Session, sessions)}
 	t.generation.Store(1)
@@ -148,6 +156,9 @@ func (l *Library) Open(slot uint, info pkcs11.TokenInfo, pin []byte, sessions in
 	}
 	rv := C.keyd_login(l.direct, C.keyd_ulong(t.keeper), pkcs11.CKU_USER, unsafe.Pointer(&pin[0]), C.keyd_ulong(len(pin)))
 	if err := call("C_Login", uint(rv)); err != nil {
+		return nil, err
+	}
+	if err := t.learn(); err != nil {
 		return nil, err
 	}
 	for range sessions {

@@ -36,13 +36,13 @@ func importedValue(t *testing.T, tok *token.Token) {
 		if err := s.CheckImportedMaster(key, token.MaySign, pkcs11.CKM_AES_CMAC); err != nil {
 			return err
 		}
-		if s.CheckMaster(key, token.MaySign, pkcs11.CKM_AES_CMAC) == nil {
+		if s.CheckMaster(key, token.MaySign, pkcs11.CKM_AES_CMAC) == nil && tok.Knows().Origin {
 			t.Error("an imported key passes for one that was made in the token")
 		}
 		if s.CheckImportedMaster(key, token.MaySign|token.MayWrap, pkcs11.CKM_AES_CMAC) == nil {
 			t.Error("a right that is not there was not noticed")
 		}
-		if s.CheckImportedMaster(key, token.MaySign, token.CKMAESKeyWrapPad) == nil {
+		if s.CheckImportedMaster(key, token.MaySign, token.CKMAESKeyWrapPad) == nil && tok.Knows().OneMechanism {
 			t.Error("another mechanism was not noticed")
 		}
 		// The CMAC of one whole block, from the block cipher (NIST SP 800-38B §6.2).
@@ -89,7 +89,7 @@ func importedValue(t *testing.T, tok *token.Token) {
 			}
 			return call(s, key)
 		})
-		if err == nil {
+		if err == nil && (name != "be wrapped" || tok.Knows().NotExtractable) {
 			t.Errorf("an imported master key can %s", name)
 		}
 		do(t, tok, func(s *token.Session) error { return s.DestroyMaster("imported " + name) })
@@ -97,7 +97,7 @@ func importedValue(t *testing.T, tok *token.Token) {
 }
 
 // unwrapTemplates: whether made or imported, a master key whose template forbids it lets
-// nothing out, and one without a template gives the very key.
+// nothing out, where the token knows templates, and one without a template gives the very key.
 func unwrapTemplates(t *testing.T, tok *token.Token) {
 	strict := []token.TemplateBool{{Type: pkcs11.CKA_SENSITIVE, Value: true}, {Type: pkcs11.CKA_EXTRACTABLE, Value: false}}
 	for _, c := range []struct {
@@ -150,7 +150,8 @@ func unwrapTemplates(t *testing.T, tok *token.Token) {
 			}
 			return s.Destroy(key)
 		})
-		if c.strict != errors.Is(err, token.ErrNotExtractable) || !c.strict && err != nil {
+		strict := c.strict && tok.Knows().UnwrapTemplate
+		if strict != errors.Is(err, token.ErrNotExtractable) || !strict && err != nil {
 			t.Errorf("%s: %v", c.label, err)
 		}
 		do(t, tok, func(s *token.Session) error { // what it is there for still works
@@ -214,13 +215,13 @@ func describeSecrets(t *testing.T, tok *token.Token) {
 		if err != nil {
 			return err
 		}
-		if found != made || len(info.ID) != 0 {
+		if found != made || len(info.ID) != 16 {
 			t.Errorf("found %d with ID %X, made %d", found, info.ID, made)
 		}
 		info.ID = nil
 		want := token.SecretInfo{
 			KeyType: pkcs11.CKK_AES, Length: 32, Private: true, Sensitive: true, Wrap: true, Unwrap: true,
-			AlwaysSensitive: true, NeverExtractable: true, Local: true,
+			AlwaysSensitive: true, NeverExtractable: true, Local: tok.Knows().Origin,
 		}
 		if !reflect.DeepEqual(info, want) {
 			t.Errorf("made: %+v", info)

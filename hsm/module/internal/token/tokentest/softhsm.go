@@ -17,11 +17,14 @@ import (
 
 // Fresh is a fresh token: initialised, without objects.
 type Fresh struct {
-	Library   *token.Library
-	Path      string // of the library
-	Directory string // of its tokens
-	Label     string
-	PIN       []byte
+	Library    *token.Library
+	Path       string // of the library
+	Parameters string // with which another process loads it; empty: none
+	Directory  string // of its tokens
+	Label      string
+	PIN        []byte
+
+	Lacks []string // the probes whose mechanisms the token is known not to have
 }
 
 // SoftHSMPath is where Debian's package puts the library.
