@@ -323,10 +323,27 @@ func describe(o Options, keys *working.Keys, registered *register.Register, tabl
 	}
 	users := hsm.SeparateUsers(o.Separated)
 	d.Confinement = append(d.Confinement, &wire.Measure{Name: users.Name, State: users.State, Detail: users.Detail})
-	for _, p := range token.Probes {
-		d.Probes = append(d.Probes, &wire.Measure{Name: p.Name, State: "on", Detail: "known answer"})
-	}
+	d.Probes = describeToken(tok)
 	return d
+}
+
+// describeToken says what the token does and keeps to, as it was found by trying.
+func describeToken(tok *token.Token) (list []*wire.Measure) {
+	for _, p := range token.Probes {
+		m := &wire.Measure{Name: p.Name, State: "on", Detail: "known answer"}
+		if tok.Lacks(p) {
+			m.State, m.Detail = "off", "the token has no such mechanism: it serves for "+p.Serves
+		}
+		list = append(list, m)
+	}
+	for _, p := range tok.Protections() {
+		m := &wire.Measure{Name: p.Name, State: "on", Detail: "tried out"}
+		if !p.Kept {
+			m.State, m.Detail = "off", p.Lost
+		}
+		list = append(list, m)
+	}
+	return list
 }
 
 // Exit returns the status with which a process ends after Run or Provision.

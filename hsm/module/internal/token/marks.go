@@ -9,7 +9,11 @@ import (
 // HasMark reports whether the token carries a mark with that label.
 func (s *Session) HasMark(label string) (bool, error) {
 	for _, template := range [][]*pkcs11.Attribute{
-		{pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_DATA), pkcs11.NewAttribute(pkcs11.CKA_LABEL, label)},
+		{
+			pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_DATA),
+			pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, false),
+			pkcs11.NewAttribute(pkcs11.CKA_LABEL, label),
+		},
 		markHolder.template(label),
 	} {
 		if _, err := s.Find(template...); !errors.Is(err, ErrNoObject) {

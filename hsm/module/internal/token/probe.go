@@ -103,7 +103,8 @@ const (
 func (p Probe) Try(t *Token) error {
 	err := t.Do(p.try)
 	if p.Serves != "" && hasCode(err, pkcs11.CKR_MECHANISM_INVALID) {
-		return fmt.Errorf("%s: %w: it does not serve for %s", p.Name, ErrLacks, p.Serves)
+		t.lacks.Store(p.Name, true)
+		return fmt.Errorf("%s: %w: it serves for %s", p.Name, ErrLacks, p.Serves)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", p.Name, err)
@@ -113,6 +114,12 @@ func (p Probe) Try(t *Token) error {
 
 // ErrLacks is returned by a probe whose mechanism the token does not have.
 var ErrLacks = errors.New("the token has no such mechanism")
+
+// Lacks reports whether the probe has found that the token does not have its mechanism.
+func (t *Token) Lacks(p Probe) bool {
+	_, found := t.lacks.Load(p.Name)
+	return found
+}
 
 var errAnswer = errors.New("the answer is wrong")
 

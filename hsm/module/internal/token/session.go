@@ -8,12 +8,14 @@ import "C"
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"sync/atomic"
 	"time"
 	"unsafe"
 
 	"github.com/miekg/pkcs11"
 
+	"keyd/fault"
 	"keyd/hsm/module/internal/locked"
 )
 
@@ -125,7 +127,8 @@ func (s *Session) decrypt(mechanism uint, parameter []byte, key Object, out, in 
 var nothing [1]byte
 
 // Sign makes a MAC over in, which may be empty, and returns its length; out must have room
-// for all of it.
+// for all of it. On a token that makes no CMACs with TDES keys, as NSS softokn, the error of
+// one is a refusal of package fault too.
 func (s *Session) Sign(mechanism uint, key Object, out, in []byte) (int, error) {
 	if len(out) == 0 {
 		return 0, &Error{Call: "C_Sign", Code: pkcs11.CKR_ARGUMENTS_BAD}
@@ -138,7 +141,11 @@ func (s *Session) Sign(mechanism uint, key Object, out, in []byte) (int, error) 
 	n := C.keyd_ulong(len(out))
 	rv := C.keyd_sign(s.token.lib.direct, C.keyd_ulong(s.handle), C.keyd_ulong(mechanism),
 		C.keyd_ulong(key), message, C.keyd_ulong(len(in)), unsafe.Pointer(&out[0]), &n)
-	return int(n), call("C_Sign", uint(rv))
+	err := call("C_Sign", uint(rv))
+	if mechanism == pkcs11.CKM_DES3_CMAC && hasCode(err, pkcs11.CKR_MECHANISM_INVALID) {
+		err = fmt.Errorf("%w: %w", fault.New(fault.KeyUsageMismatch, "this token makes no CMACs with TDES keys: use an AES key"), err)
+	}
+	return int(n), err
 }
 
 // Rights are what a session key may be used for.

@@ -116,6 +116,7 @@ type Token struct {
 
 	keyWrapPad  uint // the number of AES-KWP in this token
 	knows       Knows
+	lacks       sync.Map    // names of probes whose mechanism it does not have
 	keepsNoData atomic.Bool // found out by the first object that it refused
 
 	pool chan *Session // idle sessions

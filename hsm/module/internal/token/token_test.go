@@ -1,7 +1,6 @@
 package token_test
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -10,16 +9,7 @@ import (
 	"keyd/hsm/module/internal/token/tokentest"
 )
 
-func TestMain(m *testing.M) {
-	if label := os.Getenv(processLabel); label != "" {
-		if err := otherProcess(label); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
-	os.Exit(tokentest.Run(m))
-}
+func TestMain(m *testing.M) { os.Exit(tokentest.Run(m)) }
 
 // TestSoftHSM runs the conformance suite on a fresh SoftHSM token.
 func TestSoftHSM(t *testing.T) {

@@ -35,6 +35,7 @@ func Conformance(t *testing.T, fresh Fresh) {
 	t.Run("key pairs", func(t *testing.T) { pairs(t, tok) })
 	t.Run("data objects", func(t *testing.T) { dataObjects(t, tok) })
 	t.Run("token objects come and go concurrently", func(t *testing.T) { concurrentObjects(t, tok) })
+	t.Run("what is on the token survives the process", func(t *testing.T) { survivesTheProcess(t, tok, fresh) })
 	t.Run("imported master keys", func(t *testing.T) { mastersImported(t, tok) })
 }
 

@@ -99,6 +99,56 @@ func dataRefusals(t *testing.T, tok *token.Token) {
 		_, _, err := s.FindSecret("no data")
 		return err
 	})
+	dataIsNoKey(t, tok)
+}
+
+// dataIsNoKey: whatever a token keeps data objects and marks as, they are found as what they
+// are, and two that hold the same are two.
+func dataIsNoKey(t *testing.T, tok *token.Token) {
+	const label = "one label"
+	do(t, tok, func(s *token.Session) error {
+		for range 2 {
+			if _, err := s.PutData(label, []byte("same")); err != nil {
+				return err
+			}
+		}
+		if marked, err := s.HasMark(label); err != nil || marked {
+			t.Errorf("before there is a mark: %v, %v", marked, err)
+		}
+		if err := s.SetMark(label); err != nil {
+			return err
+		}
+		if _, _, err := s.FindSecret(label); !errors.Is(err, token.ErrNoObject) {
+			t.Errorf("data is found as a key: %v", err)
+		}
+		if err := s.DestroyMaster(label); !errors.Is(err, token.ErrNoObject) {
+			t.Errorf("data was destroyed as a key: %v", err)
+		}
+		key, err := s.ImportMaster(label, token.MaySign, pkcs11.CKM_AES_CMAC, nil, make([]byte, 32))
+		if err != nil {
+			return err
+		}
+		if s.DestroyData(key) == nil {
+			t.Error("an imported master key was destroyed as data")
+		}
+		list, err := s.FindData(label)
+		if err != nil || len(list) != 2 || string(list[0].Value) != "same" || string(list[1].Value) != "same" {
+			t.Errorf("two objects with one label: %v, %v", list, err)
+		}
+		for _, d := range list {
+			if err := s.DestroyData(d.Object); err != nil {
+				return err
+			}
+		}
+		if list, err := s.FindData(label); err != nil || len(list) != 0 {
+			t.Errorf("after their end: %v, %v", list, err)
+		}
+		found, _, err := s.FindSecret(label)
+		if err == nil && found != key {
+			t.Error("another key was found")
+		}
+		return errors.Join(err, s.DestroyMaster(label))
+	})
 }
 
 // concurrentObjects makes, finds and destroys token objects in two sessions at once, while

@@ -1,29 +1,35 @@
-package token_test
+package tokentest
 
 import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
 
 	"keyd/hsm/module/internal/token"
-	"keyd/hsm/module/internal/token/tokentest"
 )
 
-// processLabel names, in the environment, the token that the other process works on; its
-// PIN comes through standard input. With it a test binary is that process ([TestMain]).
-const processLabel = "KEYD_TOKEN_TEST_LABEL"
+// These name, in the environment, the token that another process works on; its PIN comes
+// through standard input. With them a test binary is that process ([Run]).
+const (
+	otherLibrary    = "KEYD_TOKEN_TEST_LIBRARY"
+	otherParameters = "KEYD_TOKEN_TEST_PARAMETERS"
+	otherLabel      = "KEYD_TOKEN_TEST_LABEL"
+)
 
-// TestSurvivesTheProcess: what one process puts on a token another finds, and the first
-// sees what the other did while it has the token open.
-func TestSurvivesTheProcess(t *testing.T) {
-	fresh := tokentest.SoftHSM(t)
-	tok := fresh.Open(t, 2)
+// survivesTheProcess: what one process puts on a token another finds, and the first sees
+// what the other did while it has the token open.
+func survivesTheProcess(t *testing.T, tok *token.Token, fresh Fresh) {
 	do(t, tok, func(one *token.Session) error {
 		if _, err := one.PutData("from the first", []byte("value")); err != nil {
+			return err
+		}
+		if err := one.SetMark("from the first"); err != nil {
 			return err
 		}
 		if _, err := one.GenerateEC("from the first", elliptic.P256(), token.PairAgrees); err != nil {
@@ -38,7 +44,7 @@ func TestSurvivesTheProcess(t *testing.T) {
 		})
 	})
 	child := exec.Command(os.Args[0])
-	child.Env = append(os.Environ(), processLabel+"="+fresh.Label)
+	child.Env = append(os.Environ(), otherLibrary+"="+fresh.Path, otherParameters+"="+fresh.Parameters, otherLabel+"="+fresh.Label)
 	child.Stdin = strings.NewReader(string(fresh.PIN))
 	if out, err := child.CombinedOutput(); err != nil {
 		t.Fatalf("the other process: %v\n%s", err, out)
@@ -60,21 +66,20 @@ func TestSurvivesTheProcess(t *testing.T) {
 }
 
 // otherProcess finds what the first one put on the token, and puts something there itself.
-func otherProcess(label string) error {
-	pin := make([]byte, 64)
-	n, err := os.Stdin.Read(pin)
+func otherProcess() error {
+	pin, err := io.ReadAll(io.LimitReader(os.Stdin, 64))
 	if err != nil {
 		return err
 	}
-	library, err := token.Load(tokentest.SoftHSMPath, "")
+	library, err := token.Load(os.Getenv(otherLibrary), os.Getenv(otherParameters))
 	if err != nil {
 		return err
 	}
-	slot, info, err := library.FindToken(label)
+	slot, info, err := library.FindToken(os.Getenv(otherLabel))
 	if err != nil {
 		return err
 	}
-	tok, err := library.Open(slot, info, pin[:n], 1)
+	tok, err := library.Open(slot, info, pin, 1)
 	if err != nil {
 		return err
 	}
@@ -86,12 +91,15 @@ func otherProcess(label string) error {
 		if len(list) != 1 || string(list[0].Value) != "value" {
 			return fmt.Errorf("found %v", list)
 		}
+		if marked, err := s.HasMark("from the first"); err != nil || !marked {
+			return fmt.Errorf("the mark: %v, %w", marked, err)
+		}
 		pair, err := s.FindPair("from the first")
 		if err != nil {
 			return err
 		}
 		if _, ok := pair.Public.(*ecdsa.PublicKey); !ok {
-			return fmt.Errorf("a public key of type %T", pair.Public)
+			return errors.New("the public key is of another type")
 		}
 		if _, err := s.PutData("from the other", []byte("answer")); err != nil {
 			return err
