@@ -16,7 +16,7 @@ import (
 // new folder needs a place here. hsm/module stands above hsm, whose types it uses.
 var layout = []string{
 	"e2e", "bench", "examples", "client", "cmd/keyd", "service", "front", "development", "officer", "simulator", "config", "admin", "metrics", "tracing",
-	"server", "voids", "pinsvc", "datasvc", "keyuse", "terminals", "backup", "keys", "ksn", "policies", "web", "audit", "store", "softhsm-config",
+	"server", "voids", "pinsvc", "datasvc", "keyuse", "terminals", "backup", "keys", "ksn", "policies", "web", "audit", "store", "softhsm-config", "nss-config",
 	"hsm/module", "receipt", "pinrecord", "ceremony", "hsm", "vault", "supervisor", "tr34", "keyagreement", "trust", "dukpt", "pinblock", "keyblock", "checkpoint",
 	"voids/code", "voids/fees", "voids/flow", "voidtoken", "passkey", "fault", "gather", "turns", "api",
 }

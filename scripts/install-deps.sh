@@ -6,7 +6,7 @@
 #   scripts/install-deps.sh [run] [test] [check]      (all of them without an argument)
 #
 #   run    build and run keyd: a C compiler, SoftHSM
-#   test   run its tests: OpenSC's pkcs11-tool and pkcs11-spy, openssl, setpriv, PostgreSQL's
+#   test   run its tests: OpenSC's pkcs11-tool and pkcs11-spy, NSS softokn, openssl, setpriv, PostgreSQL's
 #          programs (no cluster is made, and no server of the system is started), Chromium, which
 #          opens the pages for phones; and a real Vault, which is built once, in some ten minutes (scripts/vault.sh)
 #   check  run its checks: shellcheck, protoc
@@ -51,6 +51,7 @@ need_for() {
     ;;
   test)
     need opensc has_command pkcs11-tool
+    need libnss3 has_file /usr/lib/*/libsoftokn3.so /usr/lib/*/nss/libsoftokn3.so /usr/lib64/libsoftokn3.so
     need openssl has_command openssl
     need util-linux has_command setpriv
     need chromium has_command chromium

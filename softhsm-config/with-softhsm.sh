@@ -38,35 +38,14 @@ find_library() {
   fail 'no SoftHSM library; run scripts/install-deps.sh run'
 }
 
-random_pin() {
-  # 64 random bits in hexadecimal digits.
-  od -An -N8 -tx1 /dev/urandom | tr -d ' \n'
-}
-
 (($# > 0)) || fail 'usage: with-softhsm.sh COMMAND [ARGUMENT...]' 64
 command -v softhsm2-util >/dev/null || fail 'softhsm2-util is missing; run scripts/install-deps.sh run'
 
-callers_umask=$(umask)
-umask 077
-library=$(find_library)
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
-folder=$(mktemp -d "${TMPDIR:-/tmp}/keyd-softhsm.XXXXXXXX")
-child=''
-
-# A signal to this script ends the command first; then its token is removed.
-# shellcheck disable=SC2317 # called by the traps
-end_command() {
-  signalled=yes
-  child=${child:-${!:-}} # it may come between the command's start and the next line
-  if [[ -n $child ]]; then
-    kill -s TERM "$child" 2>/dev/null || true
-  else
-    exit 143
-  fi
-}
-trap 'rm -rf -- "$folder"' EXIT
-# SIGINT too: bash starts a command in the background with SIGINT ignored.
-trap end_command TERM HUP INT
+# shellcheck source=softhsm-config/command.sh
+source "$here/command.sh"
+library=$(find_library)
+begin keyd-softhsm
 
 mkdir "$folder/tokens"
 while IFS= read -r line; do
@@ -89,16 +68,4 @@ export KEYD_TEST_MODULE=$library
 export KEYD_TEST_PIN_FILE=$folder/pin
 export KEYD_TEST_TOKEN_LABEL=$label
 
-umask "$callers_umask"
-"$@" <&0 &
-child=$!
-# wait returns early, and with the signal's status, when a trap runs: wait again, also when
-# the command has ended meanwhile, since its own status is still to be had.
-status=0
-while :; do
-  signalled=''
-  status=0
-  wait "$child" || status=$?
-  [[ -n $signalled ]] || break
-done
-exit "$status"
+run_command "$@"
