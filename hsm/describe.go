@@ -27,6 +27,7 @@ func (c *Client) Describe(ctx context.Context) []Description {
 					SelfTests: d.SelfTests, CachedKeys: d.CachedKeys, DerivedKeys: d.DerivedKeys, Erasure: d.Erasure,
 					EpochLoaded: d.EpochLoaded, EpochPinned: d.EpochPinned,
 					Velocity: velocity(d.Velocity), Calls: calls(d.Calls), Errors: tokenErrors(d.Errors),
+					Operations: operations(d.Operations),
 				}
 			}
 		})
@@ -78,6 +79,14 @@ func calls(list []*wire.TokenCalls) []TokenCalls {
 	var out []TokenCalls
 	for _, m := range list {
 		out = append(out, TokenCalls{Name: m.Name, Count: m.Count, Blocks: m.Blocks})
+	}
+	return out
+}
+
+func operations(list []*wire.OperationCustody) []OperationCustody {
+	var out []OperationCustody
+	for _, m := range list {
+		out = append(out, OperationCustody{Operation: m.Operation, Custody: Custody(m.Custody), Why: m.Why})
 	}
 	return out
 }

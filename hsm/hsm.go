@@ -111,6 +111,7 @@ type Description struct {
 	Velocity     *Velocity // nil where tries are not limited
 	Calls        []TokenCalls
 	Errors       []TokenErrors
+	Operations   []OperationCustody // every kind of operation
 }
 
 // Velocity is how the table of tries stands, as a module sees it.

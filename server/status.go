@@ -76,7 +76,7 @@ func (b statusBinding) GetStatus(ctx context.Context, _ *keydv1.GetStatusRequest
 			Generation: d.Generation, Probes: measures(d.Probes), Confinement: measures(d.Confinement),
 			SelfTests: d.SelfTests, CachedKeys: d.CachedKeys, DerivedKeys: d.DerivedKeys, Erasure: d.Erasure,
 			Velocity: velocity(d.Velocity), Calls: tokenCalls(d.Calls), Errors: tokenErrors(d.Errors),
-			EpochLoaded: d.EpochLoaded, EpochPinned: d.EpochPinned,
+			EpochLoaded: d.EpochLoaded, EpochPinned: d.EpochPinned, Operations: operations(d.Operations),
 		})
 	}
 	if missing == nil {
@@ -171,6 +171,14 @@ func tokenCalls(list []hsm.TokenCalls) []*keydv1.TokenCalls {
 	out := make([]*keydv1.TokenCalls, len(list))
 	for i, c := range list {
 		out[i] = &keydv1.TokenCalls{Name: c.Name, Count: c.Count, Blocks: c.Blocks}
+	}
+	return out
+}
+
+func operations(list []hsm.OperationCustody) []*keydv1.OperationCustody {
+	out := make([]*keydv1.OperationCustody, len(list))
+	for i, o := range list {
+		out[i] = &keydv1.OperationCustody{Operation: o.Operation, Custody: custody(o.Custody), Why: o.Why}
 	}
 	return out
 }

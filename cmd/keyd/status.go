@@ -26,6 +26,10 @@ func statusCommand() *cobra.Command {
 		Long: `Says first what is wrong, the worst at the top, then how everything stands. --output json
 has the same (problems[].severity, .text).
 
+With --custody it says, in place of how everything stands, which operations stay inside the
+token at hand and which have a clear value in a module's memory, and why. --output json has that
+in any case (tokens[].operations[].operation, .custody, .why).
+
 Exit status:
   0  all is well; there may be notes
   1  the question could not be put: a wrong flag, a file that is missing
@@ -35,11 +39,13 @@ Exit status:
   6  requests are refused, some or all (CRITICAL); without any details if the audit log
      cannot be written`,
 		Example: `  keyd status --dir ./dev --as auditor
+  keyd status --dir ./dev --as auditor --custody
   keyd status --server keyd.example:7443 --ca ca.crt --cert monitor.crt --key monitor.key -o json`,
 		Args: cobra.NoArgs,
 	}
 	conn.flags(c, "auditor")
 	out.flag(c)
+	custody := c.Flags().Bool("custody", false, "list which operations stay inside the token, and why others do not")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		var s *keydv1.GetStatusResponse
 		err := conn.call(cmd.Context(), func(ctx context.Context, c grpc.ClientConnInterface) (err error) {
@@ -49,7 +55,13 @@ Exit status:
 		if err != nil {
 			return noAnswer(err)
 		}
-		if err := out.print(s, func(w io.Writer) { writeStatus(w, s) }); err != nil {
+		if err := out.print(s, func(w io.Writer) {
+			if writeHealth(w, s.Problems); *custody {
+				writeCustody(w, s.Tokens)
+				return
+			}
+			writeStatus(w, s)
+		}); err != nil {
 			return err
 		}
 		return statusExit(s.Problems)
@@ -88,7 +100,6 @@ func noAnswer(err error) error {
 }
 
 func writeStatus(w io.Writer, s *keydv1.GetStatusResponse) {
-	writeHealth(w, s.Problems)
 	kind := "production"
 	if s.Development {
 		kind = "development: the keys are known, and a software token is no protection"
@@ -102,6 +113,7 @@ func writeStatus(w io.Writer, s *keydv1.GetStatusResponse) {
 		row(w, "pages", inUse("serial "+p.Serial+", until "+at(p.NotAfter), p.LoadedAt, p.LastFailure))
 	}
 	writeVault(w, s.Vault)
+	row(w, "custody", custodyLine(s.Tokens))
 	row(w, "connections", fmt.Sprint(s.Connections))
 	row(w, "keys", fmt.Sprint(s.Keys))
 	if n := s.KeySerialNumbers; n != nil {

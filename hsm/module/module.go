@@ -134,11 +134,13 @@ func Run(o Options) error {
 		return err
 	}
 	counting := tries.New(table)
-	server := newServer(
-		newEngines(keys, counting, officers, registered, checkpoints.Open(o.CheckpointsFD),
-			injection.New(keys, set, registered, given, officers), pinrecords.New(keys, set, registered, given, counting)), tok.Sessions(),
+	all := newEngines(keys, counting, officers, registered, checkpoints.Open(o.CheckpointsFD),
+		injection.New(keys, set, registered, given, officers), pinrecords.New(keys, set, registered, given, counting))
+	server := newServer(all, tok.Sessions(),
 		func() *wire.Description {
-			return describe(o, keys, registered, table, masters, report, passed, atStart)
+			d := describe(o, keys, registered, table, masters, report, passed, atStart)
+			d.Operations = all.custodies()
+			return d
 		},
 		o.Log,
 		func(err error) {

@@ -1033,6 +1033,7 @@ type Token struct {
 	Errors        []*TokenErrors         `protobuf:"bytes,20,rep,name=errors,proto3" json:"errors,omitempty"`                               // of token calls since the module was ready, every class
 	EpochLoaded   uint64                 `protobuf:"varint,21,opt,name=epoch_loaded,json=epochLoaded,proto3" json:"epoch_loaded,omitempty"` // version of the register of officers and keys that the module goes by; 0: none
 	EpochPinned   uint64                 `protobuf:"varint,22,opt,name=epoch_pinned,json=epochPinned,proto3" json:"epoch_pinned,omitempty"` // the version that counts; the module refuses every key without it
+	Operations    []*OperationCustody    `protobuf:"bytes,23,rep,name=operations,proto3" json:"operations,omitempty"`                       // where clear values are, of every kind of operation, with this token
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1179,6 +1180,74 @@ func (x *Token) GetEpochPinned() uint64 {
 	return 0
 }
 
+func (x *Token) GetOperations() []*OperationCustody {
+	if x != nil {
+		return x.Operations
+	}
+	return nil
+}
+
+// OperationCustody is where clear values are while a module carries an operation out with its token.
+type OperationCustody struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Operation     string                 `protobuf:"bytes,1,opt,name=operation,proto3" json:"operation,omitempty"`                   // "PIN translation, ISO formats 0 and 3", for people
+	Custody       Custody                `protobuf:"varint,2,opt,name=custody,proto3,enum=keyd.v1.Custody" json:"custody,omitempty"` // what answers to it say
+	Why           string                 `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`                               // what the token lacks, or what no token does; empty with CUSTODY_TOKEN
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OperationCustody) Reset() {
+	*x = OperationCustody{}
+	mi := &file_keyd_v1_status_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OperationCustody) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OperationCustody) ProtoMessage() {}
+
+func (x *OperationCustody) ProtoReflect() protoreflect.Message {
+	mi := &file_keyd_v1_status_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OperationCustody.ProtoReflect.Descriptor instead.
+func (*OperationCustody) Descriptor() ([]byte, []int) {
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *OperationCustody) GetOperation() string {
+	if x != nil {
+		return x.Operation
+	}
+	return ""
+}
+
+func (x *OperationCustody) GetCustody() Custody {
+	if x != nil {
+		return x.Custody
+	}
+	return Custody_CUSTODY_UNSPECIFIED
+}
+
+func (x *OperationCustody) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
 // Velocity is how the table of tries stands, as a module sees it.
 type Velocity struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1197,7 +1266,7 @@ type Velocity struct {
 
 func (x *Velocity) Reset() {
 	*x = Velocity{}
-	mi := &file_keyd_v1_status_proto_msgTypes[13]
+	mi := &file_keyd_v1_status_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1209,7 +1278,7 @@ func (x *Velocity) String() string {
 func (*Velocity) ProtoMessage() {}
 
 func (x *Velocity) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[13]
+	mi := &file_keyd_v1_status_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1222,7 +1291,7 @@ func (x *Velocity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Velocity.ProtoReflect.Descriptor instead.
 func (*Velocity) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{13}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Velocity) GetVerifications() *Limits {
@@ -1300,7 +1369,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_keyd_v1_status_proto_msgTypes[14]
+	mi := &file_keyd_v1_status_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1312,7 +1381,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[14]
+	mi := &file_keyd_v1_status_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1325,7 +1394,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{14}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Limits) GetMinute() uint32 {
@@ -1361,7 +1430,7 @@ type TokenCalls struct {
 
 func (x *TokenCalls) Reset() {
 	*x = TokenCalls{}
-	mi := &file_keyd_v1_status_proto_msgTypes[15]
+	mi := &file_keyd_v1_status_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1373,7 +1442,7 @@ func (x *TokenCalls) String() string {
 func (*TokenCalls) ProtoMessage() {}
 
 func (x *TokenCalls) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[15]
+	mi := &file_keyd_v1_status_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1386,7 +1455,7 @@ func (x *TokenCalls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenCalls.ProtoReflect.Descriptor instead.
 func (*TokenCalls) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{15}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TokenCalls) GetName() string {
@@ -1421,7 +1490,7 @@ type TokenErrors struct {
 
 func (x *TokenErrors) Reset() {
 	*x = TokenErrors{}
-	mi := &file_keyd_v1_status_proto_msgTypes[16]
+	mi := &file_keyd_v1_status_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1433,7 +1502,7 @@ func (x *TokenErrors) String() string {
 func (*TokenErrors) ProtoMessage() {}
 
 func (x *TokenErrors) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[16]
+	mi := &file_keyd_v1_status_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1446,7 +1515,7 @@ func (x *TokenErrors) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenErrors.ProtoReflect.Descriptor instead.
 func (*TokenErrors) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{16}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *TokenErrors) GetClass() string {
@@ -1475,7 +1544,7 @@ type Measure struct {
 
 func (x *Measure) Reset() {
 	*x = Measure{}
-	mi := &file_keyd_v1_status_proto_msgTypes[17]
+	mi := &file_keyd_v1_status_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1487,7 +1556,7 @@ func (x *Measure) String() string {
 func (*Measure) ProtoMessage() {}
 
 func (x *Measure) ProtoReflect() protoreflect.Message {
-	mi := &file_keyd_v1_status_proto_msgTypes[17]
+	mi := &file_keyd_v1_status_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1500,7 +1569,7 @@ func (x *Measure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Measure.ProtoReflect.Descriptor instead.
 func (*Measure) Descriptor() ([]byte, []int) {
-	return file_keyd_v1_status_proto_rawDescGZIP(), []int{17}
+	return file_keyd_v1_status_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Measure) GetName() string {
@@ -1528,7 +1597,7 @@ var File_keyd_v1_status_proto protoreflect.FileDescriptor
 
 const file_keyd_v1_status_proto_rawDesc = "" +
 	"\n" +
-	"\x14keyd/v1/status.proto\x12\akeyd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13keyd/v1/fleet.proto\"\x12\n" +
+	"\x14keyd/v1/status.proto\x12\akeyd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13keyd/v1/fleet.proto\x1a\x11keyd/v1/pin.proto\"\x12\n" +
 	"\x10GetStatusRequest\"\x8b\x06\n" +
 	"\x11GetStatusResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12 \n" +
@@ -1612,7 +1681,7 @@ const file_keyd_v1_status_proto_rawDesc = "" +
 	"\x05state\x18\x04 \x01(\tR\x05state\x12\x1a\n" +
 	"\brestarts\x18\x05 \x01(\x05R\brestarts\x12\x1b\n" +
 	"\tlast_exit\x18\x06 \x01(\tR\blastExit\x120\n" +
-	"\x05since\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\xb8\x04\n" +
+	"\x05since\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\xf3\x04\n" +
 	"\x05Token\x12\x16\n" +
 	"\x06module\x18\x01 \x01(\x05R\x06module\x12\x14\n" +
 	"\x05label\x18\x02 \x01(\tR\x05label\x12\"\n" +
@@ -1634,7 +1703,14 @@ const file_keyd_v1_status_proto_rawDesc = "" +
 	"\x05calls\x18\r \x03(\v2\x13.keyd.v1.TokenCallsR\x05calls\x12,\n" +
 	"\x06errors\x18\x14 \x03(\v2\x14.keyd.v1.TokenErrorsR\x06errors\x12!\n" +
 	"\fepoch_loaded\x18\x15 \x01(\x04R\vepochLoaded\x12!\n" +
-	"\fepoch_pinned\x18\x16 \x01(\x04R\vepochPinned\"\xe1\x02\n" +
+	"\fepoch_pinned\x18\x16 \x01(\x04R\vepochPinned\x129\n" +
+	"\n" +
+	"operations\x18\x17 \x03(\v2\x19.keyd.v1.OperationCustodyR\n" +
+	"operations\"n\n" +
+	"\x10OperationCustody\x12\x1c\n" +
+	"\toperation\x18\x01 \x01(\tR\toperation\x12*\n" +
+	"\acustody\x18\x02 \x01(\x0e2\x10.keyd.v1.CustodyR\acustody\x12\x10\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\"\xe1\x02\n" +
 	"\bVelocity\x125\n" +
 	"\rverifications\x18\x01 \x01(\v2\x0f.keyd.v1.LimitsR\rverifications\x123\n" +
 	"\ftranslations\x18\x02 \x01(\v2\x0f.keyd.v1.LimitsR\ftranslations\x12\x18\n" +
@@ -1677,7 +1753,7 @@ func file_keyd_v1_status_proto_rawDescGZIP() []byte {
 }
 
 var file_keyd_v1_status_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_keyd_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_keyd_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_keyd_v1_status_proto_goTypes = []any{
 	(Problem_Severity)(0),         // 0: keyd.v1.Problem.Severity
 	(*GetStatusRequest)(nil),      // 1: keyd.v1.GetStatusRequest
@@ -1693,61 +1769,65 @@ var file_keyd_v1_status_proto_goTypes = []any{
 	(*KeySerialNumbers)(nil),      // 11: keyd.v1.KeySerialNumbers
 	(*Process)(nil),               // 12: keyd.v1.Process
 	(*Token)(nil),                 // 13: keyd.v1.Token
-	(*Velocity)(nil),              // 14: keyd.v1.Velocity
-	(*Limits)(nil),                // 15: keyd.v1.Limits
-	(*TokenCalls)(nil),            // 16: keyd.v1.TokenCalls
-	(*TokenErrors)(nil),           // 17: keyd.v1.TokenErrors
-	(*Measure)(nil),               // 18: keyd.v1.Measure
-	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
-	(*Node)(nil),                  // 20: keyd.v1.Node
+	(*OperationCustody)(nil),      // 14: keyd.v1.OperationCustody
+	(*Velocity)(nil),              // 15: keyd.v1.Velocity
+	(*Limits)(nil),                // 16: keyd.v1.Limits
+	(*TokenCalls)(nil),            // 17: keyd.v1.TokenCalls
+	(*TokenErrors)(nil),           // 18: keyd.v1.TokenErrors
+	(*Measure)(nil),               // 19: keyd.v1.Measure
+	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
+	(*Node)(nil),                  // 21: keyd.v1.Node
+	(Custody)(0),                  // 22: keyd.v1.Custody
 }
 var file_keyd_v1_status_proto_depIdxs = []int32{
-	19, // 0: keyd.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	20, // 0: keyd.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
 	12, // 1: keyd.v1.GetStatusResponse.processes:type_name -> keyd.v1.Process
 	13, // 2: keyd.v1.GetStatusResponse.tokens:type_name -> keyd.v1.Token
-	18, // 3: keyd.v1.GetStatusResponse.front_confinement:type_name -> keyd.v1.Measure
+	19, // 3: keyd.v1.GetStatusResponse.front_confinement:type_name -> keyd.v1.Measure
 	11, // 4: keyd.v1.GetStatusResponse.key_serial_numbers:type_name -> keyd.v1.KeySerialNumbers
-	20, // 5: keyd.v1.GetStatusResponse.nodes:type_name -> keyd.v1.Node
+	21, // 5: keyd.v1.GetStatusResponse.nodes:type_name -> keyd.v1.Node
 	6,  // 6: keyd.v1.GetStatusResponse.problems:type_name -> keyd.v1.Problem
 	7,  // 7: keyd.v1.GetStatusResponse.policy:type_name -> keyd.v1.PolicyInUse
 	8,  // 8: keyd.v1.GetStatusResponse.tls:type_name -> keyd.v1.TlsInUse
 	3,  // 9: keyd.v1.GetStatusResponse.audit_log:type_name -> keyd.v1.AuditLog
 	9,  // 10: keyd.v1.GetStatusResponse.pages:type_name -> keyd.v1.PagesInUse
 	4,  // 11: keyd.v1.GetStatusResponse.vault:type_name -> keyd.v1.Vault
-	19, // 12: keyd.v1.AuditLog.checkpoint_at:type_name -> google.protobuf.Timestamp
-	19, // 13: keyd.v1.Vault.looked_at:type_name -> google.protobuf.Timestamp
-	19, // 14: keyd.v1.Vault.login_until:type_name -> google.protobuf.Timestamp
+	20, // 12: keyd.v1.AuditLog.checkpoint_at:type_name -> google.protobuf.Timestamp
+	20, // 13: keyd.v1.Vault.looked_at:type_name -> google.protobuf.Timestamp
+	20, // 14: keyd.v1.Vault.login_until:type_name -> google.protobuf.Timestamp
 	5,  // 15: keyd.v1.Vault.certificates:type_name -> keyd.v1.VaultCertificate
-	19, // 16: keyd.v1.VaultCertificate.not_after:type_name -> google.protobuf.Timestamp
-	19, // 17: keyd.v1.VaultCertificate.renew_at:type_name -> google.protobuf.Timestamp
+	20, // 16: keyd.v1.VaultCertificate.not_after:type_name -> google.protobuf.Timestamp
+	20, // 17: keyd.v1.VaultCertificate.renew_at:type_name -> google.protobuf.Timestamp
 	0,  // 18: keyd.v1.Problem.severity:type_name -> keyd.v1.Problem.Severity
-	19, // 19: keyd.v1.PolicyInUse.loaded_at:type_name -> google.protobuf.Timestamp
+	20, // 19: keyd.v1.PolicyInUse.loaded_at:type_name -> google.protobuf.Timestamp
 	10, // 20: keyd.v1.PolicyInUse.last_failure:type_name -> keyd.v1.FailedReload
-	19, // 21: keyd.v1.TlsInUse.not_after:type_name -> google.protobuf.Timestamp
-	19, // 22: keyd.v1.TlsInUse.loaded_at:type_name -> google.protobuf.Timestamp
-	19, // 23: keyd.v1.TlsInUse.client_authorities_until:type_name -> google.protobuf.Timestamp
+	20, // 21: keyd.v1.TlsInUse.not_after:type_name -> google.protobuf.Timestamp
+	20, // 22: keyd.v1.TlsInUse.loaded_at:type_name -> google.protobuf.Timestamp
+	20, // 23: keyd.v1.TlsInUse.client_authorities_until:type_name -> google.protobuf.Timestamp
 	10, // 24: keyd.v1.TlsInUse.last_failure:type_name -> keyd.v1.FailedReload
-	19, // 25: keyd.v1.PagesInUse.not_after:type_name -> google.protobuf.Timestamp
-	19, // 26: keyd.v1.PagesInUse.loaded_at:type_name -> google.protobuf.Timestamp
+	20, // 25: keyd.v1.PagesInUse.not_after:type_name -> google.protobuf.Timestamp
+	20, // 26: keyd.v1.PagesInUse.loaded_at:type_name -> google.protobuf.Timestamp
 	10, // 27: keyd.v1.PagesInUse.last_failure:type_name -> keyd.v1.FailedReload
-	19, // 28: keyd.v1.FailedReload.at:type_name -> google.protobuf.Timestamp
-	19, // 29: keyd.v1.Process.since:type_name -> google.protobuf.Timestamp
-	18, // 30: keyd.v1.Token.probes:type_name -> keyd.v1.Measure
-	18, // 31: keyd.v1.Token.confinement:type_name -> keyd.v1.Measure
-	14, // 32: keyd.v1.Token.velocity:type_name -> keyd.v1.Velocity
-	16, // 33: keyd.v1.Token.calls:type_name -> keyd.v1.TokenCalls
-	17, // 34: keyd.v1.Token.errors:type_name -> keyd.v1.TokenErrors
-	15, // 35: keyd.v1.Velocity.verifications:type_name -> keyd.v1.Limits
-	15, // 36: keyd.v1.Velocity.translations:type_name -> keyd.v1.Limits
-	19, // 37: keyd.v1.Velocity.presumed_until:type_name -> google.protobuf.Timestamp
-	15, // 38: keyd.v1.Velocity.cards:type_name -> keyd.v1.Limits
-	1,  // 39: keyd.v1.StatusService.GetStatus:input_type -> keyd.v1.GetStatusRequest
-	2,  // 40: keyd.v1.StatusService.GetStatus:output_type -> keyd.v1.GetStatusResponse
-	40, // [40:41] is the sub-list for method output_type
-	39, // [39:40] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	20, // 28: keyd.v1.FailedReload.at:type_name -> google.protobuf.Timestamp
+	20, // 29: keyd.v1.Process.since:type_name -> google.protobuf.Timestamp
+	19, // 30: keyd.v1.Token.probes:type_name -> keyd.v1.Measure
+	19, // 31: keyd.v1.Token.confinement:type_name -> keyd.v1.Measure
+	15, // 32: keyd.v1.Token.velocity:type_name -> keyd.v1.Velocity
+	17, // 33: keyd.v1.Token.calls:type_name -> keyd.v1.TokenCalls
+	18, // 34: keyd.v1.Token.errors:type_name -> keyd.v1.TokenErrors
+	14, // 35: keyd.v1.Token.operations:type_name -> keyd.v1.OperationCustody
+	22, // 36: keyd.v1.OperationCustody.custody:type_name -> keyd.v1.Custody
+	16, // 37: keyd.v1.Velocity.verifications:type_name -> keyd.v1.Limits
+	16, // 38: keyd.v1.Velocity.translations:type_name -> keyd.v1.Limits
+	20, // 39: keyd.v1.Velocity.presumed_until:type_name -> google.protobuf.Timestamp
+	16, // 40: keyd.v1.Velocity.cards:type_name -> keyd.v1.Limits
+	1,  // 41: keyd.v1.StatusService.GetStatus:input_type -> keyd.v1.GetStatusRequest
+	2,  // 42: keyd.v1.StatusService.GetStatus:output_type -> keyd.v1.GetStatusResponse
+	42, // [42:43] is the sub-list for method output_type
+	41, // [41:42] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_keyd_v1_status_proto_init() }
@@ -1756,13 +1836,14 @@ func file_keyd_v1_status_proto_init() {
 		return
 	}
 	file_keyd_v1_fleet_proto_init()
+	file_keyd_v1_pin_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyd_v1_status_proto_rawDesc), len(file_keyd_v1_status_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   18,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -3666,6 +3666,7 @@ type Description struct {
 	Errors        []*TokenErrors         `protobuf:"bytes,20,rep,name=errors,proto3" json:"errors,omitempty"`
 	EpochLoaded   uint64                 `protobuf:"varint,21,opt,name=epoch_loaded,json=epochLoaded,proto3" json:"epoch_loaded,omitempty"`
 	EpochPinned   uint64                 `protobuf:"varint,22,opt,name=epoch_pinned,json=epochPinned,proto3" json:"epoch_pinned,omitempty"`
+	Operations    []*OperationCustody    `protobuf:"bytes,23,rep,name=operations,proto3" json:"operations,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3812,6 +3813,74 @@ func (x *Description) GetEpochPinned() uint64 {
 	return 0
 }
 
+func (x *Description) GetOperations() []*OperationCustody {
+	if x != nil {
+		return x.Operations
+	}
+	return nil
+}
+
+// OperationCustody is that of keyd.v1; custody is hsm.Custody.
+type OperationCustody struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Operation     string                 `protobuf:"bytes,1,opt,name=operation,proto3" json:"operation,omitempty"`
+	Custody       uint32                 `protobuf:"varint,2,opt,name=custody,proto3" json:"custody,omitempty"`
+	Why           string                 `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OperationCustody) Reset() {
+	*x = OperationCustody{}
+	mi := &file_wire_wire_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OperationCustody) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OperationCustody) ProtoMessage() {}
+
+func (x *OperationCustody) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OperationCustody.ProtoReflect.Descriptor instead.
+func (*OperationCustody) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *OperationCustody) GetOperation() string {
+	if x != nil {
+		return x.Operation
+	}
+	return ""
+}
+
+func (x *OperationCustody) GetCustody() uint32 {
+	if x != nil {
+		return x.Custody
+	}
+	return 0
+}
+
+func (x *OperationCustody) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
 // TokenErrors is that of keyd.v1.
 type TokenErrors struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3823,7 +3892,7 @@ type TokenErrors struct {
 
 func (x *TokenErrors) Reset() {
 	*x = TokenErrors{}
-	mi := &file_wire_wire_proto_msgTypes[62]
+	mi := &file_wire_wire_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3835,7 +3904,7 @@ func (x *TokenErrors) String() string {
 func (*TokenErrors) ProtoMessage() {}
 
 func (x *TokenErrors) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[62]
+	mi := &file_wire_wire_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3848,7 +3917,7 @@ func (x *TokenErrors) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenErrors.ProtoReflect.Descriptor instead.
 func (*TokenErrors) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{62}
+	return file_wire_wire_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *TokenErrors) GetClass() string {
@@ -3883,7 +3952,7 @@ type Velocity struct {
 
 func (x *Velocity) Reset() {
 	*x = Velocity{}
-	mi := &file_wire_wire_proto_msgTypes[63]
+	mi := &file_wire_wire_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3895,7 +3964,7 @@ func (x *Velocity) String() string {
 func (*Velocity) ProtoMessage() {}
 
 func (x *Velocity) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[63]
+	mi := &file_wire_wire_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3908,7 +3977,7 @@ func (x *Velocity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Velocity.ProtoReflect.Descriptor instead.
 func (*Velocity) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{63}
+	return file_wire_wire_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *Velocity) GetVerifications() *Limits {
@@ -3985,7 +4054,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_wire_wire_proto_msgTypes[64]
+	mi := &file_wire_wire_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3997,7 +4066,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[64]
+	mi := &file_wire_wire_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4010,7 +4079,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{64}
+	return file_wire_wire_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *Limits) GetMinute() uint32 {
@@ -4045,7 +4114,7 @@ type TokenCalls struct {
 
 func (x *TokenCalls) Reset() {
 	*x = TokenCalls{}
-	mi := &file_wire_wire_proto_msgTypes[65]
+	mi := &file_wire_wire_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4057,7 +4126,7 @@ func (x *TokenCalls) String() string {
 func (*TokenCalls) ProtoMessage() {}
 
 func (x *TokenCalls) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[65]
+	mi := &file_wire_wire_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4070,7 +4139,7 @@ func (x *TokenCalls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenCalls.ProtoReflect.Descriptor instead.
 func (*TokenCalls) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{65}
+	return file_wire_wire_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *TokenCalls) GetName() string {
@@ -4105,7 +4174,7 @@ type Measure struct {
 
 func (x *Measure) Reset() {
 	*x = Measure{}
-	mi := &file_wire_wire_proto_msgTypes[66]
+	mi := &file_wire_wire_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4117,7 +4186,7 @@ func (x *Measure) String() string {
 func (*Measure) ProtoMessage() {}
 
 func (x *Measure) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[66]
+	mi := &file_wire_wire_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4130,7 +4199,7 @@ func (x *Measure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Measure.ProtoReflect.Descriptor instead.
 func (*Measure) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{66}
+	return file_wire_wire_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *Measure) GetName() string {
@@ -4170,7 +4239,7 @@ type Injection struct {
 
 func (x *Injection) Reset() {
 	*x = Injection{}
-	mi := &file_wire_wire_proto_msgTypes[67]
+	mi := &file_wire_wire_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4182,7 +4251,7 @@ func (x *Injection) String() string {
 func (*Injection) ProtoMessage() {}
 
 func (x *Injection) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[67]
+	mi := &file_wire_wire_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4195,7 +4264,7 @@ func (x *Injection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Injection.ProtoReflect.Descriptor instead.
 func (*Injection) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{67}
+	return file_wire_wire_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *Injection) GetId() []byte {
@@ -4258,7 +4327,7 @@ type MasterSpec struct {
 
 func (x *MasterSpec) Reset() {
 	*x = MasterSpec{}
-	mi := &file_wire_wire_proto_msgTypes[68]
+	mi := &file_wire_wire_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4270,7 +4339,7 @@ func (x *MasterSpec) String() string {
 func (*MasterSpec) ProtoMessage() {}
 
 func (x *MasterSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[68]
+	mi := &file_wire_wire_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4283,7 +4352,7 @@ func (x *MasterSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MasterSpec.ProtoReflect.Descriptor instead.
 func (*MasterSpec) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{68}
+	return file_wire_wire_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *MasterSpec) GetAlgorithm() string {
@@ -4318,7 +4387,7 @@ type InitialKey struct {
 
 func (x *InitialKey) Reset() {
 	*x = InitialKey{}
-	mi := &file_wire_wire_proto_msgTypes[69]
+	mi := &file_wire_wire_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4330,7 +4399,7 @@ func (x *InitialKey) String() string {
 func (*InitialKey) ProtoMessage() {}
 
 func (x *InitialKey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[69]
+	mi := &file_wire_wire_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4343,7 +4412,7 @@ func (x *InitialKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitialKey.ProtoReflect.Descriptor instead.
 func (*InitialKey) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{69}
+	return file_wire_wire_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *InitialKey) GetBdk() *SealedKey {
@@ -4378,7 +4447,7 @@ type InjectByAgreement struct {
 
 func (x *InjectByAgreement) Reset() {
 	*x = InjectByAgreement{}
-	mi := &file_wire_wire_proto_msgTypes[70]
+	mi := &file_wire_wire_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4390,7 +4459,7 @@ func (x *InjectByAgreement) String() string {
 func (*InjectByAgreement) ProtoMessage() {}
 
 func (x *InjectByAgreement) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[70]
+	mi := &file_wire_wire_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4403,7 +4472,7 @@ func (x *InjectByAgreement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InjectByAgreement.ProtoReflect.Descriptor instead.
 func (*InjectByAgreement) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{70}
+	return file_wire_wire_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *InjectByAgreement) GetInjection() *Injection {
@@ -4434,7 +4503,7 @@ type InjectByToken struct {
 
 func (x *InjectByToken) Reset() {
 	*x = InjectByToken{}
-	mi := &file_wire_wire_proto_msgTypes[71]
+	mi := &file_wire_wire_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4446,7 +4515,7 @@ func (x *InjectByToken) String() string {
 func (*InjectByToken) ProtoMessage() {}
 
 func (x *InjectByToken) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[71]
+	mi := &file_wire_wire_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4459,7 +4528,7 @@ func (x *InjectByToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InjectByToken.ProtoReflect.Descriptor instead.
 func (*InjectByToken) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{71}
+	return file_wire_wire_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *InjectByToken) GetInjection() *Injection {
@@ -4510,7 +4579,7 @@ type Injected struct {
 
 func (x *Injected) Reset() {
 	*x = Injected{}
-	mi := &file_wire_wire_proto_msgTypes[72]
+	mi := &file_wire_wire_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4522,7 +4591,7 @@ func (x *Injected) String() string {
 func (*Injected) ProtoMessage() {}
 
 func (x *Injected) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[72]
+	mi := &file_wire_wire_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4535,7 +4604,7 @@ func (x *Injected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Injected.ProtoReflect.Descriptor instead.
 func (*Injected) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{72}
+	return file_wire_wire_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *Injected) GetAnswer() []byte {
@@ -4586,7 +4655,7 @@ type ConfirmInjection struct {
 
 func (x *ConfirmInjection) Reset() {
 	*x = ConfirmInjection{}
-	mi := &file_wire_wire_proto_msgTypes[73]
+	mi := &file_wire_wire_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4598,7 +4667,7 @@ func (x *ConfirmInjection) String() string {
 func (*ConfirmInjection) ProtoMessage() {}
 
 func (x *ConfirmInjection) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[73]
+	mi := &file_wire_wire_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4611,7 +4680,7 @@ func (x *ConfirmInjection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmInjection.ProtoReflect.Descriptor instead.
 func (*ConfirmInjection) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{73}
+	return file_wire_wire_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ConfirmInjection) GetRecord() []byte {
@@ -4651,7 +4720,7 @@ type InjectionConfirmed struct {
 
 func (x *InjectionConfirmed) Reset() {
 	*x = InjectionConfirmed{}
-	mi := &file_wire_wire_proto_msgTypes[74]
+	mi := &file_wire_wire_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4663,7 +4732,7 @@ func (x *InjectionConfirmed) String() string {
 func (*InjectionConfirmed) ProtoMessage() {}
 
 func (x *InjectionConfirmed) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[74]
+	mi := &file_wire_wire_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4676,7 +4745,7 @@ func (x *InjectionConfirmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InjectionConfirmed.ProtoReflect.Descriptor instead.
 func (*InjectionConfirmed) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{74}
+	return file_wire_wire_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *InjectionConfirmed) GetStatement() []byte {
@@ -4697,7 +4766,7 @@ type MakeSessionKeys struct {
 
 func (x *MakeSessionKeys) Reset() {
 	*x = MakeSessionKeys{}
-	mi := &file_wire_wire_proto_msgTypes[75]
+	mi := &file_wire_wire_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4709,7 +4778,7 @@ func (x *MakeSessionKeys) String() string {
 func (*MakeSessionKeys) ProtoMessage() {}
 
 func (x *MakeSessionKeys) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[75]
+	mi := &file_wire_wire_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4722,7 +4791,7 @@ func (x *MakeSessionKeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MakeSessionKeys.ProtoReflect.Descriptor instead.
 func (*MakeSessionKeys) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{75}
+	return file_wire_wire_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *MakeSessionKeys) GetMaster() *SealedKey {
@@ -4753,7 +4822,7 @@ type SessionKeySpec struct {
 
 func (x *SessionKeySpec) Reset() {
 	*x = SessionKeySpec{}
-	mi := &file_wire_wire_proto_msgTypes[76]
+	mi := &file_wire_wire_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4765,7 +4834,7 @@ func (x *SessionKeySpec) String() string {
 func (*SessionKeySpec) ProtoMessage() {}
 
 func (x *SessionKeySpec) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[76]
+	mi := &file_wire_wire_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4778,7 +4847,7 @@ func (x *SessionKeySpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionKeySpec.ProtoReflect.Descriptor instead.
 func (*SessionKeySpec) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{76}
+	return file_wire_wire_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *SessionKeySpec) GetName() string {
@@ -4832,7 +4901,7 @@ type SessionKeysMade struct {
 
 func (x *SessionKeysMade) Reset() {
 	*x = SessionKeysMade{}
-	mi := &file_wire_wire_proto_msgTypes[77]
+	mi := &file_wire_wire_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4844,7 +4913,7 @@ func (x *SessionKeysMade) String() string {
 func (*SessionKeysMade) ProtoMessage() {}
 
 func (x *SessionKeysMade) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[77]
+	mi := &file_wire_wire_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4857,7 +4926,7 @@ func (x *SessionKeysMade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionKeysMade.ProtoReflect.Descriptor instead.
 func (*SessionKeysMade) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{77}
+	return file_wire_wire_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *SessionKeysMade) GetKeys() []*SessionKey {
@@ -4879,7 +4948,7 @@ type SessionKey struct {
 
 func (x *SessionKey) Reset() {
 	*x = SessionKey{}
-	mi := &file_wire_wire_proto_msgTypes[78]
+	mi := &file_wire_wire_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4891,7 +4960,7 @@ func (x *SessionKey) String() string {
 func (*SessionKey) ProtoMessage() {}
 
 func (x *SessionKey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[78]
+	mi := &file_wire_wire_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4904,7 +4973,7 @@ func (x *SessionKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionKey.ProtoReflect.Descriptor instead.
 func (*SessionKey) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{78}
+	return file_wire_wire_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *SessionKey) GetSealed() []byte {
@@ -4953,7 +5022,7 @@ type MakeBindingToken struct {
 
 func (x *MakeBindingToken) Reset() {
 	*x = MakeBindingToken{}
-	mi := &file_wire_wire_proto_msgTypes[79]
+	mi := &file_wire_wire_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4965,7 +5034,7 @@ func (x *MakeBindingToken) String() string {
 func (*MakeBindingToken) ProtoMessage() {}
 
 func (x *MakeBindingToken) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[79]
+	mi := &file_wire_wire_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4978,7 +5047,7 @@ func (x *MakeBindingToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MakeBindingToken.ProtoReflect.Descriptor instead.
 func (*MakeBindingToken) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{79}
+	return file_wire_wire_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *MakeBindingToken) GetHost() *SealedKey {
@@ -5046,7 +5115,7 @@ type BindingTokenMade struct {
 
 func (x *BindingTokenMade) Reset() {
 	*x = BindingTokenMade{}
-	mi := &file_wire_wire_proto_msgTypes[80]
+	mi := &file_wire_wire_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5058,7 +5127,7 @@ func (x *BindingTokenMade) String() string {
 func (*BindingTokenMade) ProtoMessage() {}
 
 func (x *BindingTokenMade) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[80]
+	mi := &file_wire_wire_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5071,7 +5140,7 @@ func (x *BindingTokenMade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BindingTokenMade.ProtoReflect.Descriptor instead.
 func (*BindingTokenMade) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{80}
+	return file_wire_wire_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *BindingTokenMade) GetToken() []byte {
@@ -5093,7 +5162,7 @@ type Approval struct {
 
 func (x *Approval) Reset() {
 	*x = Approval{}
-	mi := &file_wire_wire_proto_msgTypes[81]
+	mi := &file_wire_wire_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5105,7 +5174,7 @@ func (x *Approval) String() string {
 func (*Approval) ProtoMessage() {}
 
 func (x *Approval) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[81]
+	mi := &file_wire_wire_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5118,7 +5187,7 @@ func (x *Approval) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Approval.ProtoReflect.Descriptor instead.
 func (*Approval) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{81}
+	return file_wire_wire_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *Approval) GetDocument() []byte {
@@ -5155,7 +5224,7 @@ type RecordBlock struct {
 
 func (x *RecordBlock) Reset() {
 	*x = RecordBlock{}
-	mi := &file_wire_wire_proto_msgTypes[82]
+	mi := &file_wire_wire_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5167,7 +5236,7 @@ func (x *RecordBlock) String() string {
 func (*RecordBlock) ProtoMessage() {}
 
 func (x *RecordBlock) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[82]
+	mi := &file_wire_wire_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5180,7 +5249,7 @@ func (x *RecordBlock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordBlock.ProtoReflect.Descriptor instead.
 func (*RecordBlock) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{82}
+	return file_wire_wire_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *RecordBlock) GetKey() *PinKey {
@@ -5215,7 +5284,7 @@ type BeginPin struct {
 
 func (x *BeginPin) Reset() {
 	*x = BeginPin{}
-	mi := &file_wire_wire_proto_msgTypes[83]
+	mi := &file_wire_wire_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5227,7 +5296,7 @@ func (x *BeginPin) String() string {
 func (*BeginPin) ProtoMessage() {}
 
 func (x *BeginPin) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[83]
+	mi := &file_wire_wire_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5240,7 +5309,7 @@ func (x *BeginPin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginPin.ProtoReflect.Descriptor instead.
 func (*BeginPin) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{83}
+	return file_wire_wire_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *BeginPin) GetApprovals() []*Approval {
@@ -5267,7 +5336,7 @@ type PinBegun struct {
 
 func (x *PinBegun) Reset() {
 	*x = PinBegun{}
-	mi := &file_wire_wire_proto_msgTypes[84]
+	mi := &file_wire_wire_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5279,7 +5348,7 @@ func (x *PinBegun) String() string {
 func (*PinBegun) ProtoMessage() {}
 
 func (x *PinBegun) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[84]
+	mi := &file_wire_wire_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5292,7 +5361,7 @@ func (x *PinBegun) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PinBegun.ProtoReflect.Descriptor instead.
 func (*PinBegun) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{84}
+	return file_wire_wire_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *PinBegun) GetPending() []byte {
@@ -5323,7 +5392,7 @@ type SetPin struct {
 
 func (x *SetPin) Reset() {
 	*x = SetPin{}
-	mi := &file_wire_wire_proto_msgTypes[85]
+	mi := &file_wire_wire_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5335,7 +5404,7 @@ func (x *SetPin) String() string {
 func (*SetPin) ProtoMessage() {}
 
 func (x *SetPin) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[85]
+	mi := &file_wire_wire_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5348,7 +5417,7 @@ func (x *SetPin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPin.ProtoReflect.Descriptor instead.
 func (*SetPin) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{85}
+	return file_wire_wire_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *SetPin) GetPending() []byte {
@@ -5396,7 +5465,7 @@ type PinSet struct {
 
 func (x *PinSet) Reset() {
 	*x = PinSet{}
-	mi := &file_wire_wire_proto_msgTypes[86]
+	mi := &file_wire_wire_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5408,7 +5477,7 @@ func (x *PinSet) String() string {
 func (*PinSet) ProtoMessage() {}
 
 func (x *PinSet) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[86]
+	mi := &file_wire_wire_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5421,7 +5490,7 @@ func (x *PinSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PinSet.ProtoReflect.Descriptor instead.
 func (*PinSet) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{86}
+	return file_wire_wire_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *PinSet) GetVerified() bool {
@@ -5450,7 +5519,7 @@ type VerifyRecord struct {
 
 func (x *VerifyRecord) Reset() {
 	*x = VerifyRecord{}
-	mi := &file_wire_wire_proto_msgTypes[87]
+	mi := &file_wire_wire_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5462,7 +5531,7 @@ func (x *VerifyRecord) String() string {
 func (*VerifyRecord) ProtoMessage() {}
 
 func (x *VerifyRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[87]
+	mi := &file_wire_wire_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5475,7 +5544,7 @@ func (x *VerifyRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyRecord.ProtoReflect.Descriptor instead.
 func (*VerifyRecord) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{87}
+	return file_wire_wire_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *VerifyRecord) GetRecord() []byte {
@@ -5515,7 +5584,7 @@ type RecordVerified struct {
 
 func (x *RecordVerified) Reset() {
 	*x = RecordVerified{}
-	mi := &file_wire_wire_proto_msgTypes[88]
+	mi := &file_wire_wire_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5527,7 +5596,7 @@ func (x *RecordVerified) String() string {
 func (*RecordVerified) ProtoMessage() {}
 
 func (x *RecordVerified) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[88]
+	mi := &file_wire_wire_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5540,7 +5609,7 @@ func (x *RecordVerified) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordVerified.ProtoReflect.Descriptor instead.
 func (*RecordVerified) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{88}
+	return file_wire_wire_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *RecordVerified) GetVerified() bool {
@@ -5563,7 +5632,7 @@ type ChangeRecord struct {
 
 func (x *ChangeRecord) Reset() {
 	*x = ChangeRecord{}
-	mi := &file_wire_wire_proto_msgTypes[89]
+	mi := &file_wire_wire_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5575,7 +5644,7 @@ func (x *ChangeRecord) String() string {
 func (*ChangeRecord) ProtoMessage() {}
 
 func (x *ChangeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[89]
+	mi := &file_wire_wire_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5588,7 +5657,7 @@ func (x *ChangeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeRecord.ProtoReflect.Descriptor instead.
 func (*ChangeRecord) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{89}
+	return file_wire_wire_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *ChangeRecord) GetRecord() []byte {
@@ -5636,7 +5705,7 @@ type RecordChanged struct {
 
 func (x *RecordChanged) Reset() {
 	*x = RecordChanged{}
-	mi := &file_wire_wire_proto_msgTypes[90]
+	mi := &file_wire_wire_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5648,7 +5717,7 @@ func (x *RecordChanged) String() string {
 func (*RecordChanged) ProtoMessage() {}
 
 func (x *RecordChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[90]
+	mi := &file_wire_wire_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5661,7 +5730,7 @@ func (x *RecordChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordChanged.ProtoReflect.Descriptor instead.
 func (*RecordChanged) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{90}
+	return file_wire_wire_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *RecordChanged) GetVerified() bool {
@@ -5688,7 +5757,7 @@ type RevokeRecord struct {
 
 func (x *RevokeRecord) Reset() {
 	*x = RevokeRecord{}
-	mi := &file_wire_wire_proto_msgTypes[91]
+	mi := &file_wire_wire_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5700,7 +5769,7 @@ func (x *RevokeRecord) String() string {
 func (*RevokeRecord) ProtoMessage() {}
 
 func (x *RevokeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[91]
+	mi := &file_wire_wire_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5713,7 +5782,7 @@ func (x *RevokeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeRecord.ProtoReflect.Descriptor instead.
 func (*RevokeRecord) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{91}
+	return file_wire_wire_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *RevokeRecord) GetRecord() []byte {
@@ -5731,7 +5800,7 @@ type RecordRevoked struct {
 
 func (x *RecordRevoked) Reset() {
 	*x = RecordRevoked{}
-	mi := &file_wire_wire_proto_msgTypes[92]
+	mi := &file_wire_wire_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5743,7 +5812,7 @@ func (x *RecordRevoked) String() string {
 func (*RecordRevoked) ProtoMessage() {}
 
 func (x *RecordRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[92]
+	mi := &file_wire_wire_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5756,7 +5825,7 @@ func (x *RecordRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordRevoked.ProtoReflect.Descriptor instead.
 func (*RecordRevoked) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{92}
+	return file_wire_wire_proto_rawDescGZIP(), []int{93}
 }
 
 // UnblockRecord gives a record its tries back, as two approvers want it.
@@ -5770,7 +5839,7 @@ type UnblockRecord struct {
 
 func (x *UnblockRecord) Reset() {
 	*x = UnblockRecord{}
-	mi := &file_wire_wire_proto_msgTypes[93]
+	mi := &file_wire_wire_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5782,7 +5851,7 @@ func (x *UnblockRecord) String() string {
 func (*UnblockRecord) ProtoMessage() {}
 
 func (x *UnblockRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[93]
+	mi := &file_wire_wire_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5795,7 +5864,7 @@ func (x *UnblockRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnblockRecord.ProtoReflect.Descriptor instead.
 func (*UnblockRecord) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{93}
+	return file_wire_wire_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *UnblockRecord) GetRecord() []byte {
@@ -5820,7 +5889,7 @@ type RecordUnblocked struct {
 
 func (x *RecordUnblocked) Reset() {
 	*x = RecordUnblocked{}
-	mi := &file_wire_wire_proto_msgTypes[94]
+	mi := &file_wire_wire_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5832,7 +5901,7 @@ func (x *RecordUnblocked) String() string {
 func (*RecordUnblocked) ProtoMessage() {}
 
 func (x *RecordUnblocked) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[94]
+	mi := &file_wire_wire_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5845,7 +5914,7 @@ func (x *RecordUnblocked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordUnblocked.ProtoReflect.Descriptor instead.
 func (*RecordUnblocked) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{94}
+	return file_wire_wire_proto_rawDescGZIP(), []int{95}
 }
 
 // ResealRecord seals a record anew under the present master keys.
@@ -5858,7 +5927,7 @@ type ResealRecord struct {
 
 func (x *ResealRecord) Reset() {
 	*x = ResealRecord{}
-	mi := &file_wire_wire_proto_msgTypes[95]
+	mi := &file_wire_wire_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5870,7 +5939,7 @@ func (x *ResealRecord) String() string {
 func (*ResealRecord) ProtoMessage() {}
 
 func (x *ResealRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[95]
+	mi := &file_wire_wire_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5883,7 +5952,7 @@ func (x *ResealRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResealRecord.ProtoReflect.Descriptor instead.
 func (*ResealRecord) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{95}
+	return file_wire_wire_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *ResealRecord) GetRecord() []byte {
@@ -5902,7 +5971,7 @@ type RecordResealed struct {
 
 func (x *RecordResealed) Reset() {
 	*x = RecordResealed{}
-	mi := &file_wire_wire_proto_msgTypes[96]
+	mi := &file_wire_wire_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5914,7 +5983,7 @@ func (x *RecordResealed) String() string {
 func (*RecordResealed) ProtoMessage() {}
 
 func (x *RecordResealed) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[96]
+	mi := &file_wire_wire_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5927,7 +5996,7 @@ func (x *RecordResealed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordResealed.ProtoReflect.Descriptor instead.
 func (*RecordResealed) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{96}
+	return file_wire_wire_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *RecordResealed) GetRecord() []byte {
@@ -5952,7 +6021,7 @@ type VoidFields struct {
 
 func (x *VoidFields) Reset() {
 	*x = VoidFields{}
-	mi := &file_wire_wire_proto_msgTypes[97]
+	mi := &file_wire_wire_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5964,7 +6033,7 @@ func (x *VoidFields) String() string {
 func (*VoidFields) ProtoMessage() {}
 
 func (x *VoidFields) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[97]
+	mi := &file_wire_wire_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5977,7 +6046,7 @@ func (x *VoidFields) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VoidFields.ProtoReflect.Descriptor instead.
 func (*VoidFields) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{97}
+	return file_wire_wire_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *VoidFields) GetVoid() string {
@@ -6041,7 +6110,7 @@ type VoidPin struct {
 
 func (x *VoidPin) Reset() {
 	*x = VoidPin{}
-	mi := &file_wire_wire_proto_msgTypes[98]
+	mi := &file_wire_wire_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6053,7 +6122,7 @@ func (x *VoidPin) String() string {
 func (*VoidPin) ProtoMessage() {}
 
 func (x *VoidPin) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[98]
+	mi := &file_wire_wire_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6066,7 +6135,7 @@ func (x *VoidPin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VoidPin.ProtoReflect.Descriptor instead.
 func (*VoidPin) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{98}
+	return file_wire_wire_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *VoidPin) GetIncoming() *PinKey {
@@ -6155,7 +6224,7 @@ type RecordPin struct {
 
 func (x *RecordPin) Reset() {
 	*x = RecordPin{}
-	mi := &file_wire_wire_proto_msgTypes[99]
+	mi := &file_wire_wire_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6167,7 +6236,7 @@ func (x *RecordPin) String() string {
 func (*RecordPin) ProtoMessage() {}
 
 func (x *RecordPin) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[99]
+	mi := &file_wire_wire_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6180,7 +6249,7 @@ func (x *RecordPin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordPin.ProtoReflect.Descriptor instead.
 func (*RecordPin) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{99}
+	return file_wire_wire_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *RecordPin) GetRecord() []byte {
@@ -6212,7 +6281,7 @@ type CardholderPin struct {
 
 func (x *CardholderPin) Reset() {
 	*x = CardholderPin{}
-	mi := &file_wire_wire_proto_msgTypes[100]
+	mi := &file_wire_wire_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6224,7 +6293,7 @@ func (x *CardholderPin) String() string {
 func (*CardholderPin) ProtoMessage() {}
 
 func (x *CardholderPin) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[100]
+	mi := &file_wire_wire_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6237,7 +6306,7 @@ func (x *CardholderPin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CardholderPin.ProtoReflect.Descriptor instead.
 func (*CardholderPin) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{100}
+	return file_wire_wire_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *CardholderPin) GetVerification() *SealedKey {
@@ -6308,7 +6377,7 @@ type AuthorizeVoid struct {
 
 func (x *AuthorizeVoid) Reset() {
 	*x = AuthorizeVoid{}
-	mi := &file_wire_wire_proto_msgTypes[101]
+	mi := &file_wire_wire_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6320,7 +6389,7 @@ func (x *AuthorizeVoid) String() string {
 func (*AuthorizeVoid) ProtoMessage() {}
 
 func (x *AuthorizeVoid) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[101]
+	mi := &file_wire_wire_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6333,7 +6402,7 @@ func (x *AuthorizeVoid) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthorizeVoid.ProtoReflect.Descriptor instead.
 func (*AuthorizeVoid) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{101}
+	return file_wire_wire_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *AuthorizeVoid) GetFields() *VoidFields {
@@ -6381,7 +6450,7 @@ type VoidAuthorized struct {
 
 func (x *VoidAuthorized) Reset() {
 	*x = VoidAuthorized{}
-	mi := &file_wire_wire_proto_msgTypes[102]
+	mi := &file_wire_wire_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6393,7 +6462,7 @@ func (x *VoidAuthorized) String() string {
 func (*VoidAuthorized) ProtoMessage() {}
 
 func (x *VoidAuthorized) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[102]
+	mi := &file_wire_wire_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6406,7 +6475,7 @@ func (x *VoidAuthorized) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VoidAuthorized.ProtoReflect.Descriptor instead.
 func (*VoidAuthorized) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{102}
+	return file_wire_wire_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *VoidAuthorized) GetVerified() bool {
@@ -6436,7 +6505,7 @@ type ApproveVoid struct {
 
 func (x *ApproveVoid) Reset() {
 	*x = ApproveVoid{}
-	mi := &file_wire_wire_proto_msgTypes[103]
+	mi := &file_wire_wire_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6448,7 +6517,7 @@ func (x *ApproveVoid) String() string {
 func (*ApproveVoid) ProtoMessage() {}
 
 func (x *ApproveVoid) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[103]
+	mi := &file_wire_wire_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6461,7 +6530,7 @@ func (x *ApproveVoid) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveVoid.ProtoReflect.Descriptor instead.
 func (*ApproveVoid) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{103}
+	return file_wire_wire_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *ApproveVoid) GetFields() *VoidFields {
@@ -6501,7 +6570,7 @@ type VoidApproved struct {
 
 func (x *VoidApproved) Reset() {
 	*x = VoidApproved{}
-	mi := &file_wire_wire_proto_msgTypes[104]
+	mi := &file_wire_wire_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6513,7 +6582,7 @@ func (x *VoidApproved) String() string {
 func (*VoidApproved) ProtoMessage() {}
 
 func (x *VoidApproved) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[104]
+	mi := &file_wire_wire_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6526,7 +6595,7 @@ func (x *VoidApproved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VoidApproved.ProtoReflect.Descriptor instead.
 func (*VoidApproved) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{104}
+	return file_wire_wire_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *VoidApproved) GetToken() string {
@@ -6549,7 +6618,7 @@ type SignCode struct {
 
 func (x *SignCode) Reset() {
 	*x = SignCode{}
-	mi := &file_wire_wire_proto_msgTypes[105]
+	mi := &file_wire_wire_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6561,7 +6630,7 @@ func (x *SignCode) String() string {
 func (*SignCode) ProtoMessage() {}
 
 func (x *SignCode) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[105]
+	mi := &file_wire_wire_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6574,7 +6643,7 @@ func (x *SignCode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignCode.ProtoReflect.Descriptor instead.
 func (*SignCode) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{105}
+	return file_wire_wire_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *SignCode) GetIdentifier() []byte {
@@ -6614,7 +6683,7 @@ type CodeSigned struct {
 
 func (x *CodeSigned) Reset() {
 	*x = CodeSigned{}
-	mi := &file_wire_wire_proto_msgTypes[106]
+	mi := &file_wire_wire_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6626,7 +6695,7 @@ func (x *CodeSigned) String() string {
 func (*CodeSigned) ProtoMessage() {}
 
 func (x *CodeSigned) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[106]
+	mi := &file_wire_wire_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6639,7 +6708,7 @@ func (x *CodeSigned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CodeSigned.ProtoReflect.Descriptor instead.
 func (*CodeSigned) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{106}
+	return file_wire_wire_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *CodeSigned) GetSignature() []byte {
@@ -6665,7 +6734,7 @@ type SetPasskey struct {
 
 func (x *SetPasskey) Reset() {
 	*x = SetPasskey{}
-	mi := &file_wire_wire_proto_msgTypes[107]
+	mi := &file_wire_wire_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6677,7 +6746,7 @@ func (x *SetPasskey) String() string {
 func (*SetPasskey) ProtoMessage() {}
 
 func (x *SetPasskey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[107]
+	mi := &file_wire_wire_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6690,7 +6759,7 @@ func (x *SetPasskey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPasskey.ProtoReflect.Descriptor instead.
 func (*SetPasskey) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{107}
+	return file_wire_wire_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *SetPasskey) GetPending() []byte {
@@ -6752,7 +6821,7 @@ type PasskeySet struct {
 
 func (x *PasskeySet) Reset() {
 	*x = PasskeySet{}
-	mi := &file_wire_wire_proto_msgTypes[108]
+	mi := &file_wire_wire_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6764,7 +6833,7 @@ func (x *PasskeySet) String() string {
 func (*PasskeySet) ProtoMessage() {}
 
 func (x *PasskeySet) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[108]
+	mi := &file_wire_wire_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6777,7 +6846,7 @@ func (x *PasskeySet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PasskeySet.ProtoReflect.Descriptor instead.
 func (*PasskeySet) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{108}
+	return file_wire_wire_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *PasskeySet) GetVerified() bool {
@@ -6811,7 +6880,7 @@ type AuthorizeByPasskey struct {
 
 func (x *AuthorizeByPasskey) Reset() {
 	*x = AuthorizeByPasskey{}
-	mi := &file_wire_wire_proto_msgTypes[109]
+	mi := &file_wire_wire_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6823,7 +6892,7 @@ func (x *AuthorizeByPasskey) String() string {
 func (*AuthorizeByPasskey) ProtoMessage() {}
 
 func (x *AuthorizeByPasskey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[109]
+	mi := &file_wire_wire_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6836,7 +6905,7 @@ func (x *AuthorizeByPasskey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthorizeByPasskey.ProtoReflect.Descriptor instead.
 func (*AuthorizeByPasskey) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{109}
+	return file_wire_wire_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *AuthorizeByPasskey) GetFields() *VoidFields {
@@ -6907,7 +6976,7 @@ type SignPageKey struct {
 
 func (x *SignPageKey) Reset() {
 	*x = SignPageKey{}
-	mi := &file_wire_wire_proto_msgTypes[110]
+	mi := &file_wire_wire_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6919,7 +6988,7 @@ func (x *SignPageKey) String() string {
 func (*SignPageKey) ProtoMessage() {}
 
 func (x *SignPageKey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[110]
+	mi := &file_wire_wire_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6932,7 +7001,7 @@ func (x *SignPageKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignPageKey.ProtoReflect.Descriptor instead.
 func (*SignPageKey) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{110}
+	return file_wire_wire_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *SignPageKey) GetPageKey() *SealedKey {
@@ -6966,7 +7035,7 @@ type PageKeySigned struct {
 
 func (x *PageKeySigned) Reset() {
 	*x = PageKeySigned{}
-	mi := &file_wire_wire_proto_msgTypes[111]
+	mi := &file_wire_wire_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6978,7 +7047,7 @@ func (x *PageKeySigned) String() string {
 func (*PageKeySigned) ProtoMessage() {}
 
 func (x *PageKeySigned) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[111]
+	mi := &file_wire_wire_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6991,7 +7060,7 @@ func (x *PageKeySigned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PageKeySigned.ProtoReflect.Descriptor instead.
 func (*PageKeySigned) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{111}
+	return file_wire_wire_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *PageKeySigned) GetSignature() []byte {
@@ -7020,7 +7089,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_wire_wire_proto_msgTypes[112]
+	mi := &file_wire_wire_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7032,7 +7101,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[112]
+	mi := &file_wire_wire_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7045,7 +7114,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{112}
+	return file_wire_wire_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *Failure) GetReason() uint32 {
@@ -7315,7 +7384,7 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12\x14\n" +
 	"\x05began\x18\x03 \x01(\bR\x05began\"\n" +
 	"\n" +
-	"\bDescribe\"\xd2\x04\n" +
+	"\bDescribe\"\x8f\x05\n" +
 	"\vDescription\x12\x14\n" +
 	"\x05label\x18\x01 \x01(\tR\x05label\x12\"\n" +
 	"\fmanufacturer\x18\x02 \x01(\tR\fmanufacturer\x12\x14\n" +
@@ -7337,7 +7406,14 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\x05calls\x18\r \x03(\v2\x15.keyd.wire.TokenCallsR\x05calls\x12.\n" +
 	"\x06errors\x18\x14 \x03(\v2\x16.keyd.wire.TokenErrorsR\x06errors\x12!\n" +
 	"\fepoch_loaded\x18\x15 \x01(\x04R\vepochLoaded\x12!\n" +
-	"\fepoch_pinned\x18\x16 \x01(\x04R\vepochPinned\"9\n" +
+	"\fepoch_pinned\x18\x16 \x01(\x04R\vepochPinned\x12;\n" +
+	"\n" +
+	"operations\x18\x17 \x03(\v2\x1b.keyd.wire.OperationCustodyR\n" +
+	"operations\"\\\n" +
+	"\x10OperationCustody\x12\x1c\n" +
+	"\toperation\x18\x01 \x01(\tR\toperation\x12\x18\n" +
+	"\acustody\x18\x02 \x01(\rR\acustody\x12\x10\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\"9\n" +
 	"\vTokenErrors\x12\x14\n" +
 	"\x05class\x18\x01 \x01(\tR\x05class\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x04R\x05count\"\xcb\x02\n" +
@@ -7596,7 +7672,7 @@ func file_wire_wire_proto_rawDescGZIP() []byte {
 	return file_wire_wire_proto_rawDescData
 }
 
-var file_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 113)
+var file_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 114)
 var file_wire_wire_proto_goTypes = []any{
 	(*SealedKey)(nil),            // 0: keyd.wire.SealedKey
 	(*PinKey)(nil),               // 1: keyd.wire.PinKey
@@ -7660,57 +7736,58 @@ var file_wire_wire_proto_goTypes = []any{
 	(*CheckpointSigned)(nil),     // 59: keyd.wire.CheckpointSigned
 	(*Describe)(nil),             // 60: keyd.wire.Describe
 	(*Description)(nil),          // 61: keyd.wire.Description
-	(*TokenErrors)(nil),          // 62: keyd.wire.TokenErrors
-	(*Velocity)(nil),             // 63: keyd.wire.Velocity
-	(*Limits)(nil),               // 64: keyd.wire.Limits
-	(*TokenCalls)(nil),           // 65: keyd.wire.TokenCalls
-	(*Measure)(nil),              // 66: keyd.wire.Measure
-	(*Injection)(nil),            // 67: keyd.wire.Injection
-	(*MasterSpec)(nil),           // 68: keyd.wire.MasterSpec
-	(*InitialKey)(nil),           // 69: keyd.wire.InitialKey
-	(*InjectByAgreement)(nil),    // 70: keyd.wire.InjectByAgreement
-	(*InjectByToken)(nil),        // 71: keyd.wire.InjectByToken
-	(*Injected)(nil),             // 72: keyd.wire.Injected
-	(*ConfirmInjection)(nil),     // 73: keyd.wire.ConfirmInjection
-	(*InjectionConfirmed)(nil),   // 74: keyd.wire.InjectionConfirmed
-	(*MakeSessionKeys)(nil),      // 75: keyd.wire.MakeSessionKeys
-	(*SessionKeySpec)(nil),       // 76: keyd.wire.SessionKeySpec
-	(*SessionKeysMade)(nil),      // 77: keyd.wire.SessionKeysMade
-	(*SessionKey)(nil),           // 78: keyd.wire.SessionKey
-	(*MakeBindingToken)(nil),     // 79: keyd.wire.MakeBindingToken
-	(*BindingTokenMade)(nil),     // 80: keyd.wire.BindingTokenMade
-	(*Approval)(nil),             // 81: keyd.wire.Approval
-	(*RecordBlock)(nil),          // 82: keyd.wire.RecordBlock
-	(*BeginPin)(nil),             // 83: keyd.wire.BeginPin
-	(*PinBegun)(nil),             // 84: keyd.wire.PinBegun
-	(*SetPin)(nil),               // 85: keyd.wire.SetPin
-	(*PinSet)(nil),               // 86: keyd.wire.PinSet
-	(*VerifyRecord)(nil),         // 87: keyd.wire.VerifyRecord
-	(*RecordVerified)(nil),       // 88: keyd.wire.RecordVerified
-	(*ChangeRecord)(nil),         // 89: keyd.wire.ChangeRecord
-	(*RecordChanged)(nil),        // 90: keyd.wire.RecordChanged
-	(*RevokeRecord)(nil),         // 91: keyd.wire.RevokeRecord
-	(*RecordRevoked)(nil),        // 92: keyd.wire.RecordRevoked
-	(*UnblockRecord)(nil),        // 93: keyd.wire.UnblockRecord
-	(*RecordUnblocked)(nil),      // 94: keyd.wire.RecordUnblocked
-	(*ResealRecord)(nil),         // 95: keyd.wire.ResealRecord
-	(*RecordResealed)(nil),       // 96: keyd.wire.RecordResealed
-	(*VoidFields)(nil),           // 97: keyd.wire.VoidFields
-	(*VoidPin)(nil),              // 98: keyd.wire.VoidPin
-	(*RecordPin)(nil),            // 99: keyd.wire.RecordPin
-	(*CardholderPin)(nil),        // 100: keyd.wire.CardholderPin
-	(*AuthorizeVoid)(nil),        // 101: keyd.wire.AuthorizeVoid
-	(*VoidAuthorized)(nil),       // 102: keyd.wire.VoidAuthorized
-	(*ApproveVoid)(nil),          // 103: keyd.wire.ApproveVoid
-	(*VoidApproved)(nil),         // 104: keyd.wire.VoidApproved
-	(*SignCode)(nil),             // 105: keyd.wire.SignCode
-	(*CodeSigned)(nil),           // 106: keyd.wire.CodeSigned
-	(*SetPasskey)(nil),           // 107: keyd.wire.SetPasskey
-	(*PasskeySet)(nil),           // 108: keyd.wire.PasskeySet
-	(*AuthorizeByPasskey)(nil),   // 109: keyd.wire.AuthorizeByPasskey
-	(*SignPageKey)(nil),          // 110: keyd.wire.SignPageKey
-	(*PageKeySigned)(nil),        // 111: keyd.wire.PageKeySigned
-	(*Failure)(nil),              // 112: keyd.wire.Failure
+	(*OperationCustody)(nil),     // 62: keyd.wire.OperationCustody
+	(*TokenErrors)(nil),          // 63: keyd.wire.TokenErrors
+	(*Velocity)(nil),             // 64: keyd.wire.Velocity
+	(*Limits)(nil),               // 65: keyd.wire.Limits
+	(*TokenCalls)(nil),           // 66: keyd.wire.TokenCalls
+	(*Measure)(nil),              // 67: keyd.wire.Measure
+	(*Injection)(nil),            // 68: keyd.wire.Injection
+	(*MasterSpec)(nil),           // 69: keyd.wire.MasterSpec
+	(*InitialKey)(nil),           // 70: keyd.wire.InitialKey
+	(*InjectByAgreement)(nil),    // 71: keyd.wire.InjectByAgreement
+	(*InjectByToken)(nil),        // 72: keyd.wire.InjectByToken
+	(*Injected)(nil),             // 73: keyd.wire.Injected
+	(*ConfirmInjection)(nil),     // 74: keyd.wire.ConfirmInjection
+	(*InjectionConfirmed)(nil),   // 75: keyd.wire.InjectionConfirmed
+	(*MakeSessionKeys)(nil),      // 76: keyd.wire.MakeSessionKeys
+	(*SessionKeySpec)(nil),       // 77: keyd.wire.SessionKeySpec
+	(*SessionKeysMade)(nil),      // 78: keyd.wire.SessionKeysMade
+	(*SessionKey)(nil),           // 79: keyd.wire.SessionKey
+	(*MakeBindingToken)(nil),     // 80: keyd.wire.MakeBindingToken
+	(*BindingTokenMade)(nil),     // 81: keyd.wire.BindingTokenMade
+	(*Approval)(nil),             // 82: keyd.wire.Approval
+	(*RecordBlock)(nil),          // 83: keyd.wire.RecordBlock
+	(*BeginPin)(nil),             // 84: keyd.wire.BeginPin
+	(*PinBegun)(nil),             // 85: keyd.wire.PinBegun
+	(*SetPin)(nil),               // 86: keyd.wire.SetPin
+	(*PinSet)(nil),               // 87: keyd.wire.PinSet
+	(*VerifyRecord)(nil),         // 88: keyd.wire.VerifyRecord
+	(*RecordVerified)(nil),       // 89: keyd.wire.RecordVerified
+	(*ChangeRecord)(nil),         // 90: keyd.wire.ChangeRecord
+	(*RecordChanged)(nil),        // 91: keyd.wire.RecordChanged
+	(*RevokeRecord)(nil),         // 92: keyd.wire.RevokeRecord
+	(*RecordRevoked)(nil),        // 93: keyd.wire.RecordRevoked
+	(*UnblockRecord)(nil),        // 94: keyd.wire.UnblockRecord
+	(*RecordUnblocked)(nil),      // 95: keyd.wire.RecordUnblocked
+	(*ResealRecord)(nil),         // 96: keyd.wire.ResealRecord
+	(*RecordResealed)(nil),       // 97: keyd.wire.RecordResealed
+	(*VoidFields)(nil),           // 98: keyd.wire.VoidFields
+	(*VoidPin)(nil),              // 99: keyd.wire.VoidPin
+	(*RecordPin)(nil),            // 100: keyd.wire.RecordPin
+	(*CardholderPin)(nil),        // 101: keyd.wire.CardholderPin
+	(*AuthorizeVoid)(nil),        // 102: keyd.wire.AuthorizeVoid
+	(*VoidAuthorized)(nil),       // 103: keyd.wire.VoidAuthorized
+	(*ApproveVoid)(nil),          // 104: keyd.wire.ApproveVoid
+	(*VoidApproved)(nil),         // 105: keyd.wire.VoidApproved
+	(*SignCode)(nil),             // 106: keyd.wire.SignCode
+	(*CodeSigned)(nil),           // 107: keyd.wire.CodeSigned
+	(*SetPasskey)(nil),           // 108: keyd.wire.SetPasskey
+	(*PasskeySet)(nil),           // 109: keyd.wire.PasskeySet
+	(*AuthorizeByPasskey)(nil),   // 110: keyd.wire.AuthorizeByPasskey
+	(*SignPageKey)(nil),          // 111: keyd.wire.SignPageKey
+	(*PageKeySigned)(nil),        // 112: keyd.wire.PageKeySigned
+	(*Failure)(nil),              // 113: keyd.wire.Failure
 }
 var file_wire_wire_proto_depIdxs = []int32{
 	0,   // 0: keyd.wire.PinKey.key:type_name -> keyd.wire.SealedKey
@@ -7768,68 +7845,69 @@ var file_wire_wire_proto_depIdxs = []int32{
 	31,  // 52: keyd.wire.AbortCeremony.statement:type_name -> keyd.wire.Signed
 	0,   // 53: keyd.wire.Reseal.key:type_name -> keyd.wire.SealedKey
 	0,   // 54: keyd.wire.CertificateRequest.key:type_name -> keyd.wire.SealedKey
-	66,  // 55: keyd.wire.Description.probes:type_name -> keyd.wire.Measure
-	66,  // 56: keyd.wire.Description.confinement:type_name -> keyd.wire.Measure
-	63,  // 57: keyd.wire.Description.velocity:type_name -> keyd.wire.Velocity
-	65,  // 58: keyd.wire.Description.calls:type_name -> keyd.wire.TokenCalls
-	62,  // 59: keyd.wire.Description.errors:type_name -> keyd.wire.TokenErrors
-	64,  // 60: keyd.wire.Velocity.verifications:type_name -> keyd.wire.Limits
-	64,  // 61: keyd.wire.Velocity.translations:type_name -> keyd.wire.Limits
-	64,  // 62: keyd.wire.Velocity.cards:type_name -> keyd.wire.Limits
-	0,   // 63: keyd.wire.Injection.host:type_name -> keyd.wire.SealedKey
-	68,  // 64: keyd.wire.Injection.master:type_name -> keyd.wire.MasterSpec
-	69,  // 65: keyd.wire.Injection.keys:type_name -> keyd.wire.InitialKey
-	0,   // 66: keyd.wire.InitialKey.bdk:type_name -> keyd.wire.SealedKey
-	67,  // 67: keyd.wire.InjectByAgreement.injection:type_name -> keyd.wire.Injection
-	67,  // 68: keyd.wire.InjectByToken.injection:type_name -> keyd.wire.Injection
-	0,   // 69: keyd.wire.ConfirmInjection.receipt_key:type_name -> keyd.wire.SealedKey
-	0,   // 70: keyd.wire.MakeSessionKeys.master:type_name -> keyd.wire.SealedKey
-	76,  // 71: keyd.wire.MakeSessionKeys.keys:type_name -> keyd.wire.SessionKeySpec
-	78,  // 72: keyd.wire.SessionKeysMade.keys:type_name -> keyd.wire.SessionKey
-	0,   // 73: keyd.wire.MakeBindingToken.host:type_name -> keyd.wire.SealedKey
-	1,   // 74: keyd.wire.RecordBlock.key:type_name -> keyd.wire.PinKey
-	81,  // 75: keyd.wire.BeginPin.approvals:type_name -> keyd.wire.Approval
-	0,   // 76: keyd.wire.BeginPin.datum_key:type_name -> keyd.wire.SealedKey
-	0,   // 77: keyd.wire.SetPin.datum_key:type_name -> keyd.wire.SealedKey
-	82,  // 78: keyd.wire.SetPin.code:type_name -> keyd.wire.RecordBlock
-	82,  // 79: keyd.wire.SetPin.pin:type_name -> keyd.wire.RecordBlock
-	2,   // 80: keyd.wire.SetPin.demands:type_name -> keyd.wire.Demands
-	0,   // 81: keyd.wire.VerifyRecord.datum_key:type_name -> keyd.wire.SealedKey
-	82,  // 82: keyd.wire.VerifyRecord.pin:type_name -> keyd.wire.RecordBlock
-	2,   // 83: keyd.wire.VerifyRecord.demands:type_name -> keyd.wire.Demands
-	0,   // 84: keyd.wire.ChangeRecord.datum_key:type_name -> keyd.wire.SealedKey
-	82,  // 85: keyd.wire.ChangeRecord.current:type_name -> keyd.wire.RecordBlock
-	82,  // 86: keyd.wire.ChangeRecord.new:type_name -> keyd.wire.RecordBlock
-	2,   // 87: keyd.wire.ChangeRecord.demands:type_name -> keyd.wire.Demands
-	81,  // 88: keyd.wire.UnblockRecord.approvals:type_name -> keyd.wire.Approval
-	1,   // 89: keyd.wire.VoidPin.incoming:type_name -> keyd.wire.PinKey
-	13,  // 90: keyd.wire.VoidPin.mac_key:type_name -> keyd.wire.MacKey
-	99,  // 91: keyd.wire.VoidPin.record:type_name -> keyd.wire.RecordPin
-	100, // 92: keyd.wire.VoidPin.cardholder:type_name -> keyd.wire.CardholderPin
-	0,   // 93: keyd.wire.RecordPin.datum_key:type_name -> keyd.wire.SealedKey
-	0,   // 94: keyd.wire.CardholderPin.verification:type_name -> keyd.wire.SealedKey
-	6,   // 95: keyd.wire.CardholderPin.visa_pvv:type_name -> keyd.wire.VisaPvv
-	7,   // 96: keyd.wire.CardholderPin.ibm3624:type_name -> keyd.wire.Ibm3624
-	97,  // 97: keyd.wire.AuthorizeVoid.fields:type_name -> keyd.wire.VoidFields
-	98,  // 98: keyd.wire.AuthorizeVoid.pins:type_name -> keyd.wire.VoidPin
-	0,   // 99: keyd.wire.AuthorizeVoid.token_key:type_name -> keyd.wire.SealedKey
-	2,   // 100: keyd.wire.AuthorizeVoid.demands:type_name -> keyd.wire.Demands
-	97,  // 101: keyd.wire.ApproveVoid.fields:type_name -> keyd.wire.VoidFields
-	81,  // 102: keyd.wire.ApproveVoid.approval:type_name -> keyd.wire.Approval
-	0,   // 103: keyd.wire.ApproveVoid.token_key:type_name -> keyd.wire.SealedKey
-	0,   // 104: keyd.wire.SignCode.key:type_name -> keyd.wire.SealedKey
-	0,   // 105: keyd.wire.SetPasskey.datum_key:type_name -> keyd.wire.SealedKey
-	82,  // 106: keyd.wire.SetPasskey.code:type_name -> keyd.wire.RecordBlock
-	2,   // 107: keyd.wire.SetPasskey.demands:type_name -> keyd.wire.Demands
-	97,  // 108: keyd.wire.AuthorizeByPasskey.fields:type_name -> keyd.wire.VoidFields
-	0,   // 109: keyd.wire.AuthorizeByPasskey.token_key:type_name -> keyd.wire.SealedKey
-	0,   // 110: keyd.wire.SignPageKey.page_key:type_name -> keyd.wire.SealedKey
-	0,   // 111: keyd.wire.SignPageKey.key:type_name -> keyd.wire.SealedKey
-	112, // [112:112] is the sub-list for method output_type
-	112, // [112:112] is the sub-list for method input_type
-	112, // [112:112] is the sub-list for extension type_name
-	112, // [112:112] is the sub-list for extension extendee
-	0,   // [0:112] is the sub-list for field type_name
+	67,  // 55: keyd.wire.Description.probes:type_name -> keyd.wire.Measure
+	67,  // 56: keyd.wire.Description.confinement:type_name -> keyd.wire.Measure
+	64,  // 57: keyd.wire.Description.velocity:type_name -> keyd.wire.Velocity
+	66,  // 58: keyd.wire.Description.calls:type_name -> keyd.wire.TokenCalls
+	63,  // 59: keyd.wire.Description.errors:type_name -> keyd.wire.TokenErrors
+	62,  // 60: keyd.wire.Description.operations:type_name -> keyd.wire.OperationCustody
+	65,  // 61: keyd.wire.Velocity.verifications:type_name -> keyd.wire.Limits
+	65,  // 62: keyd.wire.Velocity.translations:type_name -> keyd.wire.Limits
+	65,  // 63: keyd.wire.Velocity.cards:type_name -> keyd.wire.Limits
+	0,   // 64: keyd.wire.Injection.host:type_name -> keyd.wire.SealedKey
+	69,  // 65: keyd.wire.Injection.master:type_name -> keyd.wire.MasterSpec
+	70,  // 66: keyd.wire.Injection.keys:type_name -> keyd.wire.InitialKey
+	0,   // 67: keyd.wire.InitialKey.bdk:type_name -> keyd.wire.SealedKey
+	68,  // 68: keyd.wire.InjectByAgreement.injection:type_name -> keyd.wire.Injection
+	68,  // 69: keyd.wire.InjectByToken.injection:type_name -> keyd.wire.Injection
+	0,   // 70: keyd.wire.ConfirmInjection.receipt_key:type_name -> keyd.wire.SealedKey
+	0,   // 71: keyd.wire.MakeSessionKeys.master:type_name -> keyd.wire.SealedKey
+	77,  // 72: keyd.wire.MakeSessionKeys.keys:type_name -> keyd.wire.SessionKeySpec
+	79,  // 73: keyd.wire.SessionKeysMade.keys:type_name -> keyd.wire.SessionKey
+	0,   // 74: keyd.wire.MakeBindingToken.host:type_name -> keyd.wire.SealedKey
+	1,   // 75: keyd.wire.RecordBlock.key:type_name -> keyd.wire.PinKey
+	82,  // 76: keyd.wire.BeginPin.approvals:type_name -> keyd.wire.Approval
+	0,   // 77: keyd.wire.BeginPin.datum_key:type_name -> keyd.wire.SealedKey
+	0,   // 78: keyd.wire.SetPin.datum_key:type_name -> keyd.wire.SealedKey
+	83,  // 79: keyd.wire.SetPin.code:type_name -> keyd.wire.RecordBlock
+	83,  // 80: keyd.wire.SetPin.pin:type_name -> keyd.wire.RecordBlock
+	2,   // 81: keyd.wire.SetPin.demands:type_name -> keyd.wire.Demands
+	0,   // 82: keyd.wire.VerifyRecord.datum_key:type_name -> keyd.wire.SealedKey
+	83,  // 83: keyd.wire.VerifyRecord.pin:type_name -> keyd.wire.RecordBlock
+	2,   // 84: keyd.wire.VerifyRecord.demands:type_name -> keyd.wire.Demands
+	0,   // 85: keyd.wire.ChangeRecord.datum_key:type_name -> keyd.wire.SealedKey
+	83,  // 86: keyd.wire.ChangeRecord.current:type_name -> keyd.wire.RecordBlock
+	83,  // 87: keyd.wire.ChangeRecord.new:type_name -> keyd.wire.RecordBlock
+	2,   // 88: keyd.wire.ChangeRecord.demands:type_name -> keyd.wire.Demands
+	82,  // 89: keyd.wire.UnblockRecord.approvals:type_name -> keyd.wire.Approval
+	1,   // 90: keyd.wire.VoidPin.incoming:type_name -> keyd.wire.PinKey
+	13,  // 91: keyd.wire.VoidPin.mac_key:type_name -> keyd.wire.MacKey
+	100, // 92: keyd.wire.VoidPin.record:type_name -> keyd.wire.RecordPin
+	101, // 93: keyd.wire.VoidPin.cardholder:type_name -> keyd.wire.CardholderPin
+	0,   // 94: keyd.wire.RecordPin.datum_key:type_name -> keyd.wire.SealedKey
+	0,   // 95: keyd.wire.CardholderPin.verification:type_name -> keyd.wire.SealedKey
+	6,   // 96: keyd.wire.CardholderPin.visa_pvv:type_name -> keyd.wire.VisaPvv
+	7,   // 97: keyd.wire.CardholderPin.ibm3624:type_name -> keyd.wire.Ibm3624
+	98,  // 98: keyd.wire.AuthorizeVoid.fields:type_name -> keyd.wire.VoidFields
+	99,  // 99: keyd.wire.AuthorizeVoid.pins:type_name -> keyd.wire.VoidPin
+	0,   // 100: keyd.wire.AuthorizeVoid.token_key:type_name -> keyd.wire.SealedKey
+	2,   // 101: keyd.wire.AuthorizeVoid.demands:type_name -> keyd.wire.Demands
+	98,  // 102: keyd.wire.ApproveVoid.fields:type_name -> keyd.wire.VoidFields
+	82,  // 103: keyd.wire.ApproveVoid.approval:type_name -> keyd.wire.Approval
+	0,   // 104: keyd.wire.ApproveVoid.token_key:type_name -> keyd.wire.SealedKey
+	0,   // 105: keyd.wire.SignCode.key:type_name -> keyd.wire.SealedKey
+	0,   // 106: keyd.wire.SetPasskey.datum_key:type_name -> keyd.wire.SealedKey
+	83,  // 107: keyd.wire.SetPasskey.code:type_name -> keyd.wire.RecordBlock
+	2,   // 108: keyd.wire.SetPasskey.demands:type_name -> keyd.wire.Demands
+	98,  // 109: keyd.wire.AuthorizeByPasskey.fields:type_name -> keyd.wire.VoidFields
+	0,   // 110: keyd.wire.AuthorizeByPasskey.token_key:type_name -> keyd.wire.SealedKey
+	0,   // 111: keyd.wire.SignPageKey.page_key:type_name -> keyd.wire.SealedKey
+	0,   // 112: keyd.wire.SignPageKey.key:type_name -> keyd.wire.SealedKey
+	113, // [113:113] is the sub-list for method output_type
+	113, // [113:113] is the sub-list for method input_type
+	113, // [113:113] is the sub-list for extension type_name
+	113, // [113:113] is the sub-list for extension extendee
+	0,   // [0:113] is the sub-list for field type_name
 }
 
 func init() { file_wire_wire_proto_init() }
@@ -7849,11 +7927,11 @@ func file_wire_wire_proto_init() {
 		(*ChangePin_VisaPvv)(nil),
 		(*ChangePin_Ibm3624)(nil),
 	}
-	file_wire_wire_proto_msgTypes[98].OneofWrappers = []any{
+	file_wire_wire_proto_msgTypes[99].OneofWrappers = []any{
 		(*VoidPin_Record)(nil),
 		(*VoidPin_Cardholder)(nil),
 	}
-	file_wire_wire_proto_msgTypes[100].OneofWrappers = []any{
+	file_wire_wire_proto_msgTypes[101].OneofWrappers = []any{
 		(*CardholderPin_VisaPvv)(nil),
 		(*CardholderPin_Ibm3624)(nil),
 	}
@@ -7863,7 +7941,7 @@ func file_wire_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_wire_proto_rawDesc), len(file_wire_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   113,
+			NumMessages:   114,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

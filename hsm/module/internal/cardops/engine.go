@@ -56,7 +56,7 @@ func (e *Engine) Generate(r hsm.GenerateCVV) (answer hsm.GeneratedCVV, err error
 		if err := compute(s, k, &blocks, m); err != nil {
 			return err
 		}
-		answer = hsm.GeneratedCVV{Value: string(m.value[:]), CheckValue: k.Header.CheckValue, Custody: hsm.InModule}
+		answer = hsm.GeneratedCVV{Value: string(m.value[:]), CheckValue: k.Header.CheckValue, Custody: custody}
 		return nil
 	})
 	if err != nil {
@@ -82,7 +82,7 @@ func (e *Engine) Verify(r hsm.VerifyCVV) (answer hsm.VerifiedCVV, err error) {
 		if err := compute(s, k, &blocks, m); err != nil {
 			return err
 		}
-		answer = hsm.VerifiedCVV{Verified: subtle.ConstantTimeCompare(m.value[:], []byte(r.Value)) == 1, Custody: hsm.InModule}
+		answer = hsm.VerifiedCVV{Verified: subtle.ConstantTimeCompare(m.value[:], []byte(r.Value)) == 1, Custody: custody}
 		return nil
 	})
 	if err != nil {
@@ -102,7 +102,7 @@ func (e *Engine) with(key hsm.Key, modes string, demands hsm.Demands, f func(*to
 		if err := check(k.Header, modes); err != nil {
 			return err
 		}
-		if err := working.CheckDemands(demands, hsm.InModule, "a card verification value is in the module's memory"); err != nil {
+		if err := working.CheckDemands(demands, custody, whyInModule); err != nil {
 			return err
 		}
 		return f(s, &k)

@@ -96,7 +96,7 @@ func (e *Engine) Decrypt(r hsm.DecryptData) (answer hsm.DecryptedData, err error
 		clear(data)
 		return hsm.DecryptedData{}, err
 	}
-	return hsm.DecryptedData{Data: data, Custody: hsm.InModule}, nil
+	return hsm.DecryptedData{Data: data, Custody: custody}, nil
 }
 
 // ReEncrypt enciphers data under another key. Errors are refusals of package fault, or the
@@ -153,7 +153,7 @@ func (e *Engine) openBoth(s *token.Session, r *hsm.ReEncryptData) (in, out *side
 
 // checkDemands refuses what the front will not accept, or the policy does not.
 func checkDemands(d hsm.Demands) error {
-	return working.CheckDemands(d, hsm.InModule, "data that are enciphered or deciphered are in the module's memory")
+	return working.CheckDemands(d, custody, whyInModule)
 }
 
 // checkData refuses data of a size that the mode does not have.
@@ -210,5 +210,5 @@ func (d *side) encrypted(iv, data []byte, source func(dst, src []byte) error) (h
 			return hsm.EncryptedData{}, err
 		}
 	}
-	return hsm.EncryptedData{Data: out, IV: append([]byte(nil), iv...), CheckValue: d.key.Header.CheckValue, Custody: hsm.InModule}, nil
+	return hsm.EncryptedData{Data: out, IV: append([]byte(nil), iv...), CheckValue: d.key.Header.CheckValue, Custody: custody}, nil
 }

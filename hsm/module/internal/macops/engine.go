@@ -138,7 +138,7 @@ func (m *operation) check(generates bool, demands hsm.Demands) error {
 		return err
 	}
 	m.size = r.Algorithm.MACSize(m.aes)
-	return working.CheckDemands(demands, m.custody(), "no PKCS#11 mechanism derives a working key of TDES DUKPT")
+	return working.CheckDemands(demands, m.custody(), whyInModule)
 }
 
 // usages are the key usages of X9.143 that serve an algorithm.
@@ -184,16 +184,6 @@ func (m *operation) checkDerived() error {
 	}
 	return nil
 }
-
-// custody is where the key is during the operation. A message is no secret.
-func (m *operation) custody() hsm.Custody {
-	if m.inMemory() {
-		return hsm.InModule
-	}
-	return hsm.InToken
-}
-
-func (m *operation) inMemory() bool { return m.isBDK && m.key.Header.Algorithm == "T" }
 
 // checkLength refuses a length that no MAC of the algorithm has.
 func (m *operation) checkLength(n int) error {
