@@ -15,7 +15,7 @@ import (
 	"keyd/hsm/module/internal/working"
 )
 
-// Bench is a fresh SoftHSM token, and the keys of it.
+// Bench is a fresh token, mostly of SoftHSM, and the keys of it.
 type Bench struct {
 	testing.TB
 	Token   *token.Token
@@ -27,7 +27,13 @@ type Bench struct {
 // New returns a bench. The test's TestMain runs tokentest.Run.
 func New(t testing.TB) *Bench {
 	t.Helper()
-	b := &Bench{TB: t, Token: tokentest.SoftHSM(t).Open(t, 4), Now: time.Unix(1_800_000_000, 0)}
+	return On(t, tokentest.SoftHSM(t).Open(t, 4))
+}
+
+// On returns a bench of another fresh token.
+func On(t testing.TB, tok *token.Token) *Bench {
+	t.Helper()
+	b := &Bench{TB: t, Token: tok, Now: time.Unix(1_800_000_000, 0)}
 	err := b.Token.Do(func(s *token.Session) (err error) {
 		if err = sealing.CreateMasters(s, 1); err == nil {
 			b.masters, err = sealing.FindMasters(s, 1)
