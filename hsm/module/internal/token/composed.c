@@ -9,7 +9,8 @@ typedef struct {
 } string_data;
 
 /* The attributes of a secret that changes inside the token: sensitive, and extractable since
- * it leaves under another key. It may be derived from, and nothing else. */
+ * it leaves under another key. It may be derived from, and nothing else: tokens give rights
+ * that a template leaves out. */
 #define COMPOSED \
 	{ CKA_CLASS, &class, sizeof class }, \
 	{ CKA_KEY_TYPE, &key_type, sizeof key_type }, \
@@ -17,7 +18,13 @@ typedef struct {
 	{ CKA_PRIVATE, &keyd_yes, 1 }, \
 	{ CKA_SENSITIVE, &keyd_yes, 1 }, \
 	{ CKA_EXTRACTABLE, &keyd_yes, 1 }, \
-	{ CKA_DERIVE, &keyd_yes, 1 }
+	{ CKA_ENCRYPT, &keyd_no, 1 }, \
+	{ CKA_DECRYPT, &keyd_no, 1 }, \
+	{ CKA_SIGN, &keyd_no, 1 }, \
+	{ CKA_VERIFY, &keyd_no, 1 }, \
+	{ CKA_DERIVE, &keyd_yes, 1 }, \
+	{ CKA_WRAP, &keyd_no, 1 }, \
+	{ CKA_UNWRAP, &keyd_no, 1 }
 
 keyd_ulong keyd_unwrap_secret(keyd_library *l, keyd_ulong session, keyd_ulong mechanism, keyd_ulong key,
                               void *in, keyd_ulong in_len, keyd_ulong *object)

@@ -119,6 +119,7 @@ keyd_ulong keyd_describe(attribute *t, keyd_ulong *class, keyd_ulong *key_type, 
 		{ CKA_ENCRYPT, rights & KEYD_ENCRYPT },
 		{ CKA_DECRYPT, rights & KEYD_DECRYPT },
 		{ CKA_SIGN, rights & KEYD_SIGN },
+		{ CKA_VERIFY, 0 }, /* keyd verifies by making a MAC; tokens give the right if it is left out */
 		{ CKA_DERIVE, rights & KEYD_DERIVE },
 		{ CKA_WRAP, rights & KEYD_WRAP },
 		{ CKA_UNWRAP, rights & KEYD_UNWRAP },

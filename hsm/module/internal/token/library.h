@@ -113,5 +113,5 @@ keyd_ulong keyd_one_part(keyd_library *, int init, int call, keyd_ulong session,
                          keyd_ulong key, void *in, keyd_ulong in_len, void *out, keyd_ulong *out_len);
 
 /* Fills the attributes that all session keys of keyd have in common; class and key
- * type stay the caller's memory. Returns how many: 12. */
+ * type stay the caller's memory. Returns how many: 13. */
 keyd_ulong keyd_describe(attribute *, keyd_ulong *class, keyd_ulong *key_type, int rights);
