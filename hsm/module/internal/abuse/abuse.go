@@ -39,7 +39,7 @@ type Chapter struct {
 }
 
 // Chapters are the table.
-var Chapters = []Chapter{wrapping, attributes, rightsOfKeys, derivationsAndSearch, pinsAsObjects, wrappingKeyOfKeyd, sessions}
+var Chapters = []Chapter{wrapping, attributes, rightsOfKeys, derivationsAndSearch, pinsAsObjects, wrappingKeyOfKeyd, madeByKeyd, sessions}
 
 // Outcomes besides refusals.
 const (
@@ -50,11 +50,12 @@ const (
 // Run makes all attempts on the token, each in a session of its own. want picks the outcome
 // of the token from the table.
 func Run(t *testing.T, fresh tokentest.Fresh, want func(Attempt) string) {
-	fresh.Open(t, 1) // logs the process in
+	tok := fresh.Open(t, 1) // logs the process in
 	h, err := open(fresh)
 	if err != nil {
 		t.Fatal(err)
 	}
+	h.tok = tok
 	for _, c := range Chapters {
 		for _, a := range c.Attempts {
 			t.Run(c.Title+"/"+a.Name, func(t *testing.T) {

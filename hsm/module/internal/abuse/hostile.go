@@ -12,6 +12,7 @@ import (
 
 	"github.com/miekg/pkcs11"
 
+	"keyd/hsm/module/internal/token"
 	"keyd/hsm/module/internal/token/tokentest"
 )
 
@@ -21,6 +22,7 @@ type Hostile struct {
 	slot    uint
 	pin     string
 	session pkcs11.SessionHandle
+	tok     *token.Token // of the same process, as keyd opens it
 }
 
 type object = pkcs11.ObjectHandle

@@ -1,8 +1,13 @@
 package abuse
 
-import "github.com/miekg/pkcs11"
+import (
+	"errors"
+
+	"github.com/miekg/pkcs11"
+)
 
 var wrappingKeyOfKeyd = Chapter{"The wrapping key of keyd", []Attempt{
+	{"kept with `CKA_ALLOWED_MECHANISMS`", keptLimited, "", "", "this is no abuse: the other rows are of a key without it where it is refused"},
 	{"the key itself read", func(h *Hostile) error { return ofMaster(h, func(k key) error { return readVictim(h, k) }) }, "", "", "`CKA_SENSITIVE` true"},
 	{"the key itself wrapped under a key of one's own", func(h *Hostile) error {
 		return ofMaster(h, func(k key) error { return wrapUnderOwn(h, aesKey(pkcs11.CKA_WRAP), k) })
@@ -29,12 +34,32 @@ var wrappingKeyOfKeyd = Chapter{"The wrapping key of keyd", []Attempt{
 	}, "", "", "nothing: the module alone"},
 }}
 
-// ofMaster makes an attempt on a key that has every attribute of keyd's wrapping key for keys
-// with token custody, and whose value is known here, to compare with.
+// ofMaster makes an attempt on a token key that has every attribute of keyd's wrapping key for
+// keys with token custody, and whose value is known here, to compare with. Where the token
+// keeps no key with CKA_ALLOWED_MECHANISMS it has none.
 func ofMaster(h *Hostile, attempt func(key) error) error {
 	template, free := tokenCustody()
 	defer free()
-	return attempt(aesKey(pkcs11.CKA_WRAP, pkcs11.CKA_UNWRAP).with(yes(pkcs11.CKA_TOKEN), no(pkcs11.CKA_MODIFIABLE), only(pkcs11.CKM_AES_KEY_WRAP), template))
+	k := aesKey(pkcs11.CKA_WRAP, pkcs11.CKA_UNWRAP).with(yes(pkcs11.CKA_TOKEN), no(pkcs11.CKA_MODIFIABLE), template)
+	limited := k.with(only(pkcs11.CKM_AES_KEY_WRAP))
+	if errors.Is(keptLimited(h), instead(kept)) {
+		k = limited
+	}
+	return attempt(k)
+}
+
+const kept = "kept"
+
+// keptLimited asks whether the token keeps a key that is limited to a mechanism.
+func keptLimited(h *Hostile) error {
+	o, err := h.create(aesKey(pkcs11.CKA_WRAP).with(yes(pkcs11.CKA_TOKEN), only(pkcs11.CKM_AES_KEY_WRAP)), random(32))
+	if err != nil {
+		return err
+	}
+	if err := h.ctx.DestroyObject(h.session, o); err != nil {
+		return err
+	}
+	return instead(kept)
 }
 
 // tokenCustody is the unwrap template of that key.
