@@ -7,31 +7,31 @@ import (
 )
 
 var wrappingKeyOfKeyd = Chapter{"The wrapping key of keyd", []Attempt{
-	{"kept with `CKA_ALLOWED_MECHANISMS`", keptLimited, "", "", "this is no abuse: the other rows are of a key without it where it is refused"},
-	{"the key itself read", func(h *Hostile) error { return ofMaster(h, func(k key) error { return readVictim(h, k) }) }, "", "", "`CKA_SENSITIVE` true"},
+	{"kept with `CKA_ALLOWED_MECHANISMS`", keptLimited, kept, "C_CreateObject: CKR_GENERAL_ERROR", "this is no abuse: the other rows are of a key without it where it is refused"},
+	{"the key itself read", func(h *Hostile) error { return ofMaster(h, func(k key) error { return readVictim(h, k) }) }, "C_GetAttributeValue: CKR_ATTRIBUTE_SENSITIVE", "C_GetAttributeValue: CKR_ATTRIBUTE_SENSITIVE", "`CKA_SENSITIVE` true"},
 	{"the key itself wrapped under a key of one's own", func(h *Hostile) error {
 		return ofMaster(h, func(k key) error { return wrapUnderOwn(h, aesKey(pkcs11.CKA_WRAP), k) })
-	}, "", "", "`CKA_EXTRACTABLE` false"},
-	{"what it wraps deciphered with it", func(h *Hostile) error { return ofMaster(h, func(k key) error { return wrapThenDecipher(h, k) }) }, "", "", "`CKA_DECRYPT` false"},
+	}, "C_WrapKey: CKR_KEY_UNEXTRACTABLE", Open, "`CKA_EXTRACTABLE` false"},
+	{"what it wraps deciphered with it", func(h *Hostile) error { return ofMaster(h, func(k key) error { return wrapThenDecipher(h, k) }) }, "C_DecryptInit: CKR_KEY_FUNCTION_NOT_PERMITTED", "C_DecryptInit: CKR_KEY_TYPE_INCONSISTENT", "`CKA_DECRYPT` false"},
 	{"blocks enciphered with it, to be read", func(h *Hostile) error {
 		return ofMaster(h, func(k key) error { return derivedRead(derivations[0], k)(h) })
-	}, "", "", "`CKA_DERIVE` false"},
-	{"the key itself found byte by byte", func(h *Hostile) error { return ofMaster(h, func(k key) error { return byteByByte(h, k) }) }, "", "", "`CKA_DERIVE` false, or no such mechanism"},
-	{"the key itself hashed", func(h *Hostile) error { return ofMaster(h, func(k key) error { return keyDigested(h, k) }) }, "", "", "nothing; of 32 random bytes the hash tells nothing"},
+	}, "C_DeriveKey: CKR_KEY_FUNCTION_NOT_PERMITTED", Open, "`CKA_DERIVE` false"},
+	{"the key itself found byte by byte", func(h *Hostile) error { return ofMaster(h, func(k key) error { return byteByByte(h, k) }) }, Missing, Open, "`CKA_DERIVE` false, or no such mechanism"},
+	{"the key itself hashed", func(h *Hostile) error { return ofMaster(h, func(k key) error { return keyDigested(h, k) }) }, Open, Open, "nothing; of 32 random bytes the hash tells nothing"},
 	{"a right added to it", func(h *Hostile) error {
 		return ofMaster(h, func(k key) error { return rightAdded(h, k) })
-	}, "", "", "`CKA_MODIFIABLE` false"},
+	}, "C_SetAttributeValue: CKR_ACTION_PROHIBITED", "C_SetAttributeValue: CKR_ATTRIBUTE_READ_ONLY", "`CKA_MODIFIABLE` false"},
 	{"a right added in a copy of it", func(h *Hostile) error {
 		return ofMaster(h, func(k key) error { return rightCopied(h, k) })
-	}, "", "", "`CKA_MODIFIABLE` false"},
+	}, "C_CopyObject: CKR_ATTRIBUTE_READ_ONLY", Open, "`CKA_MODIFIABLE` false"},
 	{"what it wraps unwrapped to be read", func(h *Hostile) error {
 		return ofMaster(h, func(k key) error { return unwrapAgain(h, k, readable(), h.reads) })
-	}, "", "", "`CKA_UNWRAP_TEMPLATE`"},
+	}, "C_UnwrapKey: CKR_TEMPLATE_INCONSISTENT", Open, "`CKA_UNWRAP_TEMPLATE`"},
 	{"what it wraps unwrapped with rights that the header does not give", func(h *Hostile) error {
 		return ofMaster(h, func(k key) error {
 			return unwrapAgain(h, k, aesKey(pkcs11.CKA_ENCRYPT, pkcs11.CKA_DECRYPT, pkcs11.CKA_DERIVE), h.enciphersLike)
 		})
-	}, "", "", "nothing: the module alone"},
+	}, Open, Open, "nothing: the module alone"},
 }}
 
 // ofMaster makes an attempt on a token key that has every attribute of keyd's wrapping key for
