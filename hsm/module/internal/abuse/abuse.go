@@ -7,8 +7,8 @@
 // compared, a key that was made is used. One that is refused names the call and its return
 // value. Secrets are random ones of the attempt's own.
 //
-// Only the tests of its subpackages use it: one for each token, since a process loads one
-// library.
+// The tests of its subpackages use it, one for each token, since a process loads one library;
+// and abuse/report, which makes the attempts on a token of somebody's own. It is no part of keyd.
 package abuse
 
 import (
@@ -22,7 +22,7 @@ import (
 	"keyd/hsm/module/internal/token/tokentest"
 )
 
-// Attempt is one abuse, and what comes of it: [Open], a refusal ("C_WrapKey:
+// Attempt is one abuse, and what comes of it: [Succeeds], a refusal ("C_WrapKey:
 // CKR_KEY_UNEXTRACTABLE"), [Missing], or what the token did instead.
 type Attempt struct {
 	Name    string // as in docs/custody.md, like the rest
@@ -43,23 +43,26 @@ var Chapters = []Chapter{wrapping, attributes, rightsOfKeys, derivationsAndSearc
 
 // Outcomes besides refusals.
 const (
-	Open    = "open"
-	Missing = "no such mechanism"
+	Succeeds = "open"
+	Missing  = "no such mechanism"
 )
 
 // Run makes all attempts on the token, each in a session of its own. want picks the outcome
 // of the token from the table.
 func Run(t *testing.T, fresh tokentest.Fresh, want func(Attempt) string) {
-	tok := fresh.Open(t, 1) // logs the process in
-	h, err := open(fresh)
+	h, err := Open(fresh.Library, fresh.Path, fresh.Label, fresh.PIN)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.tok = tok
+	t.Cleanup(func() {
+		if err := h.Close(); err != nil { // a process has one token of NSS
+			t.Error(err)
+		}
+	})
 	for _, c := range Chapters {
 		for _, a := range c.Attempts {
 			t.Run(c.Title+"/"+a.Name, func(t *testing.T) {
-				got, err := h.attempt(a.Try)
+				got, err := h.Attempt(a)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -126,7 +129,7 @@ func outcome(err error) (string, error) {
 	var other instead
 	switch {
 	case err == nil:
-		return Open, nil
+		return Succeeds, nil
 	case missing(err):
 		return Missing, nil
 	case errors.As(err, &r):

@@ -13,7 +13,6 @@ import (
 	"github.com/miekg/pkcs11"
 
 	"keyd/hsm/module/internal/token"
-	"keyd/hsm/module/internal/token/tokentest"
 )
 
 // Hostile is a module that keeps to no rule: it makes the calls of the interface as it likes.
@@ -27,16 +26,70 @@ type Hostile struct {
 
 type object = pkcs11.ObjectHandle
 
-func open(fresh tokentest.Fresh) (*Hostile, error) {
-	slot, _, err := fresh.Library.FindToken(fresh.Label)
+// Open logs in to the token with that label. library is loaded from path, and initialised.
+func Open(library *token.Library, path, label string, pin []byte) (*Hostile, error) {
+	slot, info, err := library.FindToken(label)
 	if err != nil {
 		return nil, err
 	}
-	ctx := pkcs11.New(fresh.Path) // the library that is initialised already
+	tok, err := library.Open(slot, info, pin, 1)
+	if err != nil {
+		return nil, err
+	}
+	ctx := pkcs11.New(path) // the same library, which is initialised already
 	if ctx == nil {
 		return nil, errors.New("the library cannot be loaded a second time")
 	}
-	return &Hostile{ctx: ctx, slot: slot, pin: string(fresh.PIN)}, nil
+	return &Hostile{ctx: ctx, slot: slot, pin: string(pin), tok: tok}, nil
+}
+
+// Close closes all sessions of the process, which logs it out.
+func (h *Hostile) Close() error {
+	return refused("C_CloseAllSessions", h.ctx.CloseAllSessions(h.slot))
+}
+
+// Attempt makes an attempt in a session of its own and returns its outcome. Nothing that it
+// made is left. An error is no answer of the token's: the attempt could not be made.
+func (h *Hostile) Attempt(a Attempt) (string, error) {
+	own := *h
+	var err error
+	if own.session, err = h.another(); err != nil {
+		return "", err
+	}
+	got, err := outcome(a.Try(&own))
+	return got, errors.Join(err, own.forget(), refused("C_CloseSession", h.ctx.CloseSession(own.session)))
+}
+
+// keptLabel is the label of every object that the token keeps. Handles change with a login.
+const keptLabel = "keyd abuse attempt"
+
+// keeps are the attributes of such an object.
+func keeps() []*pkcs11.Attribute {
+	return []*pkcs11.Attribute{yes(pkcs11.CKA_TOKEN), pkcs11.NewAttribute(pkcs11.CKA_LABEL, keptLabel)}
+}
+
+// found returns some of them.
+func (h *Hostile) found() ([]object, error) {
+	if err := h.ctx.FindObjectsInit(h.session, keeps()); err != nil {
+		return nil, refused("C_FindObjectsInit", err)
+	}
+	found, _, err := h.ctx.FindObjects(h.session, 16)
+	return found, errors.Join(refused("C_FindObjects", err), refused("C_FindObjectsFinal", h.ctx.FindObjectsFinal(h.session)))
+}
+
+// forget destroys what the token keeps of an attempt.
+func (h *Hostile) forget() error {
+	found, err := h.found()
+	for _, o := range found {
+		err = errors.Join(err, refused("C_DestroyObject", h.ctx.DestroyObject(h.session, o)))
+	}
+	return err
+}
+
+// another opens a session of the same process.
+func (h *Hostile) another() (pkcs11.SessionHandle, error) {
+	session, err := h.ctx.OpenSession(h.slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
+	return session, refused("C_OpenSession", err)
 }
 
 // refusedFor is refused for a call with a mechanism, and says whether the token lists it for
@@ -49,24 +102,6 @@ func (h *Hostile) refusedFor(call string, m *pkcs11.Mechanism, use uint, err err
 		r.missing = none != nil || info.Flags&use == 0
 	}
 	return err
-}
-
-// attempt tries f in a session of its own, whose end removes its session objects.
-func (h *Hostile) attempt(f func(*Hostile) error) (string, error) {
-	session, err := h.another()
-	if err != nil {
-		return "", err
-	}
-	own := *h
-	own.session = session
-	got, err := outcome(f(&own))
-	return got, errors.Join(err, h.ctx.CloseSession(session))
-}
-
-// another opens a session of the same process.
-func (h *Hostile) another() (pkcs11.SessionHandle, error) {
-	session, err := h.ctx.OpenSession(h.slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
-	return session, refused("C_OpenSession", err)
 }
 
 // key describes an object that is asked for: a session object unless extra says otherwise,

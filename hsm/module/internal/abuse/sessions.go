@@ -37,7 +37,7 @@ func afterItsSession(h *Hostile) error {
 func afterLogout(h *Hostile, kept bool) error {
 	k := aesKey(pkcs11.CKA_ENCRYPT)
 	if kept {
-		k = k.with(yes(pkcs11.CKA_TOKEN))
+		k = k.with(keeps()...)
 	}
 	o, value, err := h.victim(k, 16)
 	if err != nil {
@@ -63,18 +63,13 @@ func operationAfterLogout(h *Hostile) error {
 
 // foundAfterLogout looks for a private token object when nobody is logged in.
 func foundAfterLogout(h *Hostile) error {
-	const label = "a private key"
-	if _, _, err := h.victim(aesKey().with(yes(pkcs11.CKA_TOKEN), pkcs11.NewAttribute(pkcs11.CKA_LABEL, label)), 16); err != nil {
+	if _, _, err := h.victim(aesKey().with(keeps()...), 16); err != nil {
 		return err
 	}
 	return h.loggedOut(func() error {
-		err := h.ctx.FindObjectsInit(h.session, []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_LABEL, label)})
+		found, err := h.found()
 		if err != nil {
-			return refused("C_FindObjectsInit", err)
-		}
-		found, _, err := h.ctx.FindObjects(h.session, 1)
-		if err = errors.Join(err, h.ctx.FindObjectsFinal(h.session)); err != nil {
-			return refused("C_FindObjects", err)
+			return err
 		}
 		if len(found) == 0 {
 			return instead("not found")

@@ -216,3 +216,20 @@ func (h *Hostile) reads(o object, want []byte) error {
 	}
 	return same(got, want)
 }
+
+// conjured unwraps random bytes as a key: Bond (2001) makes many unknown keys so, one of which
+// a search finds.
+func conjured(how uint, size int) func(*Hostile) error {
+	return func(h *Hostile) error {
+		kek, _, err := h.victim(aesKey(pkcs11.CKA_UNWRAP), 32)
+		if err != nil {
+			return err
+		}
+		o, err := h.unwrap(mechanism(how), kek, random(size), aesKey(pkcs11.CKA_ENCRYPT))
+		if err != nil {
+			return err
+		}
+		_, err = h.encrypt(mechanism(pkcs11.CKM_AES_ECB), o, make([]byte, 16))
+		return err
+	}
+}
