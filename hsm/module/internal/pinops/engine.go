@@ -22,11 +22,21 @@ type Engine struct {
 	keys   *working.Keys
 	tries  *tries.Tries
 	inside inToken
+
+	byModule bool // no lane goes inside
 }
 
 // NewEngine returns an engine that uses keys and counts tries.
 func NewEngine(keys *working.Keys, tries *tries.Tries) *Engine {
 	return &Engine{keys: keys, tries: tries, inside: inToken{pinobjects.New(keys.Token()), keys.Token().Steps()}}
+}
+
+// ByModule returns the same engine, but for its ways: every PIN is in the module's memory. It is there to
+// compare with.
+func (e *Engine) ByModule() *Engine {
+	fresh := *e
+	fresh.byModule = true
+	return &fresh
 }
 
 // Operation is one request to an engine and, afterwards, its outcome. Exactly one of

@@ -60,7 +60,7 @@ func (l *lane) side(k *hsm.PINKey, h *hsm.Header) *side {
 // pick decides which way a lane goes: in the token where that can be.
 func (b *batch) pick(l *lane) {
 	l.way, l.lacks = inModule{}, b.inside.lacks(l.outline())
-	if l.lacks == nil && !b.opening {
+	if l.lacks == nil && !b.opening && !b.byModule {
 		l.way, b.composes = b.inside, true
 	}
 }

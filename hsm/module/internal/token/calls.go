@@ -23,9 +23,9 @@ func (t *tally) add(blocks int) {
 }
 
 type tallies struct {
-	encryptTDES, decryptTDES, encryptAES, decryptAES tally
-	encryptData, decryptData                         tally // CBC and CTR
-	sign, unwrap, wrap, derive, generate, destroy    tally
+	encryptTDES, decryptTDES, encryptAES, decryptAES        tally
+	encryptData, decryptData                                tally // CBC and CTR
+	sign, unwrap, wrap, derive, generate, destroy, sessions tally
 }
 
 // cipher is the line of a call that enciphers or deciphers.
@@ -66,6 +66,7 @@ func (t *Token) Calls() []Calls {
 		{"C_DeriveKey", &n.derive},
 		{"C_GenerateKey", &n.generate},
 		{"C_DestroyObject", &n.destroy},
+		{"C_OpenSession, C_CloseSession", &n.sessions},
 	} {
 		list = append(list, Calls{Name: line.name, Count: line.count.Load(), Blocks: line.blocks.Load()})
 	}

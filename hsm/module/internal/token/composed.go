@@ -100,7 +100,11 @@ func (s *Session) RandomSecret(size int) (Object, error) {
 
 // Forget destroys all session objects of this session, with two calls: it closes the session
 // and opens another.
-func (s *Session) Forget() error { return s.reopen() }
+func (s *Session) Forget() error {
+	s.token.tallies.sessions.add(0)
+	s.token.tallies.sessions.add(0)
+	return s.reopen()
+}
 
 func (s *Session) deriveData(mechanism uint, base Object, data []byte, keyType uint, size int) (Object, error) {
 	if len(data) == 0 || len(data) > 64 {

@@ -20,6 +20,8 @@ type bench struct {
 	random *rand.Rand
 	pool   map[string][]known  // by usage, algorithm and size: "P0T16"
 	ksns   map[int][]dukpt.KSN // by size
+
+	composes bool // the token keeps PINs
 }
 
 // known is a sealed key and its value.

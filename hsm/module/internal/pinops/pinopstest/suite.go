@@ -11,7 +11,9 @@ import (
 	"strconv"
 	"testing"
 
+	"keyd/dukpt"
 	"keyd/fault"
+	"keyd/hsm"
 	"keyd/hsm/module/internal/pinops"
 	"keyd/hsm/module/internal/sealedtest"
 	"keyd/hsm/module/internal/token"
@@ -26,6 +28,7 @@ func Suite(t *testing.T, tok *token.Token) {
 	seed := number(t, "KEYD_SEED", rand.Uint64())
 	t.Logf("KEYD_SEED=%d", seed)
 	b := newBench(t, sealedtest.On(t, tok), seed)
+	b.composes = tok.Steps().Missing(token.StepXOR, token.StepExtract, token.StepAppend) == nil
 	t.Run("vectors", func(t *testing.T) { b.at(t).vectors() })
 	t.Run("malformed blocks", func(t *testing.T) { b.at(t).everyMalformed() })
 	t.Run("PINs that are not decimal", func(t *testing.T) { b.at(t).crafted() })
@@ -76,6 +79,7 @@ func (b *bench) run(trials []trial) {
 		b.engine.Run(ops...)
 		for _, tried := range trials[:n] {
 			tried.check()
+			b.custody(tried.name, tried.op)
 		}
 		trials = trials[n:]
 	}
@@ -94,6 +98,36 @@ func (b *bench) outcome(name string, op *pinops.Operation, want fault.Reason) bo
 		b.Errorf("%s: %v; want %v", name, op.Err, want)
 	}
 	return want == 0 && op.Err == nil
+}
+
+// custody compares the custody of an answer with what can be had with the token: the PIN stays in a token
+// that composes, but under TDES DUKPT, in format 1, and for IBM 3624.
+func (b *bench) custody(name string, op *pinops.Operation) {
+	b.Helper()
+	want, got := hsm.InToken, op.Translated.Custody+op.Verified.Custody+op.Generated.Custody+op.Changed.Custody
+	out := func(k hsm.PINKey) bool {
+		return k.Format == hsm.Format1 || k.KSN != (dukpt.KSN{}) && k.KSN.Scheme() == dukpt.TDES
+	}
+	var elsewhere bool
+	switch {
+	case op.Translate != nil:
+		elsewhere = out(op.Translate.Incoming) || out(op.Translate.Outgoing)
+	case op.Verify != nil:
+		elsewhere = out(op.Verify.Incoming) || op.Verify.IBM3624 != nil
+	case op.Generate != nil:
+		elsewhere = out(op.Generate.Outgoing) || op.Generate.IBM3624 != nil
+	case op.Change != nil:
+		elsewhere = out(op.Change.Incoming) || out(op.Change.NewIncoming) || op.Change.IBM3624 != nil
+	}
+	if elsewhere || !b.composes {
+		want = hsm.InModule
+	}
+	if op.Err != nil {
+		want = 0
+	}
+	if got != want {
+		b.Errorf("%s: %v, want %v", name, got, want)
+	}
 }
 
 // any runs random operations of every kind.
