@@ -35,7 +35,7 @@ func (w inToken) lacks(o *outline) error {
 	case o.ibm:
 		return errIBM
 	}
-	steps := []token.Step{token.StepAgree, token.StepExtract, token.StepWrapAES} // to look at a PIN's length
+	var steps []token.Step
 	for _, s := range []*side{o.in, o.out} {
 		switch {
 		case s == nil:
@@ -49,6 +49,7 @@ func (w inToken) lacks(o *outline) error {
 		}
 		steps = append(steps, sideSteps[s.algorithm][s == o.out])
 	}
+	steps = append(steps, token.StepExtract, token.StepWrapAES, token.StepAgree) // to look at a PIN's length
 	switch {
 	case o.in == nil:
 		steps = append(steps, token.StepRandom, token.StepJoin, token.StepPrepend, token.StepAppend, token.StepImage, token.StepXOR)

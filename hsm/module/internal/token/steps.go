@@ -6,7 +6,9 @@ import (
 	"crypto/cipher"
 	"crypto/ecdh"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/miekg/pkcs11"
 )
@@ -34,10 +36,10 @@ const (
 
 // stepNames are the calls and mechanisms of PKCS#11.
 var stepNames = [steps]string{
-	StepUnwrapTDES: "C_UnwrapKey CKM_DES3_ECB to a generic secret",
-	StepUnwrapAES:  "C_UnwrapKey CKM_AES_ECB to a generic secret",
-	StepWrapTDES:   "C_WrapKey CKM_DES3_ECB of a generic secret",
-	StepWrapAES:    "C_WrapKey CKM_AES_ECB of a generic secret",
+	StepUnwrapTDES: "C_UnwrapKey CKM_DES3_ECB",
+	StepUnwrapAES:  "C_UnwrapKey CKM_AES_ECB",
+	StepWrapTDES:   "C_WrapKey CKM_DES3_ECB",
+	StepWrapAES:    "C_WrapKey CKM_AES_ECB",
 	StepXOR:        "CKM_XOR_BASE_AND_DATA",
 	StepAppend:     "CKM_CONCATENATE_BASE_AND_DATA",
 	StepPrepend:    "CKM_CONCATENATE_DATA_AND_BASE",
@@ -53,18 +55,32 @@ func (s Step) String() string { return stepNames[s] }
 
 // Steps are what a token was found to do.
 type Steps struct {
-	missing [steps]error
+	missing [steps]error // what came of the trial; errUntried where nothing shows the result
 }
 
-// Missing returns what the token answered to a step that it does not do, or nil. The error
-// names the step.
+var errUntried = errors.New("its result cannot be looked at")
+
+// Missing returns an error that names all of these steps that the token does not do, or nil.
 func (s *Steps) Missing(steps ...Step) error {
+	var lacks, unseen []string
+	seen := map[Step]bool{}
 	for _, step := range steps {
-		if err := s.missing[step]; err != nil {
-			return err
+		switch err := s.missing[step]; {
+		case err == nil || seen[step]:
+		case errors.Is(err, errUntried):
+			unseen = append(unseen, step.String())
+		default:
+			lacks = append(lacks, step.String())
 		}
+		seen[step] = true
 	}
-	return nil
+	if len(lacks) == 0 {
+		lacks = unseen // what cannot be seen counts for itself only where nothing else does
+	}
+	if len(lacks) == 0 {
+		return nil
+	}
+	return errors.New("the token lacks " + strings.Join(lacks, ", "))
 }
 
 // Steps returns what the token was found to do when it was opened.
@@ -73,6 +89,10 @@ func (t *Token) Steps() *Steps { return &t.steps }
 // trySteps tries the steps.
 func (t *Token) trySteps() {
 	for step := range steps {
+		if step > StepWrapAES && t.steps.missing[StepWrapAES] != nil && !stepShows[step] {
+			t.steps.missing[step] = errUntried
+			continue
+		}
 		err := t.Do(func(s *Session) error {
 			if err := stepTests[step](s); err != nil {
 				return err
@@ -84,6 +104,10 @@ func (t *Token) trySteps() {
 		}
 	}
 }
+
+// stepShows are those whose own call is refused where they are missing; of the others the result has to be
+// wrapped to be seen.
+var stepShows = [steps]bool{StepXOR: true, StepAppend: true, StepPrepend: true, StepJoin: true, StepExtract: true, StepImage: true}
 
 // stepTests are known answers. Each looks at a secret by what a key of its own makes of it.
 var stepTests = [steps]func(*Session) error{
