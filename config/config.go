@@ -184,6 +184,11 @@ type Token struct {
 	// Library is the PKCS#11 library, an absolute path.
 	Library string `yaml:"library"`
 
+	// Parameters is what the library is initialised with, where it takes parameters
+	// (NSS softokn: configdir='sql:/var/lib/keyd/token' and more, up to 4,096 bytes). It
+	// must hold no secret: it stands on a command line.
+	Parameters string `yaml:"parameters"`
+
 	// Label is the token's label.
 	Label string `yaml:"label"`
 

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"keyd/checkpoint"
 )
@@ -74,6 +75,9 @@ func (c *Config) validate() error {
 		if !filepath.IsAbs(p.value) {
 			return fmt.Errorf("%s: %q must be an absolute path", p.name, p.value)
 		}
+	}
+	if p := c.Token.Parameters; len(p) > 4096 || strings.ContainsFunc(p, unicode.IsControl) {
+		return errors.New("token.parameters must be one line of up to 4096 bytes")
 	}
 	for name := range c.Token.Environment {
 		if !variable.MatchString(name) {

@@ -29,15 +29,6 @@ var SampleKeys []byte
 // TokenLabel is the label of a development token.
 const TokenLabel = "keyd development"
 
-// SoftHSMPaths are where SoftHSM's library is looked for.
-var SoftHSMPaths = []string{
-	"/usr/lib/softhsm/libsofthsm2.so",
-	"/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
-	"/usr/lib64/softhsm/libsofthsm2.so",
-	"/usr/lib/pkcs11/libsofthsm2.so",
-	"/usr/local/lib/softhsm/libsofthsm2.so",
-}
-
 // Service is a prepared directory.
 type Service struct {
 	Dir    string
@@ -45,12 +36,14 @@ type Service struct {
 	Roster []byte // ceremony.Roster of the development officers, encoded
 	New    bool   // it has never been ready, or lost its token: the sample keys are to be loaded
 
+	kind string   // of its token
 	lock *os.File // held while this process lives: one keyd dev to a directory
 }
 
 // Prepare makes dir into a development service that listens on listen, or brings one
-// that is there up to date. What a person changed in it (the policy) stays.
-func Prepare(dir, listen string) (*Service, error) {
+// that is there up to date. What a person changed in it (the policy) stays. token is
+// [SoftHSM] or [NSS], or nothing for the one that the directory has.
+func Prepare(dir, listen, token string) (*Service, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
@@ -59,11 +52,14 @@ func Prepare(dir, listen string) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--listen %q is not HOST:PORT", listen)
 	}
-	library, err := FindSoftHSM()
+	s := &Service{Dir: dir}
+	if err := s.chooseToken(token); err != nil {
+		return nil, err
+	}
+	library, err := tokenKinds[s.kind].find()
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{Dir: dir}
 	if err := s.claim(); err != nil {
 		return nil, err
 	}
@@ -87,11 +83,14 @@ func Config(dir string) (*config.Config, error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, err
 	}
-	library, err := FindSoftHSM()
+	s := &Service{Dir: dir}
+	if err := s.chooseToken(""); err != nil {
+		return nil, err
+	}
+	library, err := tokenKinds[s.kind].find()
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{Dir: dir}
 	return s.config(address, library), nil
 }
 
@@ -105,17 +104,8 @@ func (s *Service) config(listen, library string) *config.Config {
 			Key:         s.path("config", "server.key"),
 			ClientCA:    s.path("certs", "ca.crt"),
 		},
-		Web: s.web(),
-		Token: config.Token{
-			Library:     library,
-			Label:       TokenLabel,
-			PINFile:     s.path("pin"),
-			Sessions:    1,
-			CachedKeys:  16384,
-			DerivedKeys: 8192,
-			Directories: []string{s.path("token")},
-			Environment: map[string]string{"SOFTHSM2_CONF": s.path("token", "softhsm2.conf")},
-		},
+		Web:              s.web(),
+		Token:            s.token(library),
 		Modules:          2,
 		KSN:              config.KSN{RetryWindow: config.Duration(time.Minute), MaxJump: 1 << 16},
 		Velocity:         config.Velocity{File: s.path("velocity"), Entries: 1 << 14},
@@ -157,7 +147,7 @@ func (s *Service) directories() error {
 		{s.path("config"), 0o755},
 		{s.path("front"), 0o700},
 		{s.path("token"), 0o700},
-		{s.path("token", "tokens"), 0o700},
+		{s.tokenFolder(), 0o700},
 		{s.path("terminals"), 0o700},
 		{s.path("officers"), 0o700},
 	} {
@@ -181,7 +171,10 @@ func (s *Service) files(host string) error {
 	if _, err := os.Stat(s.path(addressFile)); errors.Is(err, fs.ErrNotExist) {
 		s.New = true
 	}
-	if tokens, err := os.ReadDir(s.path("token", "tokens")); err != nil || len(tokens) == 0 {
+	if err := s.rememberToken(); err != nil {
+		return err
+	}
+	if !s.hasToken() {
 		s.New = true
 		if err := s.forget(); err != nil {
 			return err
@@ -194,9 +187,11 @@ func (s *Service) files(host string) error {
 	if _, err := createFile(s.path("pin"), []byte(hex.EncodeToString(pin)+"\n"), 0o600); err != nil {
 		return err
 	}
-	conf := fmt.Sprintf("directories.tokendir = %s\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n", s.path("token", "tokens"))
-	if err := replaceFile(s.path("token", "softhsm2.conf"), []byte(conf), 0o600); err != nil {
-		return err
+	if s.kind == SoftHSM {
+		conf := fmt.Sprintf("directories.tokendir = %s\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n", s.tokenFolder())
+		if err := replaceFile(s.path("token", "softhsm2.conf"), []byte(conf), 0o600); err != nil {
+			return err
+		}
 	}
 	if err := s.policy(); err != nil {
 		return err
@@ -232,16 +227,6 @@ func (s *Service) forget() error {
 		}
 	}
 	return nil
-}
-
-// FindSoftHSM returns the path of SoftHSM's library.
-func FindSoftHSM() (string, error) {
-	for _, path := range SoftHSMPaths {
-		if _, err := os.Stat(path); err == nil {
-			return path, nil
-		}
-	}
-	return "", errors.New("SoftHSM is not installed: run make run, or apt-get install softhsm2")
 }
 
 // createFile writes a file unless it is there, and reports whether it did.

@@ -183,6 +183,7 @@ func moduleArgs(command string, c *config.Config, o Options, u processUsers) []s
 	args := []string{
 		"internal", command,
 		"--library", c.Token.Library,
+		"--parameters=" + c.Token.Parameters,
 		"--label", c.Token.Label,
 		"--sessions", strconv.Itoa(c.Token.Sessions),
 		"--cached-keys", strconv.Itoa(c.Token.CachedKeys),

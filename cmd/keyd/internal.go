@@ -123,6 +123,7 @@ func moduleFlags(c *cobra.Command) *module.Options {
 	f.IntVar(&o.ControlFD, "control-fd", -1, "")
 	f.IntVar(&o.PINFD, "pin-fd", -1, "")
 	f.StringVar(&o.Library, "library", "", "")
+	f.StringVar(&o.Parameters, "parameters", "", "")
 	f.StringVar(&o.Label, "label", "", "")
 	f.IntVar(&o.Sessions, "sessions", 4, "")
 	f.IntVar(&o.CachedKeys, "cached-keys", 16384, "")

@@ -25,7 +25,7 @@ var rootContext = context.Background()
 func logger() *slog.Logger { return slog.New(slog.NewJSONHandler(os.Stderr, nil)) }
 
 func devCommand() *cobra.Command {
-	var dir, listen, adminListen, trace, keys string
+	var dir, listen, adminListen, trace, keys, token string
 	var limits config.Velocity
 	var postgres config.Postgres
 	var pause time.Duration
@@ -33,14 +33,14 @@ func devCommand() *cobra.Command {
 		Use:     "dev",
 		GroupID: "service",
 		Short:   "Run a ready development service in a directory",
-		Long: `Makes a directory into a complete service and runs it: a SoftHSM token, a CA and client
+		Long: `Makes a directory into a complete service and runs it: a token, a CA and client
 certificates (DIR/certs/), sample keys, a policy, simulated terminals. When it can be
 used, standard output says
 
   ready HOST:PORT
 
 and nothing else; logs go to standard error. SIGTERM or Ctrl-C ends it with status 0. An
-existing directory is used again.
+existing directory is used again, with the token that it has.
 
 Every sample key is published: this is no place for a real key.`,
 		Example: `  keyd dev --dir ./dev --listen 127.0.0.1:7443
@@ -50,6 +50,7 @@ Every sample key is published: this is no place for a real key.`,
 	f := c.Flags()
 	f.StringVar(&dir, "dir", "", "directory of the service")
 	f.StringVar(&listen, "listen", "127.0.0.1:7443", "HOST:PORT to listen on; port 0 takes a free one")
+	f.StringVar(&token, "token", "", "softhsm (SoftHSM, unless the directory has another) or nss (NSS softokn, which has mechanisms that SoftHSM does not have)")
 	f.StringVar(&adminListen, "admin", "", "IP:PORT of a loopback address for metrics, health and profiles (/metrics, /readyz, /debug/pprof/)")
 	f.StringVar(&trace, "trace", "", "IP:PORT of an OpenTelemetry collector (OTLP over gRPC) on this machine; every request is traced")
 	f.StringVar(&keys, "keys", "", "JSON file of known test keys to load (docs/test-keys.md); replaces keys of the same names")
@@ -71,7 +72,7 @@ Every sample key is published: this is no place for a real key.`,
 		if len(postgres.Hosts) > 0 && postgres.PasswordFile == "" {
 			return errors.New("--postgres needs --postgres-password-file: a file with the password of the user (--postgres-user)")
 		}
-		s, err := development.Prepare(dir, listen)
+		s, err := development.Prepare(dir, listen, token)
 		if err != nil {
 			return err
 		}

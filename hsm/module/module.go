@@ -44,6 +44,7 @@ type Options struct {
 	ControlFD     int      // control socket (package child); modules only
 	PINFD         int      // file with the token PIN (package pinfile)
 	Library       string   // PKCS#11 library
+	Parameters    string   // what it is initialised with, where it takes parameters; no secret
 	Label         string   // of the token
 	Sessions      int      // PKCS#11 sessions besides the keeper
 	CachedKeys    int      // unsealed keys kept in the token
@@ -223,7 +224,7 @@ func openToken(o Options, supervisor int, mayInitialise bool) (*token.Token, *co
 	for _, folder := range login.Mended() {
 		o.Log.Warn("a process was killed while it logged in and left the token broken: it has been mended", "folder", folder)
 	}
-	library, err := token.Load(o.Library, "")
+	library, err := token.Load(o.Library, o.Parameters)
 	var failed *token.Error
 	if errors.As(err, &failed) {
 		return nil, nil, fmt.Errorf("%w (may this user read and write token.directories and read token.files?)", err)

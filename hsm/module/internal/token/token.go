@@ -29,6 +29,7 @@ import "C"
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -70,6 +71,11 @@ func Load(path, parameters string) (*Library, error) {
 	}
 	var own *C.char
 	if parameters != "" {
+		// NSS may copy its database where the file system is slow, and then does not see
+		// what other processes write, the pin of the epoch for one.
+		if err := os.Setenv("NSS_SDB_USE_CACHE", "no"); err != nil {
+			return nil, err
+		}
 		own = C.CString(parameters)
 		defer C.free(unsafe.Pointer(own))
 	}
