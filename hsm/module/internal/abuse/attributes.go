@@ -118,6 +118,22 @@ func readAgainstUnwrapTemplate(h *Hostile) error {
 	return unwrapAgain(h, aesKey(pkcs11.CKA_WRAP, pkcs11.CKA_UNWRAP).with(template), readable(), h.reads)
 }
 
+// rightAgainstUnwrapTemplate unwraps to a key that may encipher where the unwrap template says
+// that it may not; rightBesideUnwrapTemplate where it says nothing of it.
+func rightAgainstUnwrapTemplate(h *Hostile) error {
+	return unwrapWith(h, boolean(pkcs11.CKA_SENSITIVE, true), boolean(pkcs11.CKA_ENCRYPT, false))
+}
+
+func rightBesideUnwrapTemplate(h *Hostile) error {
+	return unwrapWith(h, boolean(pkcs11.CKA_SENSITIVE, true))
+}
+
+func unwrapWith(h *Hostile, inner ...*pkcs11.Attribute) error {
+	template, free := list(pkcs11.CKA_UNWRAP_TEMPLATE, inner...)
+	defer free()
+	return unwrapAgain(h, aesKey(pkcs11.CKA_WRAP, pkcs11.CKA_UNWRAP).with(template), aesKey(pkcs11.CKA_ENCRYPT), h.enciphersLike)
+}
+
 // wrapAgainstWrapTemplate wraps a key that the wrap template of the wrapping key excludes.
 func wrapAgainstWrapTemplate(h *Hostile) error {
 	template, free := list(pkcs11.CKA_WRAP_TEMPLATE, boolean(pkcs11.CKA_DERIVE, true))

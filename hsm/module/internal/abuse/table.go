@@ -64,6 +64,8 @@ var attributes = Chapter{"Attributes", []Attempt{
 	{"`CKA_TRUSTED`: claimed by a user for that key", trustedClaimed, "C_CreateObject: CKR_ATTRIBUTE_READ_ONLY", Succeeds, "only the security officer may set it, on SoftHSM"},
 	{"`CKA_WRAP_TEMPLATE`: wraps what it excludes", wrapAgainstWrapTemplate, "C_WrapKey: CKR_KEY_NOT_WRAPPABLE", Succeeds, "it does, on SoftHSM"},
 	{"`CKA_UNWRAP_TEMPLATE` sensitive: unwrapped to be read", readAgainstUnwrapTemplate, "C_UnwrapKey: CKR_TEMPLATE_INCONSISTENT", Succeeds, "it does, on SoftHSM"},
+	{"`CKA_UNWRAP_TEMPLATE` without a right: unwrapped with it", rightAgainstUnwrapTemplate, "C_UnwrapKey: CKR_TEMPLATE_INCONSISTENT", Succeeds, "it does, on SoftHSM"},
+	{"`CKA_UNWRAP_TEMPLATE` silent about a right: unwrapped with it", rightBesideUnwrapTemplate, Succeeds, Succeeds, "the template must name it"},
 	{"`CKA_DERIVE_TEMPLATE` sensitive: derived to be read", readAgainstDeriveTemplate, "C_CreateObject: CKR_ATTRIBUTE_TYPE_INVALID", Succeeds, "nothing: SoftHSM does not know it, NSS ignores it"},
 	{"`CKA_ALWAYS_SENSITIVE` claimed for a known key", func(h *Hostile) error { return claimed(h, pkcs11.CKA_ALWAYS_SENSITIVE) }, "C_CreateObject: CKR_ATTRIBUTE_READ_ONLY", "the token says no", "the token sets it itself"},
 	{"`CKA_ALWAYS_SENSITIVE` of an imported key", func(h *Hostile) error { return imported(h, pkcs11.CKA_ALWAYS_SENSITIVE) }, "the token says no", "the token says no", "the token sets it itself"},
@@ -120,7 +122,7 @@ func derivedFrom() (all []Attempt) {
 var pinsAsObjects = Chapter{"PINs as objects", []Attempt{
 	{"a PIN block deciphered under a key that may decipher", func(h *Hostile) error { return pinDeciphered(h, pkcs11.CKA_DECRYPT) }, Succeeds, Succeeds, "`CKA_DECRYPT` false"},
 	{"a PIN block deciphered under a key that may only unwrap", func(h *Hostile) error { return pinDeciphered(h, pkcs11.CKA_UNWRAP) }, "C_DecryptInit: CKR_KEY_FUNCTION_NOT_PERMITTED", "C_DecryptInit: CKR_KEY_TYPE_INCONSISTENT", "`CKA_DECRYPT` false"},
-	{"a PIN block unwrapped to be read", pinRead, Missing, Succeeds, "nothing tried here: the template is the module's"},
+	{"a PIN block unwrapped to be read", pinRead, Missing, Succeeds, "nothing: the module also unwraps the key, and leaves out its `CKA_UNWRAP_TEMPLATE`"},
 	{"a PIN object wrapped under a key of one's own", func(h *Hostile) error { return pinUnderOwn(h, composed()) }, Missing, Succeeds, "nothing: it must be extractable to be enciphered again"},
 	{"a PIN object with `CKA_EXTRACTABLE` false wrapped under a key of one's own", func(h *Hostile) error { return pinUnderOwn(h, secret(pkcs11.CKA_DERIVE)) }, Missing, Succeeds, "`CKA_EXTRACTABLE` false, on a token that heeds it"},
 	{"a PIN object found byte by byte", func(h *Hostile) error { return pinByteByByte(h, composed()) }, Missing, Succeeds, "nothing on NSS; `CKA_DERIVE` must be true for keyd's own steps"},
