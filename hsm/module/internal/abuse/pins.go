@@ -121,6 +121,28 @@ func pinUnderOwn(h *Hostile, k key) error {
 	return same(got, p.block)
 }
 
+// pinWrapThenDecipher wraps a PIN object under the key of another zone, as a translation does, and
+// has that key decipher it.
+func pinWrapThenDecipher(h *Hostile, rights ...uint) error {
+	p, o, err := h.pinObject(composed())
+	if err != nil {
+		return err
+	}
+	other, _, err := h.victim(tdesKey(rights...), 16)
+	if err != nil {
+		return err
+	}
+	wrapped, err := h.wrap(mechanism(pkcs11.CKM_DES3_ECB), other, o)
+	if err != nil {
+		return err
+	}
+	got, err := h.decrypt(mechanism(pkcs11.CKM_DES3_ECB), other, wrapped)
+	if err != nil {
+		return err
+	}
+	return same(got, p.block)
+}
+
 // pinByteByByte searches it out ([Hostile.search]).
 func pinByteByByte(h *Hostile, k key) error {
 	p, o, err := h.pinObject(k)

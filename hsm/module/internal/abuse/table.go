@@ -125,6 +125,12 @@ var pinsAsObjects = Chapter{"PINs as objects", []Attempt{
 	{"a PIN block unwrapped to be read", pinRead, Missing, Succeeds, "nothing: the module also unwraps the key, and leaves out its `CKA_UNWRAP_TEMPLATE`"},
 	{"a PIN object wrapped under a key of one's own", func(h *Hostile) error { return pinUnderOwn(h, composed()) }, Missing, Succeeds, "nothing: it must be extractable to be enciphered again"},
 	{"a PIN object with `CKA_EXTRACTABLE` false wrapped under a key of one's own", func(h *Hostile) error { return pinUnderOwn(h, secret(pkcs11.CKA_DERIVE)) }, Missing, Succeeds, "`CKA_EXTRACTABLE` false, on a token that heeds it"},
+	{"a PIN object wrapped under a zone key that may wrap and decipher, and deciphered", func(h *Hostile) error {
+		return pinWrapThenDecipher(h, pkcs11.CKA_WRAP, pkcs11.CKA_DECRYPT)
+	}, Missing, Succeeds, "`CKA_DECRYPT` false"},
+	{"a PIN object wrapped under a zone key that may only wrap, and deciphered", func(h *Hostile) error {
+		return pinWrapThenDecipher(h, pkcs11.CKA_WRAP)
+	}, Missing, "C_DecryptInit: CKR_KEY_TYPE_INCONSISTENT", "`CKA_DECRYPT` false"},
 	{"a PIN object found byte by byte", func(h *Hostile) error { return pinByteByByte(h, composed()) }, Missing, Succeeds, "nothing on NSS; `CKA_DERIVE` must be true for keyd's own steps"},
 	{"a PIN object with `CKA_DERIVE` false found byte by byte", func(h *Hostile) error { return pinByteByByte(h, secret(pkcs11.CKA_EXTRACTABLE)) }, Missing, Succeeds, "`CKA_DERIVE` false, on a token that heeds it"},
 	{"a PIN object without any right hashed, and 10,000 PINs tried", func(h *Hostile) error { return pinDigested(h, secret()) }, Missing, Succeeds, "nothing"},
