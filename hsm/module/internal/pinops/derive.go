@@ -52,7 +52,7 @@ func (b *batch) derive(side func(*lane) (*cipher, *sealing.Key, *hsm.PINKey)) {
 				ecb{l, pkcs11.CKM_DES3_ECB, k.Twin, l.ik[8:], l.id[:]})
 			*c = cipher{memory: true, ksn: p.KSN}
 		default:
-			if err := b.deriveAES(c, k, p, rights(l.way, p == l.in)); err != nil {
+			if err := b.deriveAES(c, k, p, rights(l.way, p.Format, p == l.in)); err != nil {
 				b.fail(l, err)
 			}
 		}

@@ -136,15 +136,19 @@ func (c *cipher) key() pinobjects.Key {
 	return pinobjects.Key{Mechanism: c.mechanism, Object: c.object}
 }
 
-// rights are those of a working key that is derived for a lane.
-func rights(w way, incoming bool) token.Rights {
+// rights are those of a working key that is derived for a lane. The outer layer of format 4 is no wrapping.
+func rights(w way, f hsm.Format, incoming bool) token.Rights {
 	switch {
 	case w == (inModule{}):
 		return token.MayEncrypt | token.MayDecrypt
-	case incoming:
+	case incoming && f == hsm.Format4:
 		return token.MayDecrypt | token.MayUnwrap
+	case incoming:
+		return token.MayUnwrap
+	case f == hsm.Format4:
+		return token.MayEncrypt | token.MayWrap
 	}
-	return token.MayEncrypt | token.MayWrap
+	return token.MayWrap
 }
 
 // Custodies says of the PIN operations whether they stay in the token, and if not why.

@@ -154,6 +154,8 @@ func (s *Session) Agree(peer *ecdh.PublicKey) (key Object, public *ecdh.PublicKe
 			pkcs11.NewAttribute(pkcs11.CKA_SENSITIVE, yes),
 			pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, no),
 			pkcs11.NewAttribute(pkcs11.CKA_SIGN, no),
+			pkcs11.NewAttribute(pkcs11.CKA_DECRYPT, no),
+			pkcs11.NewAttribute(pkcs11.CKA_UNWRAP, no),
 			pkcs11.NewAttribute(pkcs11.CKA_DERIVE, yes),
 		})
 	if err != nil {
