@@ -120,6 +120,12 @@ func Run(o Options) error {
 		o.Log.Warn("not confined as far as it could be", "measure", m.Name, "state", m.State, "why", m.Why)
 	}
 
+	for _, p := range tok.Protections() {
+		if !p.Kept {
+			o.Log.Warn("the token does not protect keys as far as others do", "not kept", p.Name, "means", p.Lost)
+		}
+	}
+
 	atStart := token.FailureCount() // what was tried out until now is no fault of the token
 	dead := make(chan error, 1)
 	keys := working.New(tok, sealing.NewCache(tok, set, o.CachedKeys), o.DerivedKeys, registered)
