@@ -139,6 +139,7 @@ func TestParseIsStrict(t *testing.T) {
 		"a share of nothing":        {good + "tracing: {otlp: 127.0.0.1:4317, sample: 0}\n", "sample"},
 		"one user":                  {change("  module: keyd-module\n", ""), "both"},
 		"the same user":             {change("keyd-module", "keyd-front"), "two users"},
+		"parameters":                {change("  label:", "  parameters: \"a\\nb\"\n  label:"), "token.parameters"},
 		"variable":                  {change("SOFTHSM2_CONF:", "A-B:"), "variable"},
 		"too large":                 {good + "#" + strings.Repeat("x", config.MaxSize), "bytes"},
 	} {
