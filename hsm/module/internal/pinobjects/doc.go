@@ -8,7 +8,8 @@
 // key), and the module compares with what it expects, enciphered likewise. What does not match is not
 // deciphered. docs/custody.md has the argument.
 //
-// A function makes as many token calls for a malformed block as for a good one. The objects
+// All malformed blocks of a format take the same token calls. For good ones their number depends on the PIN's
+// length, which so shows in the time that an answer takes. The objects
 // are of the session that is passed, which forgets them when the operation ends
 // (token.Session.Forget); nothing here destroys them one by one.
 //

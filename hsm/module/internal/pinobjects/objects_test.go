@@ -166,10 +166,20 @@ func TestEveryFormatBecomesEveryOther(t *testing.T) {
 	})
 }
 
-// TestMalformedBlocks: a block is one exactly when package pinblock says so.
+// calls is how many the token has had.
+func calls() (n uint64) {
+	for _, c := range tok.Calls() {
+		n += c.Count
+	}
+	return n
+}
+
+// TestMalformedBlocks: a block is one exactly when package pinblock says so, and all that are none take the
+// same number of calls.
 func TestMalformedBlocks(t *testing.T) {
 	on(t, func(b *bench, s *token.Session) {
 		for _, f := range formats {
+			took := map[uint64]int{}
 			for n := range 1500 {
 				pan := b.pan()
 				_, plain := b.random(f, pinblock.MinPINLen+n%9, "0123456789ABCDEF", pan)
@@ -181,10 +191,17 @@ func TestMalformedBlocks(t *testing.T) {
 				var want pinblock.PIN
 				good := pinblock.Decode(&want, f, plain, pan) == nil
 				key, cipher := b.key(f, 0)
+				before := calls()
 				_, ok, err := b.tools.Open(s, f, key, seal(f, cipher, plain, pan), make([]byte, 16), pan)
+				if !ok {
+					took[calls()-before]++
+				}
 				if err != nil || ok != good {
 					t.Fatalf("%v: digit %d of %X: %v, %v; want %v", f, place, plain, ok, err, good)
 				}
+			}
+			if len(took) != 1 {
+				t.Errorf("%v: malformed blocks by their number of token calls: %v", f, took)
 			}
 		}
 	})

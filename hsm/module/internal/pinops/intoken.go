@@ -114,9 +114,8 @@ func (w inToken) close(b *batch) {
 	}
 }
 
-// compare enciphers what enters the comparison by Visa's method, and finds out whether the PINs' digits are
-// decimal: those of PINs that were made here are.
-func (w inToken) compare(b *batch) {
+// enciphers also finds out whether the PINs' digits are decimal: those of PINs that were made here are.
+func (w inToken) enciphers(b *batch) {
 	for l := range b.of(w) {
 		if l.pvk == nil {
 			continue

@@ -81,33 +81,14 @@ func checkBoundPAN(rule *hsm.IBM3624Rule, f hsm.Format, pan pinblock.PAN, pinLen
 	return nil
 }
 
-// compare says of each PIN whether it is right, or makes the value to verify it by. What
-// enters the comparison is enciphered under the verification key by the token.
+// compare says of each PIN whether it is right, or makes the value to verify it by.
 func (b *batch) compare() {
-	var blocks []ecb
-	compares := false
-	for l := range b.going {
-		compares = compares || l.pvk != nil
-		if l.pvk != nil && l.way == (inModule{}) {
-			blocks = append(blocks, ecb{l, pkcs11.CKM_DES3_ECB, l.pvkKey.Object, l.compare.out[:], l.compare.in[:]})
-		}
-	}
-	if !compares {
-		return
-	}
-	b.inside.compare(b)
-	erase.Do(func() {
-		for l := range b.of(inModule{}) {
-			if v := l.method.visa; v != nil {
-				if err := pinverify.PutTSP(&l.compare.in, l.pan, int(v.KeyIndex), pinblock.PINIn(&l.pin)); err != nil {
-					b.fail(l, err)
-				}
-			}
-		}
-	})
-	b.together(encrypt, blocks)
+	b.each(way.enciphers)
 	erase.Do(func() {
 		for l := range b.going {
+			if l.pvk == nil {
+				continue
+			}
 			var err error
 			switch {
 			case l.task.compares():
@@ -120,6 +101,28 @@ func (b *batch) compare() {
 			}
 		}
 	})
+}
+
+func (inModule) enciphers(b *batch) {
+	var blocks []ecb
+	for l := range b.of(inModule{}) {
+		if l.pvk != nil {
+			blocks = append(blocks, ecb{l, pkcs11.CKM_DES3_ECB, l.pvkKey.Object, l.compare.out[:], l.compare.in[:]})
+		}
+	}
+	if len(blocks) == 0 {
+		return
+	}
+	erase.Do(func() {
+		for l := range b.of(inModule{}) {
+			if v := l.method.visa; v != nil {
+				if err := pinverify.PutTSP(&l.compare.in, l.pan, int(v.KeyIndex), pinblock.PINIn(&l.pin)); err != nil {
+					b.fail(l, err)
+				}
+			}
+		}
+	})
+	b.together(encrypt, blocks)
 }
 
 // matches compares the PIN with the verification value. It is called within erase.Do.

@@ -14,9 +14,10 @@ type way interface {
 	// lacks says why an operation does not go this way, or nil.
 	lacks(*outline) error
 
-	open(*batch)   // PINs come out of the blocks in which they came
-	choose(*batch) // PINs are made
-	close(*batch)  // PINs go into the blocks in which they go
+	open(*batch)      // PINs come out of the blocks in which they came
+	choose(*batch)    // PINs are made
+	close(*batch)     // PINs go into the blocks in which they go
+	enciphers(*batch) // the token enciphers what enters comparisons under the verification keys
 }
 
 // outline is an operation as far as it decides which way it can go.
