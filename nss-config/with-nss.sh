@@ -2,13 +2,14 @@
 # Runs a command on a fresh token of NSS softokn and removes the token afterwards. The
 # command's exit status is this script's.
 #
-#   nss-config/with-nss.sh go test ./hsm/module/internal/token/nsstest
+#   nss-config/with-nss.sh go test -v -run TestGiven ./hsm/module/internal/token/giventest
 #
 # The command finds in its environment:
 #   KEYD_TEST_MODULE         absolute path of the PKCS#11 library, links resolved
 #   KEYD_TEST_PARAMETERS     what the library is initialised with (token.parameters)
 #   KEYD_TEST_PIN_FILE       file (mode 0600) with the user PIN, without a newline
 #   KEYD_TEST_TOKEN_LABEL    label of the token
+#   KEYD_TEST_LACKS          what the conformance suite knows that the token lacks
 #   KEYD_TEST_TOKEN_FOLDER   folder with the token's files
 #
 # NSS_SOFTOKN, when set, names the library instead of the usual places.
@@ -59,6 +60,7 @@ export KEYD_TEST_MODULE=$library
 export KEYD_TEST_PARAMETERS=$parameters
 export KEYD_TEST_PIN_FILE=$folder/pin
 export KEYD_TEST_TOKEN_LABEL=$label
+export KEYD_TEST_LACKS=TDES-CMAC
 export KEYD_TEST_TOKEN_FOLDER=$folder/token
 
 run_command "$@"

@@ -11,11 +11,6 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(tokentest.Run(m)) }
 
-// TestSoftHSM runs the conformance suite on a fresh SoftHSM token.
-func TestSoftHSM(t *testing.T) {
-	tokentest.Conformance(t, tokentest.SoftHSM(t))
-}
-
 func TestLoadRefusesWhatIsNoLibrary(t *testing.T) {
 	text := filepath.Join(t.TempDir(), "library.so")
 	if err := os.WriteFile(text, []byte("not a library"), 0o600); err != nil {

@@ -1,5 +1,5 @@
-// Package nsstest runs the conformance suite for tokens on NSS softokn. It is a package of
-// its own because a process loads one library.
+// Package nsstest says what keyd knows of NSS softokn. It is a package of its own because a process loads
+// one library.
 package nsstest
 
 import (
@@ -11,11 +11,6 @@ import (
 )
 
 func TestMain(m *testing.M) { os.Exit(tokentest.Run(m)) }
-
-// TestNSS runs the conformance suite on a fresh token of NSS softokn.
-func TestNSS(t *testing.T) {
-	tokentest.Conformance(t, tokentest.NSS(t))
-}
 
 // TestWhatNSSLacks says which protections of a key a token of NSS softokn does without.
 func TestWhatNSSLacks(t *testing.T) {
