@@ -38,6 +38,16 @@ func (b bits) value() ([]byte, bool) {
 	return out, true
 }
 
+// unknown is how many are not known.
+func (b bits) unknown() (n int) {
+	for _, bit := range b {
+		if bit == unknown {
+			n++
+		}
+	}
+	return n
+}
+
 // missing are the places of what is not known.
 func (b bits) missing() (places []int) {
 	for i, bit := range b {

@@ -3,7 +3,7 @@
 // assert that no PIN and no key is among that. It is for tests only.
 //
 // [Record] puts a library in front of the token's that writes every call down; pkcs11-spy does not show what
-// parameters of derivations point to, and is asked besides ([SpyBuffers]). [Listen] reads the record from a
+// parameters of derivations point to, and is asked besides ([RecordWithSpy]). [Listen] reads the record from a
 // mark on, keeps what is known of each object's bits, and goes through all calls in both directions
 // until nothing is learned any more:
 //

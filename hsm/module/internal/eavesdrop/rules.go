@@ -181,15 +181,16 @@ func (w *Wire) imaged(u under, o *object, data []byte, why string) {
 // tried tries every value of a key of which few bits are unknown: of the key and of the image, the bits
 // count that all values have in common which fit what is known.
 func (w *Wire) tried(u under, o *object, data []byte, why string) {
-	missing := u.key.known.missing()
-	if len(missing) == 0 || len(missing) > mostTried || o.known == nil {
+	n := u.key.known.unknown()
+	if n == 0 || n > mostTried || o.known == nil {
 		return
 	}
-	asked := [2]int{len(missing), len(o.known.missing())}
+	asked := [2]int{n, o.known.unknown()}
 	if w.tries[o] == asked {
 		return // nothing is new
 	}
 	w.tries[o] = asked
+	missing := u.key.known.missing()
 	var keys, images bits
 	for n := range 1 << len(missing) {
 		key := append(bits(nil), u.key.known...)

@@ -42,8 +42,15 @@ func (w *Wire) Find(secrets []Secret) (found []Finding, problems []string) {
 	index := suffixarray.New(text)
 	const most = 8 // places of one secret that are told
 	chance := map[string][2]float64{}
+	looked := map[[2]string]bool{}
 	for _, s := range secrets {
 		digits := strings.ToLower(s.Digits)
+		if once := [2]string{s.Kind, digits}; len(digits) >= certain {
+			if looked[once] {
+				continue // a key of several operations
+			}
+			looked[once] = true
+		}
 		if len(digits) >= certain {
 			for _, place := range index.Lookup([]byte(digits), most) {
 				found = append(found, Finding{s, at(place).where})
@@ -109,7 +116,7 @@ func (w *Wire) text() (text []byte, at func(int) passage) {
 func (w *Wire) Objects() (known, all int) {
 	w.follow()
 	for _, o := range w.all {
-		if len(o.known.missing()) < len(o.known) {
+		if o.known.unknown() < len(o.known) {
 			known++
 		}
 	}

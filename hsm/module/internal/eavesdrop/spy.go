@@ -10,24 +10,25 @@ import (
 	"testing"
 )
 
-// RecordWithSpy is [Record] with OpenSC's pkcs11-spy between the recorder and the library; log is the spy's.
-func RecordWithSpy(t testing.TB, library string) (r *Recording, log string) {
+// RecordWithSpy is [Record] with OpenSC's pkcs11-spy between the recorder and the library, whose log then
+// is a part of the record.
+func RecordWithSpy(t testing.TB, library string) *Recording {
 	t.Helper()
 	found, err := filepath.Glob("/usr/lib/*/pkcs11-spy.so")
 	if err != nil || len(found) == 0 {
 		t.Fatal("pkcs11-spy.so is missing: apt-get install opensc-pkcs11")
 	}
-	r = Record(t, found[0])
-	log = filepath.Join(t.TempDir(), "spy.log")
+	r := Record(t, found[0])
+	r.spy = filepath.Join(t.TempDir(), "spy.log")
 	t.Setenv("PKCS11SPY", library)
-	t.Setenv("PKCS11SPY_OUTPUT", log)
-	return r, log
+	t.Setenv("PKCS11SPY_OUTPUT", r.spy)
+	return r
 }
 
-// SpyCall is a call as pkcs11-spy has it, with the buffers that it shows.
-type SpyCall struct {
-	Name    string
-	In, Out [][]byte
+// spyCalled is a call as pkcs11-spy has it, with the buffers that it shows.
+type spyCalled struct {
+	name    string
+	in, out [][]byte
 }
 
 var (
@@ -35,18 +36,26 @@ var (
 	spyDump = regexp.MustCompile(`^ +[0-9a-f]{8}  ((?:[0-9A-Fa-f]{2} ?){1,16})`)
 )
 
-// SpyCalls reads the log of pkcs11-spy from a place on.
-func SpyCalls(t testing.TB, log string, from int64) (calls []SpyCall) {
+// spied reads the log of pkcs11-spy from the mark on.
+func (r *Recording) spied(t testing.TB) []spyCalled {
 	t.Helper()
-	text, err := os.ReadFile(log)
+	text, err := os.ReadFile(r.spy)
 	if err != nil {
 		t.Fatal(err)
 	}
+	calls, err := parseSpy(string(text[r.spyFrom:]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return calls
+}
+
+func parseSpy(text string) (calls []spyCalled, err error) {
 	var into *[]byte // what a dump belongs to
-	for line := range strings.Lines(string(text[from:])) {
+	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\n")
 		if m := spyCall.FindStringSubmatch(line); m != nil {
-			calls, into = append(calls, SpyCall{Name: m[1]}), nil
+			calls, into = append(calls, spyCalled{name: m[1]}), nil
 			continue
 		}
 		if len(calls) == 0 {
@@ -57,33 +66,38 @@ func SpyCalls(t testing.TB, log string, from int64) (calls []SpyCall) {
 		case m != nil && into != nil:
 			b, err := hex.DecodeString(strings.ReplaceAll(m[1], " ", ""))
 			if err != nil {
-				t.Fatalf("the spy's log: %q", line)
+				return nil, fmt.Errorf("the log of pkcs11-spy: %q", line)
 			}
 			*into = append(*into, b...)
 		case strings.HasPrefix(line, "[out]"):
-			c.Out = append(c.Out, nil)
-			into = &c.Out[len(c.Out)-1]
+			c.out = append(c.out, nil)
+			into = &c.out[len(c.out)-1]
 		case strings.HasPrefix(line, "[in]"), strings.HasPrefix(line, "    CKA_"):
-			list := &c.In
-			if strings.HasPrefix(line, "    CKA_") && c.Name == "C_GetAttributeValue" {
-				list = &c.Out
+			list := &c.in
+			if strings.HasPrefix(line, "    CKA_") && c.name == "C_GetAttributeValue" {
+				list = &c.out
 			}
 			*list = append(*list, nil)
 			into = &(*list)[len(*list)-1]
 		}
 	}
-	return calls
+	return calls, nil
 }
 
-// Spied adds what pkcs11-spy shows to what crossed.
-func (w *Wire) Spied(calls []SpyCall) {
+// spied adds what pkcs11-spy shows to what crossed.
+func (w *Wire) spied(calls []spyCalled) {
 	for i, c := range calls {
-		for way, list := range map[string][][]byte{"in": c.In, "out": c.Out} {
-			for _, b := range list {
-				if len(b) > 0 {
-					w.buffers = append(w.buffers, buffer{0, fmt.Sprintf("%s %s, which pkcs11-spy shows (its call %d)", c.Name, way, i+1), b})
-				}
-			}
+		for _, b := range c.in {
+			w.showed(i, c.name+" in", b)
 		}
+		for _, b := range c.out {
+			w.showed(i, c.name+" out", b)
+		}
+	}
+}
+
+func (w *Wire) showed(call int, what string, b []byte) {
+	if len(b) > 0 {
+		w.buffers = append(w.buffers, buffer{0, fmt.Sprintf("%s, which pkcs11-spy shows (its call %d)", what, call+1), b})
 	}
 }

@@ -18,6 +18,7 @@ type Wire struct {
 	buffers  []buffer
 	by       map[string][]*object // objects that are the plain text of something, by that in hex
 	changed  bool
+	followed bool
 	problems []string
 }
 
@@ -52,6 +53,13 @@ func Listen(t testing.TB, r *Recording) *Wire {
 	}
 	for _, c := range after {
 		w.hear(c)
+	}
+	if r.spy != "" {
+		calls := r.spied(t)
+		if len(calls) < len(after) {
+			t.Fatalf("pkcs11-spy shows %d calls of %d", len(calls), len(after))
+		}
+		w.spied(calls)
 	}
 	return w
 }
@@ -254,6 +262,7 @@ func (w *Wire) Assume(enciphered []byte, digits string) bool {
 			o.known = nothing(4 * len(digits))
 		}
 		w.learn(o, 0, pattern(digits), "what is known beforehand")
+		w.followed = false
 	}
 	return len(list) > 0
 }
@@ -272,13 +281,17 @@ func (w *Wire) Known(enciphered []byte) []string {
 func (w *Wire) Bits(enciphered []byte) (unknown []int) {
 	w.follow()
 	for _, o := range w.by[hex.EncodeToString(enciphered)] {
-		unknown = append(unknown, len(o.known.missing()))
+		unknown = append(unknown, o.known.unknown())
 	}
 	return unknown
 }
 
 // follow applies the rules until nothing is learned any more.
 func (w *Wire) follow() {
+	if w.followed {
+		return
+	}
+	w.followed = true
 	for w.changed = true; w.changed; {
 		w.changed = false
 		for _, rule := range w.rules {
