@@ -173,9 +173,12 @@ func TestAssumed(t *testing.T) {
 	if got := w.Known(text); !slices.Equal(got, []string{"04....edcba9876f"}) {
 		t.Errorf("%q", got)
 	}
+	if n := w.Followed(text, FieldPattern(0, 4, "4012345678909")); n != 0 {
+		t.Errorf("%d bits of the PIN follow", n)
+	}
 	shown := heard(t, unwrapped, "C_DeriveKey mechanism=365 parameter="+ulong(8)+" key=a "+size(2)+" object=b", "C_GetAttributeValue object=b out=11:1274")
 	shown.Assume(text, FieldPattern(0, 4, "4012345678909"))
-	if got := shown.Known(text); !slices.Equal(got, []string{clearField}) || shown.Bits(text)[0] != 0 {
+	if got := shown.Known(text); !slices.Equal(got, []string{clearField}) || shown.Followed(text, FieldPattern(0, 4, "4012345678909")) != 16 {
 		t.Errorf("%q", got)
 	}
 }

@@ -56,13 +56,13 @@ func KeySecrets(what string, value []byte, algorithm string) []Secret {
 	return list
 }
 
-// FieldPattern is what somebody may know of a clear field beforehand: all but the PIN's digits and what is
-// random. It is that of the block as it is enciphered, with the account digits in formats 0 and 3.
+// FieldPattern is what somebody may know of a clear field beforehand ([Wire.Assume]): all but the PIN's
+// digits, which nobody may know, and what is random, which is no secret. It is that of the block as it is enciphered, with the account digits in formats 0 and 3.
 func FieldPattern(f hsm.Format, length int, pan string) string {
-	fill := map[hsm.Format]string{hsm.Format0: "F", hsm.Format3: ".", hsm.Format4: "A"}[f]
+	fill := map[hsm.Format]string{hsm.Format0: "F", hsm.Format3: "?", hsm.Format4: "A"}[f]
 	digits := fmt.Sprintf("%d%X", f, length) + strings.Repeat(".", length) + strings.Repeat(fill, 14-length)
 	if f == hsm.Format4 {
-		return digits + strings.Repeat(".", 16)
+		return digits + strings.Repeat("?", 16)
 	}
 	return xorHex(digits, "0000"+account(pan, 12))
 }
@@ -78,7 +78,7 @@ func panField4(pan string) string {
 	return text + strings.Repeat("0", 32-len(text))
 }
 
-// xorHex combines hex digits; a point stays one.
+// xorHex combines hex digits; a point or a question mark stays one.
 func xorHex(a, b string) string {
 	const digits = "0123456789ABCDEF"
 	out, b := []byte(strings.ToUpper(a)), strings.ToUpper(b)

@@ -254,7 +254,8 @@ func little(b []byte) (n uint64) {
 }
 
 // Assume says what somebody knows of the value that is enciphered to something: hex digits, with a point for
-// each that is not known. It reports whether there is such a value.
+// each that nobody may know, and a question mark for each that is not known and no secret. It reports whether
+// there is such a value.
 func (w *Wire) Assume(enciphered []byte, digits string) bool {
 	list := w.by[hex.EncodeToString(enciphered)]
 	for _, o := range list {
@@ -267,7 +268,7 @@ func (w *Wire) Assume(enciphered []byte, digits string) bool {
 	return len(list) > 0
 }
 
-// Known returns what somebody knows of it, in the same form.
+// Known returns what somebody knows of it, with a point for each digit that he does not.
 func (w *Wire) Known(enciphered []byte) []string {
 	w.follow()
 	var list []string
@@ -277,13 +278,17 @@ func (w *Wire) Known(enciphered []byte) []string {
 	return list
 }
 
-// Bits is of how many bits of it somebody does not know anything.
-func (w *Wire) Bits(enciphered []byte) (unknown []int) {
+// Followed is how many bits follow of the digits of it that are points ([Wire.Assume]).
+func (w *Wire) Followed(enciphered []byte, digits string) (n int) {
 	w.follow()
 	for _, o := range w.by[hex.EncodeToString(enciphered)] {
-		unknown = append(unknown, o.known.unknown())
+		for i := range min(len(o.known), 4*len(digits)) {
+			if digits[i/4] == '.' && o.known[i] != unknown {
+				n++
+			}
+		}
 	}
-	return unknown
+	return n
 }
 
 // follow applies the rules until nothing is learned any more.

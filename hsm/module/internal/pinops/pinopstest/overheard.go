@@ -85,11 +85,9 @@ func Overheard(t *testing.T, tok *token.Token, r *eavesdrop.Recording, demands h
 	}
 	h.Findings, h.Problems = w.Find(secrets)
 	for _, a := range assumed {
-		for _, unknown := range w.Bits(a.enciphered) {
-			if hidden := 4 * strings.Count(a.digits, "."); unknown != hidden {
-				h.Findings = append(h.Findings, eavesdrop.Finding{Secret: eavesdrop.Secret{Kind: "bits of a PIN", What: a.what},
-					Where: fmt.Sprintf("of %d bits that calls do not tell, %d follow", hidden, hidden-unknown)})
-			}
+		if n := w.Followed(a.enciphered, a.digits); n > 0 {
+			h.Findings = append(h.Findings, eavesdrop.Finding{Secret: eavesdrop.Secret{Kind: "bits of a PIN", What: a.what},
+				Where: fmt.Sprintf("of %d bits that nobody may know, %d follow", 4*strings.Count(a.digits, "."), n)})
 		}
 	}
 	return h
