@@ -40,7 +40,16 @@ func PINSecrets(random *rand.Rand, what, pin, pan string, fields ...[]byte) (lis
 		list = append(list, Secret{Kind: kind, What: what, Digits: hex.EncodeToString(field)}, Secret{Kind: kind + " with the account digits", What: what, Digits: xorHex(hex.EncodeToString(field), mask)})
 	}
 	for index := range 10 {
-		list = append(list, Secret{Kind: "transformed security parameter", What: what, Digits: fmt.Sprint(account(pan, 11), index, pin[:4])})
+		public := fmt.Sprint(account(pan, 11), index)
+		s := Secret{Kind: "transformed security parameter", What: what, Digits: public + pin[:4]}
+		if len(strings.TrimLeft(public, "0")) < certain-4 { // of a PAN so short that there are as many zeros elsewhere
+			for len(s.Decoys) < 8 {
+				if decoy := anyPIN(random, 4); decoy != pin[:4] {
+					s.Decoys = append(s.Decoys, public+decoy)
+				}
+			}
+		}
+		list = append(list, s)
 	}
 	return list
 }

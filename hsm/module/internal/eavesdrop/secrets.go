@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// Secret is something that nobody who listens may know, in hex digits. One of few digits is among any
-// others by chance: then Decoys has as likely ones that are none, and what counts is how often either are found.
+// Secret is something that nobody who listens may know, in hex digits. One of few digits, or of
+// many that are likely, is among any others by chance: then Decoys has as likely ones that are none, and what counts is how often either are found.
 type Secret struct {
 	Kind   string // "PIN, two digits a byte": those of one kind are judged together
 	What   string // whose
@@ -45,13 +45,14 @@ func (w *Wire) Find(secrets []Secret) (found []Finding, problems []string) {
 	looked := map[[2]string]bool{}
 	for _, s := range secrets {
 		digits := strings.ToLower(s.Digits)
-		if once := [2]string{s.Kind, digits}; len(digits) >= certain {
+		sure := len(digits) >= certain && len(s.Decoys) == 0
+		if once := [2]string{s.Kind, digits}; sure {
 			if looked[once] {
 				continue // a key of several operations
 			}
 			looked[once] = true
 		}
-		if len(digits) >= certain {
+		if sure {
 			for _, place := range index.Lookup([]byte(digits), most) {
 				found = append(found, Finding{s, at(place).where})
 			}
