@@ -1,4 +1,6 @@
-package pinopstest_test
+// Package softhsm listens to PIN operations of a token that does not keep PINs. It is a package of its own because a
+// process loads one library.
+package softhsm
 
 import (
 	"os"
