@@ -122,9 +122,22 @@ func TestWhatOfficersDidSurvivesOnNSS(t *testing.T) {
 func TestADirectoryKeepsItsToken(t *testing.T) {
 	nss := startNSS(t)
 	nss.stop()
-	if model := nss.again().status().Tokens[0].Model; !strings.Contains(model, "NSS") {
+	nss = nss.again()
+	if model := nss.status().Tokens[0].Model; !strings.Contains(model, "NSS") {
 		t.Errorf("the token is %s", model)
 	}
+	nss.stop()
+	// One whose token is lost gets another of the kind, with the sample keys.
+	for _, name := range []string{"key4.db", "cert9.db"} {
+		if err := os.Remove(filepath.Join(nss.dir, "token", "nss", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	nss = nss.again()
+	if status := nss.status(); !strings.Contains(status.Tokens[0].Model, "NSS") || status.Keys != samples {
+		t.Errorf("after the token was lost: %d keys on %s", status.Keys, status.Tokens[0].Model)
+	}
+	nss.stop()
 	plain := start(t)
 	plain.stop()
 	for _, c := range []struct{ dir, token, want string }{
