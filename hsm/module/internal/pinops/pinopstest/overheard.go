@@ -66,6 +66,9 @@ func Overheard(t *testing.T, tok *token.Token, r *eavesdrop.Recording, demands h
 		switch {
 		case x.op.Err == nil, fault.Of(x.op.Err).Reason == fault.PINBlockInvalid:
 			h.Carried[x.name]++
+			if demands.TokenCustody && x.op.Err == nil && answered(x.op) != hsm.InToken {
+				b.Errorf("%s: %v, where custody of the token is demanded", x.name, answered(x.op))
+			}
 		case demands.TokenCustody && fault.Of(x.op.Err).Reason == fault.CustodyUnavailable:
 			continue
 		default:

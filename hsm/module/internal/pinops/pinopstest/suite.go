@@ -11,9 +11,7 @@ import (
 	"strconv"
 	"testing"
 
-	"keyd/dukpt"
 	"keyd/fault"
-	"keyd/hsm"
 	"keyd/hsm/module/internal/pinops"
 	"keyd/hsm/module/internal/sealedtest"
 	"keyd/hsm/module/internal/token"
@@ -100,36 +98,6 @@ func (b *bench) outcome(name string, op *pinops.Operation, want fault.Reason) bo
 	return want == 0 && op.Err == nil
 }
 
-// custody compares the custody of an answer with what can be had with the token: the PIN stays in a token
-// that composes, but under TDES DUKPT, in format 1, and for IBM 3624.
-func (b *bench) custody(name string, op *pinops.Operation) {
-	b.Helper()
-	want, got := hsm.InToken, op.Translated.Custody+op.Verified.Custody+op.Generated.Custody+op.Changed.Custody
-	out := func(k hsm.PINKey) bool {
-		return k.Format == hsm.Format1 || k.KSN != (dukpt.KSN{}) && k.KSN.Scheme() == dukpt.TDES
-	}
-	var elsewhere bool
-	switch {
-	case op.Translate != nil:
-		elsewhere = out(op.Translate.Incoming) || out(op.Translate.Outgoing)
-	case op.Verify != nil:
-		elsewhere = out(op.Verify.Incoming) || op.Verify.IBM3624 != nil
-	case op.Generate != nil:
-		elsewhere = out(op.Generate.Outgoing) || op.Generate.IBM3624 != nil
-	case op.Change != nil:
-		elsewhere = out(op.Change.Incoming) || out(op.Change.NewIncoming) || op.Change.IBM3624 != nil
-	}
-	if elsewhere || !b.composes {
-		want = hsm.InModule
-	}
-	if op.Err != nil {
-		want = 0
-	}
-	if got != want {
-		b.Errorf("%s: %v, want %v", name, got, want)
-	}
-}
-
 // any runs random operations of every kind.
 func (b *bench) any(cases int) {
 	fills := newFills()
@@ -144,6 +112,9 @@ func (b *bench) any(cases int) {
 			trials[i] = b.generation(4+b.random.IntN(9), fills, nil)
 		default:
 			trials[i] = b.change()
+		}
+		if b.random.IntN(4) == 0 {
+			trials[i] = b.demanding(trials[i])
 		}
 	}
 	b.run(trials)
