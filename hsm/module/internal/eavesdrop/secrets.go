@@ -113,13 +113,17 @@ func (w *Wire) text() (text []byte, at func(int) passage) {
 	}
 }
 
-// Objects is of how many objects something is known, and how many there are.
+// Objects is of how many objects that were made since the mark something is known, and how many there are.
 func (w *Wire) Objects() (known, all int) {
 	w.follow()
 	for _, o := range w.all {
+		if o.call <= w.before {
+			continue
+		}
+		all++
 		if o.known.unknown() < len(o.known) {
 			known++
 		}
 	}
-	return known, len(w.all)
+	return known, all
 }

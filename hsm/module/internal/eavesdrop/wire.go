@@ -17,6 +17,7 @@ type Wire struct {
 	tries    map[*object][2]int // with how many unknown bits of a key and its image all keys were tried
 	buffers  []buffer
 	by       map[string][]*object // objects that are the plain text of something, by that in hex
+	before   int                  // calls before the mark
 	changed  bool
 	followed bool
 	problems []string
@@ -46,7 +47,7 @@ func Listen(t testing.TB, r *Recording) *Wire {
 		t.Fatal("nothing was recorded after the mark")
 	}
 	w := &Wire{
-		objects: map[uint64]*object{}, active: map[string]use{}, books: map[under]book{}, tries: map[*object][2]int{}, by: map[string][]*object{},
+		before: len(before), objects: map[uint64]*object{}, active: map[string]use{}, books: map[under]book{}, tries: map[*object][2]int{}, by: map[string][]*object{},
 	}
 	for _, c := range before {
 		w.unheard(c)
