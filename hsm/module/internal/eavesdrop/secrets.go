@@ -62,13 +62,13 @@ func (w *Wire) Find(secrets []Secret) (found []Finding, problems []string) {
 			problems = append(problems, fmt.Sprintf("%s of %s has %d digits and no decoys", s.Kind, s.What, len(digits)))
 			continue
 		}
-		among := func(digits string) (n float64) {
+		among := func(digits string) float64 { // once for each: zeros, as a PIN, are found by the dozen
 			for _, place := range index.Lookup([]byte(strings.ToLower(digits)), -1) {
 				if number := at(place).call; s.To == 0 || number >= s.From && number <= s.To {
-					n++
+					return 1
 				}
 			}
-			return n
+			return 0
 		}
 		n := chance[s.Kind]
 		n[0] += among(digits)
@@ -79,7 +79,7 @@ func (w *Wire) Find(secrets []Secret) (found []Finding, problems []string) {
 	}
 	for kind, n := range chance {
 		if most := n[1] + 8*math.Sqrt(n[1]+1); n[0] > most {
-			found = append(found, Finding{Secret{Kind: kind, What: "some operation"}, fmt.Sprintf("found %.0f times, and as likely ones %.1f times", n[0], n[1])})
+			found = append(found, Finding{Secret{Kind: kind, What: "some operation"}, fmt.Sprintf("%.0f are found, and of as likely ones %.1f", n[0], n[1])})
 		}
 	}
 	sort.SliceStable(found, func(i, j int) bool { return found[i].String() < found[j].String() })
