@@ -2,6 +2,7 @@ package pinobjects
 
 import (
 	"crypto/aes"
+	"crypto/rand"
 
 	"github.com/miekg/pkcs11"
 
@@ -85,6 +86,8 @@ func split(s *token.Session, pair token.Object) (parted, error) {
 // tests are what enciphered under a key that is a digit gives a first byte of which the last bit says
 // whether the digit is decimal: under 31 zeros and the digit, and under the digit and 31 zeros. AES is one-way
 // in its key, and all other bits stay in the token. That it is so a test shows, and how they were found.
+// Who sees the calls does not learn the bit: in format 0 another account changes the digits, so that
+// it would tell which they are.
 var tests = [sides][aes.BlockSize]byte{{14: 0x69, 15: 0x37}, {14: 0x96, 15: 0x96}}
 
 // decimal reports whether one digit of a byte is from 0 to 9.
@@ -101,15 +104,23 @@ func (t *tools) decimal(s *token.Session, of parted, which side) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if image, err = s.Append(image, []byte{0}); err != nil {
+	var behind, expected [aes.BlockSize]byte // new each time, so that no two looks are alike
+	if _, err := rand.Read(behind[:]); err != nil {
 		return false, err
 	}
-	last, err := s.Extract(image, 7, 1) // the bit, and seven zeros
+	if image, err = s.Append(image, behind[:]); err != nil {
+		return false, err
+	}
+	last, err := s.Extract(image, 7, aes.BlockSize) // the bit, and all of behind but its last
 	if err != nil {
 		return false, err
 	}
 	seen, err := look(s, t.transit, last)
-	return t.is(seen, []byte{0x80}), err
+	bits := byte(1)
+	for i, b := range behind {
+		expected[i], bits = bits<<7|b>>1, b&1
+	}
+	return t.is(seen, expected[:]), err
 }
 
 // Random makes a PIN, each digit as likely as any other: of random bytes in the token those of which both

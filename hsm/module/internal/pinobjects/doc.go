@@ -6,7 +6,7 @@
 // whether all digits are decimal. It learns them by comparing ciphertext: the token wraps
 // what is to be looked at under a key that it has agreed on with the module (the transit
 // key), and the module compares with what it expects, enciphered likewise. What does not match is not
-// deciphered. docs/custody.md has the argument.
+// deciphered. Only the outer layer of format 4 is, a ciphertext. docs/custody.md has the argument.
 //
 // All malformed blocks of a format take the same token calls. For good ones their number depends on the PIN's
 // length, which so shows in the time that an answer takes. The objects

@@ -34,7 +34,8 @@ const (
 
 // Open opens a PIN block of format 0, 3 or 4. It reports whether the block is one; which of its
 // fields is wrong shows in nothing: a malformed block takes as many token calls as any other. One that is good
-// takes fewer for some lengths. block and middle, the ciphertext between the two layers of format 4, are
+// takes fewer for some lengths. Where the first byte is wrong nothing else is looked at, since PIN digits
+// are everywhere in a block of another format. block and middle, the ciphertext between the two layers of format 4, are
 // 16 bytes of the caller's.
 func (t *Tools) Open(s *token.Session, f pinblock.Format, key Key, block, middle []byte, pan pinblock.PAN) (PIN, bool, error) {
 	tools, err := t.of(s)
@@ -42,12 +43,9 @@ func (t *Tools) Open(s *token.Session, f pinblock.Format, key Key, block, middle
 		return PIN{}, false, err
 	}
 	pin := PIN{wide: f == pinblock.ISO4, first: byte(f), pan: pan}
-	field, mask := &pin.masked, pan.Field()
+	field, mask, whole := &pin.masked, pan.Field(), true
 	if f == pinblock.ISO4 {
-		if err := s.Decrypt(key.Mechanism, key.Object, middle, block); err != nil {
-			return PIN{}, false, err
-		}
-		if err := pan.XORField4(middle); err != nil {
+		if whole, err = tools.outer(s, key, block, middle, pan); err != nil {
 			return PIN{}, false, err
 		}
 		block, field, mask = middle, &pin.plain, [pinblock.BlockSize]byte{}
@@ -59,26 +57,65 @@ func (t *Tools) Open(s *token.Session, f pinblock.Format, key Key, block, middle
 	if err != nil {
 		return PIN{}, false, err
 	}
-	ok := length != 0
-	pin.Length = max(length, pinblock.MinPINLen)
-	var right bool
-	var looks int
+	pin.Length = length
+	ok, looks := whole && length != 0, 0
 	if f == pinblock.ISO3 {
 		if err := pin.unmask(s); err != nil {
 			return PIN{}, false, err
 		}
-		right, looks, err = tools.letters(s, pin.plain, firstDigit+pin.Length)
-	} else {
-		if pin.frame, err = pinblock.Frame(f, pin.Length, new([pinblock.RandomSize]byte)); err != nil {
+	}
+	switch {
+	case !ok:
+	case f == pinblock.ISO3:
+		ok, looks, err = tools.letters(s, pin.plain, firstDigit+length)
+	default:
+		if pin.frame, err = pinblock.Frame(f, length, new([pinblock.RandomSize]byte)); err != nil {
 			return PIN{}, false, err
 		}
-		right, looks, err = tools.constant(s, *field, firstDigit+pin.Length, &pin.frame, &mask)
+		ok, looks, err = tools.constant(s, *field, firstDigit+length, &pin.frame, &mask)
 	}
-	ok = ok && right
 	for ; err == nil && !ok && looks < mostLooks(f); looks++ {
 		err = tools.glance(s, *field)
 	}
 	return pin, ok, err
+}
+
+// outer takes the outer layer of format 4 off: middle becomes the inner layer. Who has overheard the inner layer of
+// somebody's block may give that out for a block, whose outer layer then is a PIN field. So the layer comes out under the
+// transit key, and where it could be such a field it goes no further: middle is zeros, and what they
+// decipher to is refused. It could be one for no reason once in 16 million.
+func (t *tools) outer(s *token.Session, key Key, block, middle []byte, pan pinblock.PAN) (bool, error) {
+	layer, err := s.UnwrapSecret(key.Mechanism, key.Object, block)
+	if err != nil {
+		return false, err
+	}
+	seen, err := look(s, t.transit, layer)
+	if err != nil {
+		return false, err
+	}
+	t.cipher.Decrypt(middle, seen[:])
+	if isField(middle) {
+		clear(middle)
+		return false, nil
+	}
+	return true, pan.XORField4(middle)
+}
+
+// isField reports whether a layer of format 4 could be a PIN field: control field, length and fill are, and so are all digits
+// where there is little fill to tell by.
+func isField(layer []byte) bool {
+	control, length, decimal := pinblock.Format(at(layer, 0)), int(at(layer, 1)), true
+	if control != pinblock.ISO4 || length < pinblock.MinPINLen || length > pinblock.MaxPINLen {
+		return false
+	}
+	for place := firstDigit; place < places; place++ {
+		digit := at(layer, place)
+		if place >= firstDigit+length && digit != 0xA {
+			return false
+		}
+		decimal = decimal && (place >= firstDigit+length || digit <= 9)
+	}
+	return decimal || length <= 8
 }
 
 // mostLooks is how many times the fill is looked at, at most.

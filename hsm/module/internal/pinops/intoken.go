@@ -135,13 +135,11 @@ func (c *cipher) key() pinobjects.Key {
 	return pinobjects.Key{Mechanism: c.mechanism, Object: c.object}
 }
 
-// rights are those of a working key that is derived for a lane. The outer layer of format 4 is no wrapping.
+// rights are those of a working key that is derived for a lane. The outer layer of a block of format 4 is put on by C_Encrypt.
 func rights(w way, f hsm.Format, incoming bool) token.Rights {
 	switch {
 	case w == (inModule{}):
 		return token.MayEncrypt | token.MayDecrypt
-	case incoming && f == hsm.Format4:
-		return token.MayDecrypt | token.MayUnwrap
 	case incoming:
 		return token.MayUnwrap
 	case f == hsm.Format4:
