@@ -34,6 +34,8 @@ func (w inToken) lacks(o *outline) error {
 		return errRecord
 	case o.ibm:
 		return errIBM
+	case o.held:
+		return errHeld
 	}
 	var steps []token.Step
 	for _, s := range []*side{o.in, o.out} {

@@ -23,9 +23,10 @@ type way interface {
 // outline is an operation as far as it decides which way it can go.
 type outline struct {
 	in, out *side // nil: the PIN comes, or goes, in no block
-	record  bool  // of a PIN record
+	record  bool  // of a PIN record, or compared beside one
 	visa    bool  // it is compared, or a value is made of it, by Visa's method
 	ibm     bool  // by that of IBM
+	held    bool  // with a key that the token held before
 }
 
 // side is a PIN block of an operation.
@@ -38,7 +39,9 @@ type side struct {
 
 // outline is the lane's.
 func (l *lane) outline() *outline {
-	return &outline{in: l.side(l.in, l.inKey.Header), out: l.side(l.out, l.outKey.Header), record: l.task == opens, visa: l.method.visa != nil, ibm: l.method.ibm != nil}
+	o := &outline{in: l.side(l.in, l.inKey.Header), out: l.side(l.out, l.outKey.Header), visa: l.method.visa != nil, ibm: l.method.ibm != nil}
+	o.held = l.pvk != nil && l.pvkKey.Header.Object != ""
+	return o
 }
 
 func (l *lane) side(k *hsm.PINKey, h *hsm.Header) *side {
@@ -60,8 +63,10 @@ func (l *lane) side(k *hsm.PINKey, h *hsm.Header) *side {
 
 // pick decides which way a lane goes: in the token where that can be.
 func (b *batch) pick(l *lane) {
-	l.way, l.lacks = inModule{}, b.inside.lacks(l.outline())
-	if l.lacks == nil && !b.opening && !b.byModule {
+	o := l.outline()
+	o.record = b.opening
+	l.way, l.lacks = inModule{}, b.inside.lacks(o)
+	if l.lacks == nil && !b.byModule {
 		l.way, b.composes = b.inside, true
 	}
 }

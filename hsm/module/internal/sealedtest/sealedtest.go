@@ -65,6 +65,23 @@ func (u Unregistered) Now() time.Time { return u() }
 // allow; a V1 key has a rule of 16 digits. change narrows it.
 func (b *Bench) Key(usage, algorithm, mode, value string, change ...func(*hsm.Header)) hsm.Key {
 	b.Helper()
+	h := header(usage, algorithm, mode, value)
+	for _, c := range change {
+		c(&h)
+	}
+	raw, err := hex.DecodeString(value)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var sealed []byte
+	if err := b.Token.Do(func(s *token.Session) (err error) { sealed, err = b.masters.Seal(s, h, raw); return err }); err != nil {
+		b.Fatal(err)
+	}
+	return hsm.Key{Name: h.Name, Sealed: sealed}
+}
+
+// header is that of a key which may do everything that its usage and mode allow.
+func header(usage, algorithm, mode, value string) hsm.Header {
 	h := hsm.Header{Name: usage + algorithm + mode + value, Version: 1, Usage: usage, Algorithm: algorithm, Mode: mode,
 		Exportability: "N", Custody: hsm.CustodyToken, Direction: hsm.DirectionBoth, Peers: []string{"*"}, Formats: []hsm.Format{hsm.Format0, hsm.Format1, hsm.Format3, hsm.Format4},
 		DataModes: []string{"CBC", "CTR"}}
@@ -75,15 +92,21 @@ func (b *Bench) Key(usage, algorithm, mode, value string, change ...func(*hsm.He
 	if usage == "V1" {
 		h.IBM3624 = &hsm.IBM3624Rule{DecimalizationTable: "0123456789012345", Start: 0, Length: 16, Pad: "F"}
 	}
-	for _, c := range change {
-		c(&h)
-	}
-	raw, err := hex.DecodeString(value)
-	if err != nil {
-		b.Fatal(err)
-	}
+	return h
+}
+
+// Held seals the header of a key that the token holds under a label, as officers attach it. length is in bytes.
+func (b *Bench) Held(usage, algorithm, mode, label string, length uint16) hsm.Key {
+	b.Helper()
+	h := header(usage, algorithm, mode, label)
+	h.Object, h.Length = label, length
 	var sealed []byte
-	if err := b.Token.Do(func(s *token.Session) (err error) { sealed, err = b.masters.Seal(s, h, raw); return err }); err != nil {
+	if err := b.Token.Do(func(s *token.Session) (err error) {
+		if h.CheckValue, h.Fingerprint, err = b.masters.Attach(s, &h, label); err == nil {
+			sealed, err = b.masters.SealHeld(s, h)
+		}
+		return err
+	}); err != nil {
 		b.Fatal(err)
 	}
 	return hsm.Key{Name: h.Name, Sealed: sealed}
