@@ -5,6 +5,7 @@ import (
 	"crypto/cipher"
 	"crypto/ecdh"
 	"crypto/rand"
+	"errors"
 	"sync"
 
 	"github.com/miekg/pkcs11"
@@ -50,21 +51,23 @@ func (t *Tools) of(s *token.Session) (*tools, error) {
 	}
 	fresh := new(tools)
 	var err error
-	if fresh.transit, fresh.cipher, err = agree(s); err != nil {
+	if fresh.transit, fresh.cipher, err = t.agree(s); err != nil {
 		return nil, err
 	}
 	var forgotten cipher.Block
-	if fresh.fills, forgotten, err = agree(s); err != nil {
-		return nil, err
+	if fresh.fills, forgotten, err = t.agree(s); err != nil {
+		return nil, errors.Join(err, t.token.Discard(fresh.transit))
 	}
 	erase.Do(func() { fresh.known = fillsUnder(forgotten) })
 	t.current, t.generation = fresh, generation
 	return fresh, nil
 }
 
-// agree makes an AES key that the token and this process have and no one who sees the calls.
-func agree(s *token.Session) (object token.Object, block cipher.Block, err error) {
-	own, err := ecdh.P256().GenerateKey(rand.Reader)
+// agree makes an AES key that the token and this process have and no one who sees the calls. What is
+// forgotten of it is wiped (package erase).
+func (t *Tools) agree(s *token.Session) (object token.Object, block cipher.Block, err error) {
+	var own *ecdh.PrivateKey
+	erase.Do(func() { own, err = ecdh.P256().GenerateKey(rand.Reader) })
 	if err != nil {
 		return 0, nil, err
 	}
@@ -72,13 +75,18 @@ func agree(s *token.Session) (object token.Object, block cipher.Block, err error
 	if err != nil {
 		return 0, nil, err
 	}
-	value, err := own.ECDH(peer)
+	erase.Do(func() {
+		var value []byte
+		if value, err = own.ECDH(peer); err != nil {
+			return
+		}
+		defer clear(value)
+		block, err = aes.NewCipher(value)
+	})
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, errors.Join(err, t.token.Discard(object))
 	}
-	defer clear(value)
-	block, err = aes.NewCipher(value)
-	return object, block, err
+	return object, block, nil
 }
 
 // fillsUnder enciphers every fill of two and of four digits from A to F.

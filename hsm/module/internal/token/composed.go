@@ -130,7 +130,7 @@ func (s *Session) deriveNumber(mechanism uint, base Object, number, keyType uint
 // Agree makes an AES-256 key that the token and the holder of peer's private key have and that
 // nobody learns who sees the calls (ECDH on P-256, CKD_NULL; NIST SP 800-56A §5.7.1.2): the key is
 // the secret itself. It is an object of the keeper, which wraps and does nothing else; the
-// token's key pair is gone when Agree returns. The token's public key is returned with it.
+// token's key pair is of this session. The token's public key is returned with it.
 func (s *Session) Agree(peer *ecdh.PublicKey) (key Object, public *ecdh.PublicKey, err error) {
 	if peer == nil || peer.Curve() != ecdh.P256() {
 		return 0, nil, errors.New("Agree: the peer's key is not on P-256")
@@ -139,11 +139,8 @@ func (s *Session) Agree(peer *ecdh.PublicKey) (key Object, public *ecdh.PublicKe
 	if err != nil {
 		return 0, nil, err
 	}
-	s.token.mu.Lock() // the keeper is one session
-	defer s.token.mu.Unlock()
-	ctx, keeper := s.token.lib.ctx, s.token.keeper
-	no, yes := false, true
-	publicObject, private, err := ctx.GenerateKeyPair(keeper, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_EC_KEY_PAIR_GEN, nil)},
+	ctx, no, yes := s.token.lib.ctx, false, true
+	publicObject, private, err := ctx.GenerateKeyPair(s.handle, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_EC_KEY_PAIR_GEN, nil)},
 		[]*pkcs11.Attribute{
 			pkcs11.NewAttribute(pkcs11.CKA_TOKEN, no),
 			pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, p256),
@@ -161,12 +158,7 @@ func (s *Session) Agree(peer *ecdh.PublicKey) (key Object, public *ecdh.PublicKe
 	if err != nil {
 		return 0, nil, named("C_GenerateKeyPair", err)
 	}
-	defer func() {
-		for _, object := range []pkcs11.ObjectHandle{publicObject, private} {
-			err = errors.Join(err, named("C_DestroyObject", ctx.DestroyObject(keeper, object)))
-		}
-	}()
-	got, err := ctx.GetAttributeValue(keeper, publicObject, []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_EC_POINT, nil)})
+	got, err := ctx.GetAttributeValue(s.handle, publicObject, []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_EC_POINT, nil)})
 	if err != nil {
 		return 0, nil, named("C_GetAttributeValue", err)
 	}
@@ -177,8 +169,10 @@ func (s *Session) Agree(peer *ecdh.PublicKey) (key Object, public *ecdh.PublicKe
 	if public, err = ecdh.P256().NewPublicKey(point); err != nil {
 		return 0, nil, err
 	}
+	s.token.mu.Lock() // the keeper is one session
+	defer s.token.mu.Unlock()
 	to := peer.Bytes()
 	var object C.keyd_ulong
-	rv := C.keyd_agree(s.token.lib.direct, C.keyd_ulong(keeper), C.keyd_ulong(private), unsafe.Pointer(&to[0]), C.keyd_ulong(len(to)), 32, &object)
+	rv := C.keyd_agree(s.token.lib.direct, C.keyd_ulong(s.token.keeper), C.keyd_ulong(private), unsafe.Pointer(&to[0]), C.keyd_ulong(len(to)), 32, &object)
 	return Object(object), public, call("C_DeriveKey", uint(rv))
 }

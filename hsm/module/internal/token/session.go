@@ -47,9 +47,13 @@ func newSession(t *Token) (*Session, error) {
 	return s, nil
 }
 
+// reopen closes the session, whatever state it is in, and opens another. One that cannot be closed, and so has its
+// objects, stays the session.
 func (s *Session) reopen() error {
-	_ = s.token.lib.ctx.CloseSession(s.handle) // whatever state it was in
-	var err error
+	err := named("C_CloseSession", s.token.lib.ctx.CloseSession(s.handle))
+	if err != nil && !hasCode(err, pkcs11.CKR_SESSION_HANDLE_INVALID) && !hasCode(err, pkcs11.CKR_SESSION_CLOSED) {
+		return err
+	}
 	s.handle, err = s.token.openSession()
 	return err
 }

@@ -93,12 +93,7 @@ func (t *Token) trySteps() {
 			t.steps.missing[step] = errUntried
 			continue
 		}
-		err := t.Do(func(s *Session) error {
-			if err := stepTests[step](s); err != nil {
-				return err
-			}
-			return s.Forget()
-		})
+		err := t.Do(func(s *Session) error { return errors.Join(stepTests[step](s), s.Forget()) })
 		if err != nil {
 			t.steps.missing[step] = fmt.Errorf("%s: %w", step, err)
 		}
