@@ -233,7 +233,7 @@ func openToken(o Options, supervisor int, mayInitialise bool) (*token.Token, *co
 	library, err := token.Load(o.Library, o.Parameters)
 	var failed *token.Error
 	if errors.As(err, &failed) {
-		return nil, nil, fmt.Errorf("%w (may this user read and write token.directories and read token.files?)", err)
+		return nil, nil, fmt.Errorf("%w (may this user read and write token.directories and read token.files, and is token.parameters what the library takes?)", err)
 	}
 	if err != nil {
 		return nil, nil, Permanent{err}
