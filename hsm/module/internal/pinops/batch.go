@@ -131,7 +131,9 @@ func (b *batch) open(l *lane) {
 	b.pick(l)
 	if err := l.check(); err != nil {
 		b.fail(l, err)
+		return
 	}
+	b.composes = b.composes || l.way == b.inside
 }
 
 func pinKey(k *hsm.PINKey) *hsm.Key {

@@ -67,6 +67,6 @@ func (b *batch) pick(l *lane) {
 	o.record = b.opening
 	l.way, l.lacks = inModule{}, b.inside.lacks(o)
 	if l.lacks == nil && !b.byModule {
-		l.way, b.composes = b.inside, true
+		l.way = b.inside
 	}
 }

@@ -3,6 +3,7 @@ package nsstest
 import (
 	"errors"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/miekg/pkcs11"
@@ -157,4 +158,23 @@ func limited(t *testing.T, l velocity.Limits) *tries.Tries {
 		}
 	})
 	return tries.New(table)
+}
+
+// TestRefusedWithoutCalls: what is refused by the rules, when its keys are there, costs no token call.
+func TestRefusedWithoutCalls(t *testing.T) {
+	b := sealedtest.On(t, open(t))
+	engine := pinops.NewEngine(b.Keys, nil)
+	for _, s := range pinopstest.Samples(b) {
+		op, refused := s.Operation(), s.Operation()
+		if op.Translate == nil {
+			continue
+		}
+		refused.Translate.KSNRefused = true
+		engine.Run(op)
+		before := b.Token.Calls()
+		engine.Run(refused)
+		if fault.Of(refused.Err).Reason != fault.KSNReplayed || !slices.Equal(b.Token.Calls(), before) {
+			t.Errorf("%s: %v, %v calls, %v before", s.Name, refused.Err, b.Token.Calls(), before)
+		}
+	}
 }
