@@ -3,7 +3,6 @@ package module
 import (
 	"google.golang.org/protobuf/proto"
 
-	"keyd/dukpt"
 	"keyd/hsm"
 	"keyd/hsm/internal/wire"
 	"keyd/hsm/module/internal/cardops"
@@ -51,9 +50,9 @@ type operation struct {
 	other func() (proto.Message, error)
 }
 
-// otherWork is what an operation counts for in a batch that is no PIN operation, or one for
-// which the token derives keys: each takes calls of its own, so that together they are no
-// faster, and others would wait.
+// otherWork is what an operation counts for in a batch that is no PIN operation, or one that
+// takes token calls of its own ([pinops.Engine.Alone]): together they are no faster, others
+// would wait, and on a token that is far a full batch of them would take so long that this process counts as hanging.
 const otherWork = 8
 
 // begin decodes a request, or answers it where it cannot be decoded, and returns for how
@@ -63,24 +62,10 @@ func (s *server) begin(j *job) (work int) {
 	switch {
 	case j.err != nil:
 		return 1
-	case j.pin == nil || derives(j.pin):
+	case j.pin == nil || s.engines.pins.Alone(j.pin):
 		return otherWork
 	}
 	return j.pin.Lanes()
-}
-
-// derives reports whether the token derives keys for an operation: AES DUKPT.
-func derives(op *pinops.Operation) bool {
-	aes := func(k *hsm.PINKey) bool { return k.KSN.Scheme() == dukpt.AES }
-	switch {
-	case op.Translate != nil:
-		return aes(&op.Translate.Incoming) || aes(&op.Translate.Outgoing)
-	case op.Verify != nil:
-		return aes(&op.Verify.Incoming)
-	case op.Generate != nil:
-		return aes(&op.Generate.Outgoing)
-	}
-	return aes(&op.Change.Incoming) || aes(&op.Change.NewIncoming)
 }
 
 // interpret is the whole interface of the boundary. There is no operation that returns a

@@ -1,6 +1,9 @@
 package pinops
 
 import (
+	"slices"
+
+	"keyd/dukpt"
 	"keyd/hsm"
 	"keyd/hsm/module/internal/pinobjects"
 	"keyd/hsm/module/internal/token"
@@ -24,19 +27,52 @@ type Engine struct {
 	inside inToken
 
 	byModule bool // no lane goes inside
+	composes bool // some operations stay in the token
 }
 
 // NewEngine returns an engine that uses keys and counts tries.
 func NewEngine(keys *working.Keys, tries *tries.Tries) *Engine {
-	return &Engine{keys: keys, tries: tries, inside: inToken{pinobjects.New(keys.Token()), keys.Token().Steps()}}
+	e := &Engine{keys: keys, tries: tries, inside: inToken{pinobjects.New(keys.Token()), keys.Token().Steps()}}
+	e.composes = slices.ContainsFunc(e.Custodies(), func(c hsm.OperationCustody) bool { return c.Custody == hsm.InToken })
+	return e
 }
 
 // ByModule returns the same engine, but for its ways: every PIN is in the module's memory. It is there to
 // compare with.
 func (e *Engine) ByModule() *Engine {
 	fresh := *e
-	fresh.byModule = true
+	fresh.byModule, fresh.composes = true, false
 	return &fresh
+}
+
+// Alone reports whether token calls are made for an operation that serve no other one in its batch, as far as can be told before
+// its keys are unsealed: the token derives keys for it (AES DUKPT), or its PINs may stay in the token.
+func (e *Engine) Alone(op *Operation) bool {
+	var keys [2]*hsm.PINKey
+	var ibm *hsm.IBM3624
+	switch {
+	case op.Translate != nil:
+		keys = [2]*hsm.PINKey{&op.Translate.Incoming, &op.Translate.Outgoing}
+	case op.Verify != nil:
+		keys[0], ibm = &op.Verify.Incoming, op.Verify.IBM3624
+	case op.Generate != nil:
+		keys[0], ibm = &op.Generate.Outgoing, op.Generate.IBM3624
+	default:
+		keys, ibm = [2]*hsm.PINKey{&op.Change.Incoming, &op.Change.NewIncoming}, op.Change.IBM3624
+	}
+	sides, inside := 0, 0
+	for _, k := range keys {
+		switch {
+		case k == nil:
+			continue
+		case k.KSN.Scheme() == dukpt.AES:
+			return true
+		case k.KSN == dukpt.KSN{} && k.Format != hsm.Format1:
+			inside++
+		}
+		sides++
+	}
+	return e.composes && ibm == nil && (inside == sides || op.Change != nil && inside > 0)
 }
 
 // Operation is one request to an engine and, afterwards, its outcome. Exactly one of
