@@ -2,12 +2,6 @@
 
 #include <stddef.h>
 
-/* CK_KEY_DERIVATION_STRING_DATA */
-typedef struct {
-	void *data;
-	keyd_ulong len;
-} string_data;
-
 /* The attributes of a secret that changes inside the token: sensitive, and extractable since
  * it leaves under another key. It may be derived from, and nothing else: tokens give rights
  * that a template leaves out. */

@@ -4,12 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* CK_KEY_DERIVATION_STRING_DATA */
-typedef struct {
-	unsigned char *data;
-	keyd_ulong len;
-} string_data;
-
 /* The stack below this frame is where the library worked. It is overwritten with
  * zeros through a volatile pointer, which no compiler removes. */
 __attribute__((noinline)) void keyd_scrub(void)

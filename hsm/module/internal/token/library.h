@@ -46,6 +46,12 @@ typedef struct {
 	keyd_ulong len;
 } mechanism_t;
 
+/* CK_KEY_DERIVATION_STRING_DATA */
+typedef struct {
+	void *data;
+	keyd_ulong len;
+} string_data;
+
 enum {
 	CKA_CLASS = 0x000,
 	CKA_TOKEN = 0x001,

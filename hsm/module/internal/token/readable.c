@@ -25,11 +25,7 @@ keyd_ulong keyd_derive_readable(keyd_library *l, keyd_ulong session, keyd_ulong 
 		{ CKA_VALUE_LEN, &size, sizeof size },
 		READABLE_ONLY,
 	};
-	/* CK_KEY_DERIVATION_STRING_DATA */
-	struct {
-		void *data;
-		keyd_ulong len;
-	} parameter = { data, data_len };
+	string_data parameter = { data, data_len };
 	mechanism_t m = { mechanism, &parameter, sizeof parameter };
 	return keyd_derive_as(l, session, &m, base_key, t, sizeof t / sizeof t[0], object);
 }
