@@ -15,8 +15,6 @@ type inModule struct{}
 
 func (inModule) custody() hsm.Custody { return hsm.InModule }
 
-func (inModule) lacks(*outline) error { return nil }
-
 func (inModule) open(b *batch) {
 	b.decipher()
 	b.decode()

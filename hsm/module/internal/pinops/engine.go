@@ -27,13 +27,13 @@ type Engine struct {
 	inside inToken
 
 	byModule bool // no lane goes inside
-	composes bool // some operations stay in the token
+	keeps    bool // some operations stay in the token
 }
 
 // NewEngine returns an engine that uses keys and counts tries.
 func NewEngine(keys *working.Keys, tries *tries.Tries) *Engine {
 	e := &Engine{keys: keys, tries: tries, inside: inToken{pinobjects.New(keys.Token()), keys.Token().Steps()}}
-	e.composes = slices.ContainsFunc(e.Custodies(), func(c hsm.OperationCustody) bool { return c.Custody == hsm.InToken })
+	e.keeps = slices.ContainsFunc(e.Custodies(), func(c hsm.OperationCustody) bool { return c.Custody == hsm.InToken })
 	return e
 }
 
@@ -41,7 +41,7 @@ func NewEngine(keys *working.Keys, tries *tries.Tries) *Engine {
 // compare with.
 func (e *Engine) ByModule() *Engine {
 	fresh := *e
-	fresh.byModule, fresh.composes = true, false
+	fresh.byModule, fresh.keeps = true, false
 	return &fresh
 }
 
@@ -72,7 +72,7 @@ func (e *Engine) Alone(op *Operation) bool {
 		}
 		sides++
 	}
-	return e.composes && ibm == nil && (inside == sides || op.Change != nil && inside > 0)
+	return e.keeps && ibm == nil && (inside == sides || op.Change != nil && inside > 0)
 }
 
 // Operation is one request to an engine and, afterwards, its outcome. Exactly one of

@@ -27,7 +27,8 @@ var (
 	errHeld      = errors.New("a key that the token held before may not wrap or unwrap")
 )
 
-// lacks implements way: a refusal that holds for every token, or the mechanism that this one does not have.
+// lacks says why an operation does not go this way, or nil: a refusal that holds for every token, or the mechanisms that
+// this one does not have.
 func (w inToken) lacks(o *outline) error {
 	switch {
 	case o.record:

@@ -11,8 +11,6 @@ import (
 type way interface {
 	// custody is where clear values are.
 	custody() hsm.Custody
-	// lacks says why an operation does not go this way, or nil.
-	lacks(*outline) error
 
 	open(*batch)      // PINs come out of the blocks in which they came
 	choose(*batch)    // PINs are made
